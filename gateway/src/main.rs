@@ -1,0 +1,2 @@
+//! Arguments, configuration, workers, wait.
+fn main() {}

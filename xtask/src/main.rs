@@ -1,0 +1,2 @@
+//! Tasks of the repository, one file per verb.
+fn main() {}
