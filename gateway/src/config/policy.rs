@@ -1,0 +1,232 @@
+//! What the configuration means, once it is known to be meaningful: only values that can be acted on.
+//!
+//! A `Policy` is immutable and shared by all threads. Built by `config::load`; there is no other way to one.
+
+use super::secret::Secret;
+use crate::headers::HeaderRules;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+/// Index of an upstream in `Policy::upstreams`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UpstreamId(pub u16);
+
+/// Index of an account in `Policy::accounts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountId(pub u16);
+
+/// Index of a tenant in `Policy::tenants`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantId(pub u16);
+
+/// Everything the gateway was told.
+pub struct Policy {
+    /// This node.
+    pub node: Node,
+    /// Where the admin API listens.
+    pub admin: SocketAddr,
+    /// Where tenants connect; at least one.
+    pub listeners: Vec<SocketAddr>,
+    /// Providers; at least one.
+    pub upstreams: Vec<Upstream>,
+    /// The operator's accounts; every upstream has at least one.
+    pub accounts: Vec<Account>,
+    /// Who may call.
+    pub tenants: Vec<Tenant>,
+    /// SHA-256 of every tenant key.
+    pub keys: HashMap<[u8; 32], TenantKey>,
+    /// Which header fields pass.
+    pub headers: HeaderRules,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How large things may be.
+    pub limits: Limits,
+    /// Where the log goes.
+    pub log: Log,
+}
+
+/// `[node]`
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Name in logs and metrics.
+    pub name: String,
+    /// Region whose accounts are preferred.
+    pub region: String,
+    /// Where state is kept; created at start if missing.
+    pub state_dir: PathBuf,
+    /// Worker threads, 1 to 256 (`auto` is resolved to the number of cores this process may run on).
+    pub workers: usize,
+}
+
+/// `[[upstream]]`
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Name in logs, metrics and tenants' lists.
+    pub name: String,
+    /// Host name or address literal (IPv6 without brackets), lower case.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// `Host` field value: host, and the port where it is not the scheme's own.
+    pub authority: String,
+    /// Put before every path; begins with `/` and does not end with it, or is empty.
+    pub path_prefix: String,
+    /// The accounts that belong to it, in the order of the file.
+    pub accounts: Vec<AccountId>,
+    /// How a credential is attached.
+    pub credential_style: CredentialStyle,
+}
+
+/// The form in which a provider wants its credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialStyle {
+    /// `Authorization: Bearer …` (OpenAI and compatible; the default)
+    Bearer,
+    /// `x-api-key: …` (Anthropic)
+    XApiKey,
+    /// `x-goog-api-key: …` (Gemini)
+    XGoogApiKey,
+    /// `api-key: …` (Azure OpenAI)
+    ApiKey,
+}
+
+/// `[[account]]`
+pub struct Account {
+    /// Name in logs and metrics; never shown to tenants.
+    pub name: String,
+    /// The upstream it belongs to.
+    pub upstream: UpstreamId,
+    /// The provider's key, ready to be written as a header value (checked: visible ASCII).
+    pub credential: Secret,
+    /// Its addresses on this host; at least one; no other account has any of them.
+    pub egress: Vec<IpAddr>,
+    /// Region of the account.
+    pub region: String,
+    /// Requests in flight at most, over all workers.
+    pub max_concurrent: u32,
+    /// Share of the load against other accounts, 1 to 1,000.
+    pub weight: u32,
+}
+
+/// `[[tenant]]`
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// Name in logs and metrics.
+    pub name: String,
+    /// Upstreams it may use, in order of preference; at least one.
+    pub upstreams: Vec<UpstreamId>,
+    /// Models it may use; empty means all.
+    pub models: Vec<ModelPattern>,
+    /// `limits.concurrent_requests`: requests in flight at most, over all workers.
+    pub concurrent_requests: Option<u32>,
+}
+
+/// A key of a tenant, found by its SHA-256.
+#[derive(Clone, Debug)]
+pub struct TenantKey {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// `t-N` style identifier for logs: the first 8 hexadecimal digits of the hash.
+    pub id: String,
+    /// When it stops being valid.
+    pub expires: Option<SystemTime>,
+}
+
+/// A model name in which `*` stands for any characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelPattern(pub String);
+
+impl ModelPattern {
+    /// Does the pattern cover this model?
+    pub fn covers(&self, model: &str) -> bool {
+        todo!("{model}")
+    }
+}
+
+/// `[timeouts]`; zero means "no limit" only where the field says so.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From the first byte of a request head to its last.
+    pub request_head: Duration,
+    /// Between two reads of a request body.
+    pub request_body_idle: Duration,
+    /// The whole request body.
+    pub request_body_total: Duration,
+    /// Between two requests on a client connection.
+    pub keep_alive_idle: Duration,
+    /// A write, to either side, that makes no progress.
+    pub write_stall: Duration,
+    /// Waiting for streams at shutdown; zero waits for the last one.
+    pub drain: Duration,
+    /// TCP connect to an upstream.
+    pub upstream_connect: Duration,
+    /// From the last byte of the request to the response head.
+    pub response_head: Duration,
+    /// From a stream's response head to its first event.
+    pub first_event: Duration,
+    /// Between two reads of a stream.
+    pub event_idle: Duration,
+    /// A whole answer that is not a stream.
+    pub answer_total: Duration,
+    /// A whole stream.
+    pub stream_total: Duration,
+    /// A pooled upstream connection without a request.
+    pub pool_idle: Duration,
+    /// A pooled upstream connection since it was opened (each varies by ± 20 %).
+    pub pool_age: Duration,
+    /// Silence of an upstream after which a harmless event is sent, in dialects that have one; zero: never.
+    pub heartbeat: Duration,
+}
+
+/// `[limits]`
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a request or response head.
+    pub head_bytes_max: usize,
+    /// Fields of a head.
+    pub head_fields_max: usize,
+    /// Bytes of a request target.
+    pub target_bytes_max: usize,
+    /// Bytes of a request body.
+    pub body_bytes_max: u64,
+    /// Bytes of a request body that are kept so that it can be sent again to another account.
+    pub retry_body_bytes_max: usize,
+    /// Bytes of a request body after decoding, where it is compressed.
+    pub decoded_body_bytes_max: u64,
+    /// Request bodies held at one time, per worker, in bytes.
+    pub held_body_bytes_max: usize,
+    /// Bytes of one server-sent event that are looked at for metering.
+    pub event_bytes_max: u64,
+    /// Depth of JSON that is looked at.
+    pub json_depth_max: usize,
+    /// Accounts tried for one request, 1 to 10.
+    pub attempts_max: u32,
+    /// Pause before the second attempt; doubles, with jitter.
+    pub retry_pause: Duration,
+    /// Client connections per worker; more are not accepted until one closes.
+    pub connections_per_worker_max: usize,
+    /// Idle upstream connections kept per worker, account, address and authority.
+    pub pool_idle_max: usize,
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Where it goes.
+    pub output: LogOutput,
+    /// One line per request.
+    pub requests: bool,
+}
+
+/// Where log lines are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogOutput {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Appended to this file.
+    File(PathBuf),
+}
