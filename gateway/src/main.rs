@@ -1,2 +1,7 @@
 //! Arguments, configuration, workers, wait.
-fn main() {}
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

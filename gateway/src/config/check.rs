@@ -36,6 +36,7 @@ pub(super) fn check(document: &Document<'_>, schema: &Value) -> Checked {
         document,
         schema,
         problems: Vec::new(),
+        missing: Vec::new(),
     };
     let value = check.value(schema, &document.root, &KeyPath::default(), false);
     let mut problems = check.problems;
@@ -43,14 +44,15 @@ pub(super) fn check(document: &Document<'_>, schema: &Value) -> Checked {
     if let Some((_, first)) = document.syntax.first() {
         // What stands behind an error of syntax may have been read as something else, and what seems
         // to be missing may be what could not be read.
-        let first = document.position(*first);
+        let first = document.position(*first).line;
         problems.retain(|problem| {
             problem
                 .position
-                .is_some_and(|position| position.line < first.line)
-                && !problem.message.starts_with(MISSING)
+                .is_some_and(|position| position.line < first)
         });
         problems.extend(syntax_problems(document));
+    } else {
+        problems.extend(check.missing);
     }
     Checked {
         value: value.unwrap_or_default(),
@@ -58,8 +60,6 @@ pub(super) fn check(document: &Document<'_>, schema: &Value) -> Checked {
         complete,
     }
 }
-
-const MISSING: &str = "missing";
 
 fn syntax_problems(document: &Document<'_>) -> Vec<Problem> {
     let mut problems: Vec<Problem> = Vec::new();
@@ -103,6 +103,8 @@ struct Check<'d> {
     document: &'d Document<'d>,
     schema: &'d Value,
     problems: Vec<Problem>,
+    /// What is required and is not there.
+    missing: Vec<Problem>,
 }
 
 impl<'d> Check<'d> {
@@ -184,6 +186,9 @@ impl<'d> Check<'d> {
             match found {
                 DeValue::Table(_) if is_list => Some(format!("write `[[{}]]`", at.path)),
                 DeValue::String(_) if is_list => Some("put it in brackets: `[ … ]`".to_owned()),
+                DeValue::Array(_) if schema["type"] == "object" => {
+                    Some(format!("write `[{}]`, once", at.path))
+                }
                 DeValue::Integer(_) if schema["format"] == "period" => {
                     Some("a duration has a unit and stands in quotes: \"10s\"".to_owned())
                 }
@@ -250,23 +255,29 @@ impl<'d> Check<'d> {
         let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);
         for name in required.iter().filter_map(Value::as_str) {
             if !table.contains_key(name) {
-                let path = at.path.key(name);
-                self.report(
-                    &path,
-                    at.position,
-                    format!("{MISSING}: `{name}` is required"),
-                    None,
-                );
+                self.missing(&schema["properties"][name], name, at);
             }
         }
         self.count(
             schema,
             ["minProperties", "maxProperties"],
             table.len(),
-            "keys",
+            ["key", "keys"],
             at,
         );
         Value::Object(result)
+    }
+
+    fn missing(&mut self, schema: &'d Value, name: &str, at: &At<'_>) {
+        let (items, _) = self.resolve(&schema["items"]);
+        let message = if items["type"] == "object" && *at.path == KeyPath::default() {
+            format!("at least one `[[{name}]]` is required")
+        } else {
+            "this key is required and missing".to_owned()
+        };
+        let path = at.path.key(name);
+        let problem = self.document.problem(&path, at.position, message, None);
+        self.missing.push(problem);
     }
 
     fn unknown_key(&mut self, schema: &Value, name: &str, position: Position, at: &At<'_>) {
@@ -292,7 +303,13 @@ impl<'d> Check<'d> {
     }
 
     fn array(&mut self, schema: &'d Value, array: &[Spanned<DeValue<'_>>], at: &At<'_>) -> Value {
-        self.count(schema, ["minItems", "maxItems"], array.len(), "entries", at);
+        self.count(
+            schema,
+            ["minItems", "maxItems"],
+            array.len(),
+            ["entry", "entries"],
+            at,
+        );
         let entries = array.iter().enumerate().map(|(index, entry)| {
             let entry = self.value(&schema["items"], entry, &at.path.index(index), at.secret);
             entry.unwrap_or(Value::Null)
@@ -300,16 +317,23 @@ impl<'d> Check<'d> {
         entries.collect()
     }
 
-    fn count(&mut self, schema: &Value, bounds: [&str; 2], count: usize, of: &str, at: &At<'_>) {
+    fn count(
+        &mut self,
+        schema: &Value,
+        bounds: [&str; 2],
+        count: usize,
+        of: [&str; 2],
+        at: &At<'_>,
+    ) {
         let [min, max] = bounds.map(|name| schema[name].as_u64());
         let (min, max, count) = (min.unwrap_or(0), max.unwrap_or(u64::MAX), count as u64);
         if (min..=max).contains(&count) {
             return;
         }
         let expected = match (min, max) {
-            (1, 1) => format!("either {}", key_names(schema)),
-            _ if count < min => format!("at least {min} {of}"),
-            _ => format!("at most {max} {of}"),
+            (1, 1) => format!("exactly one of {}", key_names(schema)),
+            _ if count < min => format!("at least {min} {}", of[usize::from(min != 1)]),
+            _ => format!("at most {max} {}", of[usize::from(max != 1)]),
         };
         let hint = schema["x-hint"].as_str().map(str::to_owned);
         self.report(
@@ -437,7 +461,7 @@ fn key_names(schema: &Value) -> String {
     names
         .map(|name| format!("`{name}`"))
         .collect::<Vec<_>>()
-        .join(" or ")
+        .join(" and ")
 }
 
 fn type_name(name: &str) -> &str {

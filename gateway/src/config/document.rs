@@ -72,6 +72,8 @@ pub(super) struct Document<'i> {
     /// How the file was named.
     pub(super) file: &'i Path,
     text: &'i str,
+    /// Where each line begins.
+    line_starts: Vec<usize>,
     /// What the file says; where the syntax is wrong, the parser's best guess.
     pub(super) root: Spanned<DeValue<'i>>,
     /// Errors of syntax: message and place.
@@ -92,9 +94,11 @@ impl<'i> Document<'i> {
             })
             .collect();
         syntax.sort_by_key(|(_, offset)| *offset);
+        let newlines = text.match_indices('\n').map(|(offset, _)| offset + 1);
         Self {
             file,
             text,
+            line_starts: [0].into_iter().chain(newlines).collect(),
             root: Spanned::new(span, DeValue::Table(root.into_inner())),
             syntax,
         }
@@ -106,11 +110,12 @@ impl<'i> Document<'i> {
     }
 
     pub(super) fn position(&self, offset: usize) -> Position {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = self.line_starts.partition_point(|start| *start <= offset);
+        let start = self.line_starts[line - 1];
+        let before = self.text.get(start..offset).unwrap_or_default();
         Position {
-            line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
+            line,
+            column: before.chars().count() + 1,
         }
     }
 

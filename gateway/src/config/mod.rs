@@ -55,7 +55,7 @@ fn read(
     }
     match serde_json::from_value(value) {
         Ok(file) => {
-            let understood = meaning::understand(file, &document, environment);
+            let understood = meaning::understand(&file, &document, &problems, environment);
             problems.extend(understood.errors);
             match understood.policy {
                 Some(policy) if problems.is_empty() => {

@@ -16,8 +16,8 @@ pub fn schema() -> Value {
         .to_value()
 }
 
-/// Takes out what says nothing about a TOML file: there is no null in it, and the default of a table
-/// only repeats the defaults of its keys.
+/// Takes out what says nothing about a TOML file: there is no null in it, the default of a table only
+/// repeats the defaults of its keys, and an empty list is no default where one entry is the least.
 #[derive(Clone)]
 struct Tidy;
 
@@ -34,22 +34,12 @@ impl Transform for Tidy {
                 object.insert("type".to_owned(), only);
             }
         }
-        if object
-            .get("default")
-            .is_some_and(|default| default.is_object() || default.is_null())
-        {
+        let says_nothing = |default: &Value| match default {
+            Value::Array(entries) => entries.is_empty() && object.contains_key("minItems"),
+            other => other.is_object() || other.is_null(),
+        };
+        if object.get("default").is_some_and(says_nothing) {
             object.remove("default");
-        }
-        let alternatives = object.get_mut("anyOf").and_then(Value::as_array_mut);
-        let only = alternatives.and_then(|alternatives| {
-            alternatives.retain(|schema| schema.get("type").is_none_or(|name| name != "null"));
-            (alternatives.len() == 1).then(|| alternatives.remove(0))
-        });
-        if let Some(Value::Object(only)) = only {
-            object.remove("anyOf");
-            for (key, value) in only {
-                object.entry(key).or_insert(value);
-            }
         }
     }
 }

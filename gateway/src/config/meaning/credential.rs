@@ -29,32 +29,33 @@ impl Meaning<'_> {
     }
 
     fn credential_from_env(&mut self, name: &str, path: &KeyPath) -> Option<Secret> {
-        // What is not a name by common usage may be the credential itself, put in the wrong place:
-        // it is not shown.
-        let usual = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         let good = (1..=ENV_NAME_BYTES_MAX).contains(&name.len())
-            && name.bytes().all(usual)
+            && name.bytes().all(inner)
             && !name.starts_with(|first: char| first.is_ascii_digit());
         if !good {
             let message = "this is not the name of an environment variable";
-            let hint = "upper-case letters, digits and `_`, as in \"OPENAI_API_KEY\"; the credential itself never stands here";
+            let hint = "letters, digits and `_`, as in \"OPENAI_API_KEY\"; the credential itself never stands here";
             self.error(path, message, Some(hint.to_owned()));
             return None;
         }
+        // What is not a name by common usage may be the credential itself, put in the wrong place.
+        let usual = !name.bytes().any(|byte| byte.is_ascii_lowercase());
+        let shown = if usual {
+            format!("the environment variable {name}")
+        } else {
+            "the environment variable named here".to_owned()
+        };
         let Some(value) = (self.environment)(name) else {
-            self.error(
-                path,
-                format!("the environment variable {name} is not set"),
-                None,
-            );
+            self.error(path, format!("{shown} is not set"), None);
             return None;
         };
         let value = Zeroizing::new(value.into_encoded_bytes());
-        self.checked(value, &format!("the environment variable {name}"), path)
+        self.checked(value, &shown, path)
     }
 
     fn credential_from_file(&mut self, file: &Path, path: &KeyPath) -> Option<Secret> {
-        // A relative path may be the credential itself, put in the wrong place: it is not shown.
+        // A relative path may be the credential itself, put in the wrong place.
         let full = self.document.resolve(file);
         let name = if file.is_absolute() {
             format!("the file {}", file.display())

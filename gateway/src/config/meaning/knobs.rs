@@ -129,13 +129,19 @@ impl Meaning<'_> {
     fn must(&mut self, table: &str, keys: [&str; 2], relation: &str, shown: [String; 2]) {
         let table = KeyPath::of(table);
         let [first, second] = keys;
-        let at = [first, second].map(|key| table.key(key)).into_iter();
-        let at = at
-            .filter(|path| self.document.holds(path))
-            .next()
-            .unwrap_or(table.key(first));
+        let paths = keys.map(|key| table.key(key));
+        let refused = |path: &KeyPath| self.refused.iter().any(|one| one.key == path.to_string());
+        if paths.iter().any(refused) {
+            return;
+        }
+        let [at, other] = &paths;
+        let at = if self.document.holds(at) || !self.document.holds(other) {
+            at
+        } else {
+            other
+        };
         let [one, other] = shown;
         let message = format!("`{first}` ({one}) {relation} `{second}` ({other})");
-        self.error(&at, message, None);
+        self.error(at, message, None);
     }
 }

@@ -36,12 +36,14 @@ pub(super) struct Understood {
 
 /// Makes a policy of a file that has the right form, as far as it has.
 pub(super) fn understand(
-    file: File,
+    file: &File,
     document: &Document<'_>,
+    refused: &[Problem],
     environment: Environment<'_>,
 ) -> Understood {
     let mut meaning = Meaning {
         document,
+        refused,
         environment,
         errors: Vec::new(),
         warnings: Vec::new(),
@@ -56,13 +58,15 @@ pub(super) fn understand(
 
 struct Meaning<'d> {
     document: &'d Document<'d>,
+    /// What did not have the right form. Its default holds instead, which nobody asked for.
+    refused: &'d [Problem],
     environment: Environment<'d>,
     errors: Vec<Problem>,
     warnings: Vec<Problem>,
 }
 
 impl Meaning<'_> {
-    fn policy(&mut self, file: File) -> Option<Policy> {
+    fn policy(&mut self, file: &File) -> Option<Policy> {
         let names = Upstreams::new(&file.upstream);
         self.unique_names(
             "upstream",
@@ -77,7 +81,7 @@ impl Meaning<'_> {
             file.tenant.iter().map(|(at, one)| (at, &one.name)),
         );
         let node = self.node(&file.node);
-        let listeners = self.listeners(&file);
+        let listeners = self.listeners(file);
         let headers = self.headers(&file.headers, &file.upstream);
         let timeouts = self.timeouts(&file.timeouts);
         let limits = self.limits(&file.limits);

@@ -6,6 +6,7 @@ use crate::config::document::KeyPath;
 use crate::config::forms::Text;
 use crate::config::policy::{AccountId, CredentialStyle, Upstream};
 use crate::config::raw::{self, List, Protocol};
+use std::collections::HashMap;
 
 const PLAIN_HINT: &str = "`http://` upstreams work: a TLS proxy on this host can stand in between";
 
@@ -16,14 +17,28 @@ impl Meaning<'_> {
         accounts: &List<raw::Account>,
         names: &Upstreams,
     ) -> Option<Vec<Upstream>> {
+        let owned = Owned::new(accounts, names);
         let made: Vec<_> = upstreams
             .iter()
             .map(|(index, upstream)| {
                 let path = KeyPath::of("upstream").index(index);
                 self.unsupported(upstream, &path);
                 let url = self.base_url(upstream, &path);
-                let accounts = self.accounts_of(upstream, accounts, names, &path);
-                let (Text(name), url) = (upstream.name.clone()?, url?);
+                let Text(name) = upstream.name.clone()?;
+                let accounts = owned
+                    .accounts
+                    .get(name.as_str())
+                    .cloned()
+                    .unwrap_or_default();
+                if accounts.is_empty() && owned.complete {
+                    let hint = format!("add an [[account]] with `upstream = \"{name}\"`");
+                    self.error(
+                        &path.key("name"),
+                        format!("`{name}` has no account"),
+                        Some(hint),
+                    );
+                }
+                let url = url?;
                 Some(Upstream {
                     name,
                     host: url.host,
@@ -78,43 +93,30 @@ impl Meaning<'_> {
         }
         Some(url)
     }
+}
 
-    fn accounts_of(
-        &mut self,
-        upstream: &raw::Upstream,
-        accounts: &List<raw::Account>,
-        names: &Upstreams,
-        path: &KeyPath,
-    ) -> Vec<AccountId> {
-        let Some(Text(name)) = &upstream.name else {
-            return Vec::new();
-        };
-        let belongs =
-            |account: &raw::Account| account.upstream.as_ref().is_some_and(|own| own.0 == *name);
-        let own: Vec<_> = accounts
-            .iter()
-            .filter(|(_, account)| belongs(account))
-            .filter_map(|(index, _)| u16::try_from(index).ok().map(AccountId))
-            .collect();
-        // An account whose upstream is wrong or missing may be the one that is missed here.
-        let known = |account: &raw::Account| {
-            account
-                .upstream
-                .as_ref()
-                .is_some_and(|own| names.ids.contains_key(&own.0))
-        };
-        let sure = accounts
-            .0
-            .iter()
-            .all(|account| account.as_ref().is_some_and(known));
-        if own.is_empty() && sure && !accounts.0.is_empty() {
-            let hint = format!("add an [[account]] with `upstream = \"{name}\"`");
-            self.error(
-                &path.key("name"),
-                format!("`{name}` has no account"),
-                Some(hint),
-            );
+/// The accounts of each upstream, by its name.
+struct Owned<'a> {
+    accounts: HashMap<&'a str, Vec<AccountId>>,
+    /// False when an account has no upstream that exists: it may be the one that is missed elsewhere.
+    complete: bool,
+}
+
+impl<'a> Owned<'a> {
+    fn new(accounts: &'a List<raw::Account>, names: &Upstreams) -> Self {
+        let mut owned: HashMap<&str, Vec<AccountId>> = HashMap::new();
+        let mut placed = 0;
+        for (index, account) in accounts.iter() {
+            let name = account.upstream.as_ref().map(|Text(name)| name.as_str());
+            let name = name.filter(|name| names.ids.contains_key(*name));
+            if let (Some(name), Ok(id)) = (name, u16::try_from(index)) {
+                owned.entry(name).or_default().push(AccountId(id));
+                placed += 1;
+            }
         }
-        own
+        Self {
+            accounts: owned,
+            complete: placed > 0 && placed == accounts.0.len(),
+        }
     }
 }

@@ -106,7 +106,7 @@ pub(in crate::config) struct ResponseAllow(#[schemars(length(max = 1_000))] Name
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(inline)]
-pub(in crate::config) struct Inherited(Option<Names>);
+pub(in crate::config) struct Inherited(#[schemars(length(max = 1_000))] Option<Names>);
 
 fn named(names: &[&str]) -> Names {
     List::of(names.iter().map(|name| Text((*name).to_owned())))

@@ -148,6 +148,7 @@ pub(in crate::config) struct Upstream {
     /// Scheme, host, perhaps a port, perhaps a prefix for every path; the path of a request
     /// (`/v1/responses`) is put behind it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = "^[Hh][Tt][Tt][Pp][Ss]?://[^@?#]+$"))]
     pub(in crate::config) base_url: Option<String>,
     /// Protocol spoken to it.
     pub(in crate::config) protocol: Protocol,

@@ -1,0 +1,186 @@
+//! The command line: what was asked for, and the exit code that tells how it went.
+
+use clap::{Parser, Subcommand};
+use codex_relay::config::{self, ConfigErrors, Loaded};
+use codex_relay::keys;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use zeroize::Zeroizing;
+
+// Exit codes of sysexits.h.
+const EX_USAGE: u8 = 64;
+const EX_DATAERR: u8 = 65;
+const EX_OSERR: u8 = 71;
+const EX_IOERR: u8 = 74;
+const EX_CONFIG: u8 = 78;
+
+/// More than any header field could carry.
+const KEY_BYTES_MAX: usize = 16 << 10;
+
+/// A gateway that tenants call as if it were the LLM provider.
+#[derive(Parser)]
+#[command(name = "codex-relay", version, arg_required_else_help = true)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Check the configuration and exit, like `check-config`
+    #[arg(short = 't', requires = "config")]
+    test: bool,
+    /// The configuration file
+    #[arg(short = 'c', long, value_name = "FILE", requires = "test")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve
+    Run {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check the configuration and the credentials that it names, and show everything that is wrong
+    CheckConfig {
+        /// The configuration file
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print the JSON Schema of the configuration file
+    Schema,
+    /// Make and hash tenant keys
+    Keys {
+        #[command(subcommand)]
+        command: Keys,
+    },
+    /// Serve a scripted provider on this host, without configuration, network or privileges
+    Demo {
+        /// Where the gateway listens; without it, a free port on loopback
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<SocketAddr>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Keys {
+    /// Print a fresh key, which is not kept anywhere, and its entry for the configuration
+    New,
+    /// Read a key from standard input and print its entry for the configuration
+    Hash,
+}
+
+/// Does what the arguments ask for.
+pub(crate) fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { EX_USAGE } else { 0 };
+            // There is nowhere left to say that it could not be said.
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    match (arguments.command, arguments.config) {
+        (None, Some(config)) => check_config(&config),
+        // `arg_required_else_help` and `requires` leave no such case.
+        (None, None) => EX_USAGE.into(),
+        (Some(Command::CheckConfig { config }), _) => check_config(&config),
+        (Some(Command::Run { config }), _) => match config::load(&config) {
+            Ok(Loaded { policy, warnings }) => codex_relay::run(policy, warnings),
+            Err(errors) => refuse(&config, &errors),
+        },
+        (Some(Command::Schema), _) => print(format!("{:#}\n", config::schema()).as_bytes()),
+        (Some(Command::Keys { command: Keys::New }), _) => new_key(),
+        (
+            Some(Command::Keys {
+                command: Keys::Hash,
+            }),
+            _,
+        ) => hash_key(),
+        (Some(Command::Demo { listen }), _) => codex_relay::demo::run(listen),
+    }
+}
+
+fn check_config(path: &Path) -> ExitCode {
+    let Loaded { policy, warnings } = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(errors) => return refuse(path, &errors),
+    };
+    for warning in &warnings {
+        eprintln!("warning: {warning}");
+    }
+    let parts = [
+        count(policy.listeners.len(), "listener"),
+        count(policy.upstreams.len(), "upstream"),
+        count(policy.accounts.len(), "account"),
+        count(policy.tenants.len(), "tenant"),
+    ];
+    let path = path.display();
+    print(format!("{path}: configuration is fine: {}\n", parts.join(", ")).as_bytes())
+}
+
+fn refuse(path: &Path, errors: &ConfigErrors) -> ExitCode {
+    eprintln!(
+        "{errors}\n{}: {}",
+        path.display(),
+        count(errors.problems.len(), "error")
+    );
+    EX_CONFIG.into()
+}
+
+fn count(number: usize, of: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {of}{plural}")
+}
+
+fn new_key() -> ExitCode {
+    let key = match keys::generate() {
+        Ok(key) => key,
+        Err(error) => {
+            eprintln!("no key was made: the system gives no random numbers: {error}");
+            return EX_OSERR.into();
+        }
+    };
+    eprintln!("This key is shown once. Give it to the tenant; put the second line under `keys`.");
+    let mut lines = Zeroizing::new(Vec::with_capacity(256));
+    lines.extend_from_slice(key.expose());
+    lines.extend_from_slice(format!("\n{}\n", keys::entry(key.expose())).as_bytes());
+    print(&lines)
+}
+
+fn hash_key() -> ExitCode {
+    let mut key = Zeroizing::new(Vec::with_capacity(KEY_BYTES_MAX + 1));
+    if let Err(error) = io::stdin()
+        .take(KEY_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut key)
+    {
+        eprintln!("no key could be read: {error}");
+        return EX_IOERR.into();
+    }
+    let end = key
+        .strip_suffix(b"\r\n")
+        .or_else(|| key.strip_suffix(b"\n"))
+        .unwrap_or(&key);
+    let fault = match end {
+        [] => "there is no key on standard input",
+        _ if end.len() > KEY_BYTES_MAX => "this is too long for a key",
+        _ if end.contains(&b'\n') => "expected one key, found more than one line",
+        _ if !end.iter().all(u8::is_ascii_graphic) => {
+            "a key is sent in a header field: it must be visible ASCII without blanks"
+        }
+        _ => return print(format!("{}\n", keys::entry(end)).as_bytes()),
+    };
+    eprintln!("{fault}");
+    EX_DATAERR.into()
+}
+
+/// To standard output; a reader that has gone away (`| head`) is a failure, not a panic.
+fn print(bytes: &[u8]) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => EX_IOERR.into(),
+    }
+}

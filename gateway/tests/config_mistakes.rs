@@ -1,0 +1,305 @@
+//! Every mistake in a file is found at once, each in its place.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::process::{Command, Output};
+
+/// Each expected error stands at the end of its line: `#! key: part of the message`.
+const MISTAKES: &str = r##"
+[node]
+name = "-node" #! node.name: expected a name of 1 to 64 letters
+region = 7 #! node.region: expected a text in quotes, found a whole number
+workers = "many" #! node.workers: expected a number or "auto", found "many"
+worker = 4 #! node.worker: unknown key
+
+[admim] #! admim: unknown key
+address = "127.0.0.1:9901"
+
+[[listener]]
+address = "127.0.0.1:8080"
+
+[[listener]]
+address = "127.0.0.1" #! listener[1].address: expected an IP address and a port
+
+[[listener]]
+address = "0.0.0.0:8080" #! listener[2].address: in use by listener[0].address (line 12)
+
+[[listener]]
+address = "127.0.0.1:9901" #! listener[3].address: in use by admin.address
+
+[[listener]] #! listener[4].address: this key is required and missing
+
+[[upstream]]
+name = "openai"
+base_url = "http://user:password@api.example" #! upstream[0].base_url: no user name or password here
+protocol = "http3" #! upstream[0].protocol: expected "http1" or "http2", found "http3"
+credential_style = "bear" #! upstream[0].credential_style: found "bear"
+
+[upstream.headers.request]
+allow_also = ["x-trace", "Connection", "x(y)"] #! upstream[0].headers.request.allow_also[1]: never passes #! upstream[0].headers.request.allow_also[2]: expected the name of a header field
+remove = ["x-trace"] #! upstream[0].headers.request.remove[0]: both allowed and removed
+set = { "x-a" = "b\u0007", "Host" = "other", "x-relay-attempts" = "0" } #! upstream[0].headers.request.set.x-a: expected a field value #! upstream[0].headers.request.set.Host: cannot be set #! upstream[0].headers.request.set.x-relay-attempts: cannot be set
+
+[[upstream]]
+name = "openai" #! upstream[1].name: the name `openai` is taken by upstream[0].name (line 26)
+base_url = "http://api.example/v1?key=1" #! upstream[1].base_url: a query
+
+[[upstream]]
+name = "secure"
+base_url = "https://api.example" #! upstream[2].base_url: TLS to the upstream (`https`) is not built
+ca_file = "/etc/ca.pem" #! upstream[2].ca_file: TLS to the upstream is not built
+protocol = "http2" #! upstream[2].protocol: HTTP/2 to the upstream is not built
+
+[[upstream]]
+name = "half"
+base_url = "ftp://api.example" #! upstream[3].base_url: the scheme must be `http` or `https`
+
+[[account]]
+name = "one"
+upstream = "openai"
+credential = "sk-literal-secret" #! account[0].credential: expected a table, found a text
+egress = ["10.0.0.1", "10.0.0.300", "10.0.0.1"] #! account[0].egress[1]: expected an IP address #! account[0].egress[2]: 10.0.0.1 is named twice
+max_concurrent = 0 #! account[0].max_concurrent: must be from 1 to 1000000, is 0
+weight = -1 #! account[0].weight: must be from 1 to 1000
+
+[[account]]
+name = "two"
+upstream = "secure"
+credential = { env = "RELAY_TEST_KEY_THAT_IS_NOT_SET" } #! account[1].credential.env: RELAY_TEST_KEY_THAT_IS_NOT_SET is not set
+egress = ["10.0.0.1", "0.0.0.0", "ff02::1", "255.255.255.255"] #! account[1].egress[0]: belongs to another account, account[0].egress[0] (line 54) #! account[1].egress[1]: unspecified #! account[1].egress[2]: multicast #! account[1].egress[3]: broadcast
+
+[[account]]
+name = "three"
+upstream = "secure"
+credential = { env = "A", file = "b" } #! account[2].credential: expected exactly one of `env` and `file`, found 2
+egress = "10.0.0.3" #! account[2].egress: expected a list, found a text
+
+[[account]]
+name = "four"
+upstream = "secure"
+credential = { file = "/nonexistent/relay-test.key" } #! account[3].credential.file: /nonexistent/relay-test.key does not exist
+egress = [] #! account[3].egress: expected at least 1 entry, found 0
+
+[[account]] #! account[4].upstream: this key is required and missing #! account[4].credential: this key is required and missing #! account[4].egress: this key is required and missing
+name = "three" #! account[4].name: the name `three` is taken by account[2].name
+
+[[tenant]]
+name = "team"
+keys = [
+    { sha256 = "abc" }, #! tenant[0].keys[0].sha256: 64 hexadecimal digits
+    { sha256 = "1111111111111111111111111111111111111111111111111111111111111111", expires = 2030-01-01 }, #! tenant[0].keys[1].expires: a date and time with its offset
+    "crk_literal_secret", #! tenant[0].keys[2]: expected a table, found a text
+]
+upstreams = ["openia"] #! tenant[0].upstreams[0]: there is no upstream named `openia`
+models = [1, "gpt 5"] #! tenant[0].models[0]: expected a text in quotes #! tenant[0].models[1]: expected a model name
+limits = { concurrent_request = 10 } #! tenant[0].limits.concurrent_request: unknown key
+
+[[tenant]]
+name = "other"
+keys = [{ sha256 = "1111111111111111111111111111111111111111111111111111111111111111" }] #! tenant[1].keys[0].sha256: this key is already at tenant[0].keys[1].sha256 (line 83)
+upstreams = ["openai", "openai"] #! tenant[1].upstreams[1]: `openai` is named twice
+
+[[tenant]]
+name = "keyless"
+keys = [] #! tenant[2].keys: expected at least 1 entry, found 0
+upstreams = ["secure"]
+
+[headers.request]
+allow = ["accept", "X-API-Key", "cookie"] #! headers.request.allow[1]: never passes: it carries a credential #! headers.request.allow[2]: never passes: cookies stop
+set = { "X-One" = "a", "x-one" = "b" } #! headers.request.set.X-One: set more than once #! headers.request.set.x-one: set more than once
+
+[headers.reponse] #! headers.reponse: unknown key
+
+[timeouts]
+request_head = 10 #! timeouts.request_head: expected a text in quotes, found a whole number
+keep_alive_idle = "1.5s" #! timeouts.keep_alive_idle: expected a duration
+upstream_connect = "5h" #! timeouts.upstream_connect: must be from 10ms to 1m, is 5h
+first_event = "3h" #! timeouts.first_event: must be from 10ms to 1h, is 3h
+stream_total = "1m" #! timeouts.stream_total: `event_idle` (2m) must not be longer than `stream_total` (1m)
+pool_idle = "20m" #! timeouts.pool_idle: `pool_idle` (20m) must not be longer than `pool_age` (10m)
+heartbeat = "3m" #! timeouts.heartbeat: `heartbeat` (3m) must be shorter than `event_idle` (2m)
+
+[limits]
+head_bytes_max = "64KiB" #! limits.head_bytes_max: must be from 1KiB to 65535, is 64KiB
+target_bytes_max = "40KiB"
+body_bytes_max = "512KiB" #! limits.body_bytes_max: `retry_body_bytes_max` (1MiB) must not be greater than `body_bytes_max` (512KiB)
+attempts_max = 99999999999999999999 #! limits.attempts_max: must be from 1 to 10
+json_depth_max = 6.4 #! limits.json_depth_max: expected a whole number, found a number with a fraction
+event_bytes_max = "1MB" #! limits.event_bytes_max: expected a number of bytes
+
+[log]
+output = "sdtout" #! log.output: expected "stdout", "stderr" or the path of a file
+requests = "yes" #! log.requests: expected true or false, found a text
+"##;
+
+/// What `check-config` says to this text, and its lines without the file's name.
+fn check(text: &str) -> (Output, Vec<String>) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("relay.toml");
+    fs::write(&file, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_codex-relay"))
+        .args(["check-config", "-c"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let prefix = format!("{}:", file.display());
+    let lines = String::from_utf8(output.stderr.clone()).unwrap();
+    let lines = lines.lines().filter_map(|line| line.strip_prefix(&prefix));
+    let lines = lines.map(str::to_owned).collect();
+    (output, lines)
+}
+
+/// Line, key and message of `LINE:COLUMN: KEY: MESSAGE`.
+fn parts(line: &str) -> Option<(usize, &str, &str)> {
+    let (number, rest) = line.split_once(':')?;
+    let (_column, rest) = rest.split_once(": ")?;
+    let (key, message) = rest.split_once(": ")?;
+    Some((number.parse().ok()?, key, message))
+}
+
+#[test]
+fn all_mistakes_are_found_at_once_each_in_its_line() {
+    let mut expected = Vec::new();
+    for (index, line) in MISTAKES.lines().enumerate() {
+        for mark in line.split("#! ").skip(1) {
+            let (key, message) = mark.split_once(':').unwrap();
+            expected.push((index + 1, key, message.trim()));
+        }
+    }
+    assert!(expected.len() >= 25, "{}", expected.len());
+    let (output, lines) = check(MISTAKES);
+    assert_eq!(output.status.code(), Some(78));
+    let mut found: Vec<_> = lines.iter().filter_map(|line| parts(line)).collect();
+    for (line, key, message) in expected {
+        let position = found
+            .iter()
+            .position(|(found_line, found_key, found_message)| {
+                *found_line == line && *found_key == key && found_message.contains(message)
+            });
+        match position {
+            Some(position) => drop(found.remove(position)),
+            None => panic!("line {line}, {key}: {message} is not in {found:#?}"),
+        }
+    }
+    assert!(found.is_empty(), "not expected: {found:#?}");
+}
+
+#[test]
+fn suggestions_name_what_was_probably_meant() {
+    let (output, _) = check(MISTAKES);
+    let text = String::from_utf8(output.stderr).unwrap();
+    for hint in [
+        "workers",
+        "admin",
+        "bearer",
+        "openai",
+        "concurrent_requests",
+        "response",
+    ] {
+        assert!(
+            text.contains(&format!("hint: did you mean `{hint}`?")),
+            "{hint}: {text}"
+        );
+    }
+}
+
+#[test]
+fn several_errors_of_syntax_are_found_and_what_stands_above_them_is_checked() {
+    let text =
+        "[node]\nnam = \"a\"\nregion = \n[admin]\naddress = 127.0.0.1\n[log]\noutput = \"x\n";
+    let (output, lines) = check(text);
+    assert_eq!(output.status.code(), Some(78));
+    let numbers = lines.iter().filter_map(|line| line.split_once(':'));
+    let numbers: Vec<_> = numbers
+        .filter_map(|(line, _)| line.parse::<usize>().ok())
+        .collect();
+    assert_eq!(numbers, [2, 3, 5, 7], "{lines:#?}");
+    assert!(lines[0].contains("node.nam: unknown key"), "{lines:#?}");
+}
+
+#[test]
+fn what_follows_from_another_mistake_is_not_reported() {
+    let text = r#"
+[[listener]]
+address = "127.0.0.1:0"
+[upstream]
+name = "openai"
+base_url = "http://api.example"
+[[account]]
+name = "one"
+upstream = "openai"
+credential = { env = "PATH" }
+egress = ["127.0.0.1"]
+[[tenant]]
+name = "team"
+keys = [{ sha256 = "1111111111111111111111111111111111111111111111111111111111111111" }]
+upstreams = ["openai"]
+"#;
+    let (_, lines) = check(text);
+    let found: Vec<_> = lines.iter().filter_map(|line| parts(line)).collect();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!((found[0].0, found[0].1), (4, "upstream"));
+}
+
+#[test]
+fn an_upstream_without_an_account_is_found() {
+    let text = r#"
+[[listener]]
+address = "127.0.0.1:0"
+[[upstream]]
+name = "openai"
+base_url = "http://api.example"
+[[upstream]]
+name = "lonely"
+base_url = "http://api.example"
+[[account]]
+name = "one"
+upstream = "openai"
+credential = { env = "PATH" }
+egress = ["127.0.0.1"]
+"#;
+    let (_, lines) = check(text);
+    let found: Vec<_> = lines.iter().filter_map(|line| parts(line)).collect();
+    assert_eq!(found, [(8, "upstream[1].name", "`lonely` has no account")]);
+}
+
+#[test]
+fn values_of_credentials_and_keys_are_never_shown() {
+    const SECRET: &str = "sk-LeakedSecret12345";
+    for line in [
+        "credential = \"SECRET\"",
+        "credential = [\"SECRET\"]",
+        "credential = { env = \"SECRET\" }",
+        "credential = { file = \"SECRET\" }",
+        "credential = { file = \"\", SECRET = 1 }",
+        "credential = { SECRET = 1 }",
+        "credential = { env \"SECRET\" }",
+        "credential = SECRET",
+        "credential = \"SECRET",
+        "keys = [\"SECRET\"]",
+        "keys = \"SECRET\"",
+        "keys = [{ sha256 = \"SECRET\" }]",
+        "keys = [{ SECRET = \"\" }]",
+        "keys = [{ sha256 = \"\", expires = \"SECRET\" }]",
+    ] {
+        let line = line.replace("SECRET", SECRET);
+        let table = if line.starts_with("keys") {
+            "tenant"
+        } else {
+            "account"
+        };
+        let (output, lines) = check(&format!("[[{table}]]\n{line}\n"));
+        assert_eq!(output.status.code(), Some(78), "{line}");
+        assert!(
+            lines.iter().any(|found| found.starts_with("2:")),
+            "{line}: {lines:#?}"
+        );
+        for text in [output.stdout, output.stderr] {
+            let text = String::from_utf8(text).unwrap();
+            assert!(!text.contains("LeakedSecret"), "{line}: {text}");
+        }
+    }
+    let url = format!("[[upstream]]\nname = \"a\"\nbase_url = \"http://u:{SECRET}@host\"\n");
+    let (output, _) = check(&url);
+    assert!(!String::from_utf8(output.stderr).unwrap().contains(SECRET));
+}
