@@ -82,13 +82,9 @@ fn syntax_problems(document: &Document<'_>) -> Vec<Problem> {
 
 /// The name among `known` that was probably meant.
 pub(super) fn closest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let name = name.to_lowercase();
     known
-        .map(|candidate| {
-            (
-                candidate,
-                strsim::jaro_winkler(&name.to_lowercase(), candidate),
-            )
-        })
+        .map(|candidate| (candidate, strsim::jaro_winkler(&name, candidate)))
         .filter(|(_, similarity)| *similarity >= SIMILARITY_MIN)
         .max_by(|(_, a), (_, b)| a.total_cmp(b))
         .map(|(candidate, _)| candidate)

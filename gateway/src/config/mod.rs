@@ -21,6 +21,7 @@ pub use schema::schema;
 pub use secret::Secret;
 
 use document::{Document, KeyPath};
+use std::ffi::OsString;
 use std::path::Path;
 
 /// A configuration that can be used.
@@ -36,13 +37,17 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let text = document::read_text(path).map_err(|problem| ConfigErrors {
         problems: vec![problem],
     })?;
-    read(&text, path, &|name| std::env::var_os(name))
+    parse(&text, path, &|name| std::env::var_os(name))
 }
 
-fn read(
+/// Looks up an environment variable.
+pub type Environment<'e> = &'e dyn Fn(&str) -> Option<OsString>;
+
+/// The same for a text at hand. `file` is named in messages, and relative paths start beside it.
+pub fn parse(
     text: &str,
     file: &Path,
-    environment: meaning::Environment<'_>,
+    environment: Environment<'_>,
 ) -> Result<Loaded, ConfigErrors> {
     let document = Document::parse(text, file);
     let check::Checked {

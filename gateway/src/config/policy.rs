@@ -1,6 +1,7 @@
 //! What the configuration means, once it is known to be meaningful: only values that can be acted on.
 //!
-//! A `Policy` is immutable and shared by all threads. Built by `config::load`; there is no other way to one.
+//! A `Policy` is immutable and shared by all threads. `config::load` makes it. It holds secrets,
+//! so it has no `Debug`.
 
 use super::secret::Secret;
 use crate::headers::HeaderRules;
@@ -22,6 +23,11 @@ pub struct AccountId(pub u16);
 pub struct TenantId(pub u16);
 
 /// Everything the gateway was told.
+///
+/// ```compile_fail
+/// fn shown<T: std::fmt::Debug>() {}
+/// shown::<codex_relay::config::Policy>();
+/// ```
 pub struct Policy {
     /// This node.
     pub node: Node,

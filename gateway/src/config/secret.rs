@@ -3,6 +3,19 @@
 use zeroize::Zeroizing;
 
 /// A secret. The only way to its bytes is `expose`, so that every use can be found by name.
+///
+/// ```compile_fail
+/// fn shown<T: std::fmt::Debug>() {}
+/// shown::<codex_relay::config::Secret>();
+/// ```
+/// ```compile_fail
+/// fn printed<T: std::fmt::Display>() {}
+/// printed::<codex_relay::config::Secret>();
+/// ```
+/// ```compile_fail
+/// fn copied<T: Clone>() {}
+/// copied::<codex_relay::config::Secret>();
+/// ```
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {

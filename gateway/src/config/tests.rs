@@ -17,12 +17,12 @@ fn environment(name: &str) -> Option<OsString> {
     }
 }
 
-fn parse(text: &str) -> Result<Loaded, ConfigErrors> {
-    read(text, Path::new("/etc/relay/relay.toml"), &environment)
+fn load_text(text: &str) -> Result<Loaded, ConfigErrors> {
+    parse(text, Path::new("/etc/relay/relay.toml"), &environment)
 }
 
 fn policy(text: &str) -> Policy {
-    parse(text)
+    load_text(text)
         .unwrap_or_else(|errors| panic!("{errors}"))
         .policy
 }
@@ -36,7 +36,7 @@ fn keys_of(errors: &ConfigErrors) -> Vec<&str> {
 }
 
 fn errors(text: &str) -> ConfigErrors {
-    parse(text)
+    load_text(text)
         .err()
         .unwrap_or_else(|| panic!("accepted: {text}"))
 }
@@ -68,7 +68,8 @@ fn with(more: &str) -> String {
 
 #[test]
 fn what_is_left_out_has_the_documented_default() {
-    let Loaded { policy, warnings } = parse(MINIMAL).unwrap_or_else(|errors| panic!("{errors}"));
+    let Loaded { policy, warnings } =
+        load_text(MINIMAL).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(warnings, []);
     assert_eq!(policy.node.region, "default");
     assert_eq!(policy.node.state_dir, PathBuf::from("/var/lib/codex-relay"));
@@ -305,7 +306,7 @@ fn what_is_not_built_is_refused_with_a_way_out() {
 #[test]
 fn what_is_probably_not_meant_is_a_warning() {
     let warnings = |text: &str| {
-        parse(text)
+        load_text(text)
             .unwrap_or_else(|errors| panic!("{errors}"))
             .warnings
     };
@@ -422,7 +423,7 @@ fn whatever_stands_anywhere_is_read_or_refused_with_its_place() {
     let (mut read, mut refused) = (0, 0);
     each_value(&root, &mut |changed, path| {
         let text = toml::to_string(&changed).unwrap();
-        match parse(&text) {
+        match load_text(&text) {
             Ok(_) => read += 1,
             Err(errors) => {
                 refused += 1;

@@ -106,7 +106,8 @@ impl Meaning<'_> {
         } else if !value.iter().all(u8::is_ascii_graphic) {
             "holds a blank or a character that is not visible ASCII"
         } else {
-            return Some(Secret::new(std::mem::take(&mut value)));
+            // A copy of the right size: the buffer is much larger than what is kept for good.
+            return Some(Secret::new(value.to_vec()));
         };
         self.error(path, format!("{name} {fault}"), None);
         None
@@ -120,16 +121,10 @@ fn read(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, u32)> {
     if !metadata.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    // Room for all of it from the start: a buffer that grows leaves copies of the secret behind.
-    let mut value = Zeroizing::new(vec![0; CREDENTIAL_BYTES_MAX + 3]);
-    let mut file = File::open(path)?;
-    let mut length = 0;
-    while length < value.len() {
-        match file.read(&mut value[length..])? {
-            0 => break,
-            count => length += count,
-        }
-    }
-    value.truncate(length);
+    // Room for more than is read: a buffer that grows leaves copies of the secret behind.
+    let mut value = Zeroizing::new(Vec::with_capacity(2 * CREDENTIAL_BYTES_MAX));
+    File::open(path)?
+        .take(CREDENTIAL_BYTES_MAX as u64 + 3)
+        .read_to_end(&mut value)?;
     Ok((value, metadata.permissions().mode()))
 }

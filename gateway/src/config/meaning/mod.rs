@@ -12,6 +12,7 @@ mod listeners;
 mod tenants;
 mod upstreams;
 
+use super::Environment;
 use super::check::{closest, did_you_mean};
 use super::document::{Document, KeyPath};
 use super::error::Problem;
@@ -19,10 +20,6 @@ use super::forms::{Name, Text};
 use super::policy::{Policy, UpstreamId};
 use super::raw::{File, List};
 use std::collections::HashMap;
-use std::ffi::OsString;
-
-/// Looks up an environment variable.
-pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<OsString>;
 
 /// What came of it.
 pub(super) struct Understood {

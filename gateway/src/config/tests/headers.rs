@@ -193,7 +193,7 @@ fn fields_that_never_pass_cannot_be_named() {
     }
     let text = with("[headers.request]\nremove = [\"cookie\", \"x-*\"]\n");
     assert!(
-        parse(&text).is_ok(),
+        load_text(&text).is_ok(),
         "to remove what never passes does no harm"
     );
 }
