@@ -1,1 +1,30 @@
-//! The seam.
+//! The seam between the gateway and the kernel.
+//!
+//! The rest of the gateway sees [`Listener`], [`Stream`], [`Lease`] (a filled piece of a per-worker buffer
+//! pool) and [`Wheel`] (deadlines), never the runtime behind them. All of it belongs to one thread.
+//!
+//! How bytes move: waiting goes through the ring (one poll entry, batched with all others of the thread into a
+//! single `io_uring_enter`), moving is a direct `recv` or `send` that does not block. A wait therefore owns no
+//! buffer: an idle stream costs none, dropping a wait is harmless, and the buffer that the kernel filled is the
+//! one that is handed to `send`.
+//!
+//! Nothing here is cancelled in the sense of io_uring. A wait that must end early (a deadline, a client that is
+//! gone) is ended by `shutdown(2)` on its socket, which completes it; the reason is kept beside the socket and
+//! returned by every later operation on it.
+
+#![allow(unsafe_code)] // the only crate on the data path with any; every block says why it is sound
+
+mod engine;
+mod lease;
+mod listener;
+mod socket;
+mod sys;
+mod wheel;
+
+pub use engine::{Engine, Refused, pause, pin_to_core, run, spawn};
+pub use lease::{
+    HEADROOM_BYTES, LARGE_LEASE_BYTES, Lease, Pool, SMALL_LEASE_BYTES, TAILROOM_BYTES,
+};
+pub use listener::{Listener, bind};
+pub use socket::{Bulk, ConnectError, Interrupt, Interrupter, IoError, Received, Stream};
+pub use wheel::Wheel;
