@@ -65,7 +65,7 @@ enum Script {
     Failed,
     /// Overload, to be tried again after a second.
     Unavailable,
-    /// The head at once, nothing else for three seconds.
+    /// Three seconds of silence: before the first event, or before the head of an answer in one piece.
     Slow,
     /// The connection is cut after three events, or in the middle of the JSON.
     Break,
@@ -155,7 +155,7 @@ async fn handle(
         return fault.says("The demo provider reads request bodies without content coding only.");
     }
     match Ask::read(dialect, &body) {
-        Ok(ask) => play(&ask),
+        Ok(ask) => play(&ask).await,
         Err(reason) => Fault::new(StatusCode::BAD_REQUEST, "invalid_request").says(&reason),
     }
 }
@@ -169,7 +169,7 @@ fn models() -> Response {
 }
 
 /// Does what the model name stands for.
-fn play(ask: &Ask) -> Response {
+async fn play(ask: &Ask) -> Response {
     let Some((_, script)) = MODELS.iter().find(|(name, _)| *name == ask.model) else {
         let known: Vec<&str> = MODELS.iter().map(|(name, _)| *name).collect();
         return Fault::new(StatusCode::NOT_FOUND, "model_not_found").says(&format!(
@@ -178,65 +178,69 @@ fn play(ask: &Ask) -> Response {
             known.join(", ")
         ));
     };
-    let words = match script {
-        Script::RateLimited => {
-            let fault = Fault::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded");
-            return fault
-                .retry_after_1_s()
-                .says("Rate limit reached for requests per minute.");
-        }
-        Script::Failed => {
-            let fault = Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error");
-            return fault.says("The server had an error while processing your request.");
-        }
-        Script::Unavailable => {
-            let fault = Fault::new(StatusCode::SERVICE_UNAVAILABLE, "server_error");
-            return fault
-                .retry_after_1_s()
-                .says("The server is temporarily unavailable.");
-        }
-        Script::Long => Some(LONG_WORDS),
-        Script::Answer | Script::Slow | Script::Break => None,
-    };
-    let answer = Answer::to(ask, words);
-    if ask.stream {
-        let mut events = match ask.dialect {
-            Dialect::Responses => responses::events(ask, &answer),
-            Dialect::Chat => chat::events(ask, &answer),
-            Dialect::Messages => messages::events(ask, &answer),
-        };
-        if *script == Script::Break {
-            events.truncate(BREAK_EVENTS);
-        }
-        return paced(*script, events, "text/event-stream; charset=utf-8", None);
+    let script = *script;
+    if let Some(refusal) = refusal(script) {
+        return refusal;
     }
-    let text = match ask.dialect {
-        Dialect::Responses => responses::whole(ask, &answer),
-        Dialect::Chat => chat::whole(ask, &answer),
-        Dialect::Messages => messages::whole(ask, &answer),
+    let answer = Answer::to(ask, (script == Script::Long).then_some(LONG_WORDS));
+    if ask.stream {
+        stream(script, ask, &answer)
+    } else {
+        whole(script, ask, &answer).await
+    }
+}
+
+/// The scripts that do not get as far as an answer.
+fn refusal(script: Script) -> Option<Response> {
+    Some(match script {
+        Script::RateLimited => Fault::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded")
+            .retry_after_1_s()
+            .says("Rate limit reached for requests per minute."),
+        Script::Failed => Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error")
+            .says("The server had an error while processing your request."),
+        Script::Unavailable => Fault::new(StatusCode::SERVICE_UNAVAILABLE, "server_error")
+            .retry_after_1_s()
+            .says("The server is temporarily unavailable."),
+        Script::Answer | Script::Slow | Script::Break | Script::Long => return None,
+    })
+}
+
+fn stream(script: Script, ask: &Ask, answer: &Answer) -> Response {
+    let mut events = match ask.dialect {
+        Dialect::Responses => responses::events(ask, answer),
+        Dialect::Chat => chat::events(ask, answer),
+        Dialect::Messages => messages::events(ask, answer),
+    };
+    if script == Script::Break {
+        events.truncate(BREAK_EVENTS);
+    }
+    with_body("text/event-stream; charset=utf-8", paced(script, events))
+}
+
+async fn whole(script: Script, ask: &Ask, answer: &Answer) -> Response {
+    if script == Script::Slow {
+        tokio::time::sleep(SLOW_START).await;
+    }
+    let mut text = match ask.dialect {
+        Dialect::Responses => responses::whole(ask, answer),
+        Dialect::Chat => chat::whole(ask, answer),
+        Dialect::Messages => messages::whole(ask, answer),
     }
     .to_string();
-    let length = text.len();
-    let kept = if *script == Script::Break {
-        text.floor_char_boundary(length / 2)
-    } else {
-        length
-    };
-    paced(
-        *script,
-        vec![text[..kept].to_owned()],
-        "application/json",
-        Some(length),
-    )
+    if script != Script::Break {
+        return with_body("application/json", Body::from(text));
+    }
+    let announced = HeaderValue::from(text.len());
+    text.truncate(text.floor_char_boundary(text.len() / 2));
+    let mut response = with_body("application/json", paced(script, vec![text]));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_LENGTH, announced);
+    response
 }
 
 /// A body whose pieces come one by one; the connection is cut after the last where the script says so.
-fn paced(
-    script: Script,
-    pieces: Vec<String>,
-    content_type: &'static str,
-    content_length: Option<usize>,
-) -> Response {
+fn paced(script: Script, pieces: Vec<String>) -> Body {
     let (sender, receiver) = mpsc::channel(PIECES_WAITING_MAX);
     tokio::spawn(async move {
         let pause = if script == Script::Long {
@@ -257,18 +261,11 @@ fn paced(
             };
         }
     });
-    let mut response = Response::new(Body::from_stream(Pieces {
+    Body::from_stream(Pieces {
         receiver,
         cut: script == Script::Break,
         flushed: false,
-    }));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if let Some(length) = content_length {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    add_provider_fields(headers);
-    response
+    })
 }
 
 /// The pieces of a body, and then its end or a failure: without its last chunk it is visibly not whole.
@@ -335,13 +332,15 @@ impl Fault {
 }
 
 fn complete(status: StatusCode, body: &Value) -> Response {
-    let mut response = Response::new(Body::from(body.to_string()));
+    let mut response = with_body("application/json", Body::from(body.to_string()));
     *response.status_mut() = status;
+    response
+}
+
+fn with_body(content_type: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     add_provider_fields(headers);
     response
 }
