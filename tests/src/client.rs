@@ -16,7 +16,7 @@ pub enum Ending {
     Complete,
     /// The connection ended, and so did the body: nobody can tell whether all of it came.
     WithConnection,
-    /// The connection ended before the framing said so.
+    /// The connection ended before the framing said so, or with a reset where its end is the body's.
     Truncated,
 }
 
@@ -126,6 +126,7 @@ pub struct RawClient {
     buffer: Vec<u8>,
     body: Option<BodyDecoder>,
     payload: Vec<u8>,
+    was_reset: bool,
 }
 
 impl RawClient {
@@ -166,6 +167,7 @@ impl RawClient {
             buffer: Vec::new(),
             body: None,
             payload: Vec::new(),
+            was_reset: false,
         }
     }
 
@@ -279,8 +281,9 @@ impl RawClient {
             if body.is_complete() {
                 return (std::mem::take(&mut self.payload), Ending::Complete);
             }
-            let with_connection = body.ends_with_connection();
+            let ends_with_connection = body.ends_with_connection();
             if !self.read() {
+                let with_connection = ends_with_connection && !self.was_reset;
                 let ending = if with_connection {
                     Ending::WithConnection
                 } else {
@@ -367,7 +370,10 @@ impl RawClient {
                 )
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => true,
-            Err(_) => false,
+            Err(_) => {
+                self.was_reset = true;
+                false
+            }
         }
     }
 }

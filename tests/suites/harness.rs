@@ -102,9 +102,9 @@ fn a_missing_last_chunk_is_noticed() {
                 exchange.send(chunk(b"data: 1\n\n"));
                 go_on.wait();
                 if reset {
-                    exchange.reset()
+                    exchange.reset();
                 } else {
-                    exchange.close()
+                    exchange.close();
                 }
             }
         });
