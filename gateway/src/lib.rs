@@ -1,1 +1,4 @@
 //! codex-relay.
+pub mod config;
+pub mod headers;
+pub mod keys;

@@ -139,9 +139,27 @@ pub struct TenantKey {
 pub struct ModelPattern(pub String);
 
 impl ModelPattern {
-    /// Does the pattern cover this model?
+    /// Does the pattern cover this model? Takes time linear in both lengths: between the first and the
+    /// last part, the leftmost place of each part is as good as any other, so nothing is tried twice.
     pub fn covers(&self, model: &str) -> bool {
-        todo!("{model}")
+        let Some((first, rest)) = self.0.split_once('*') else {
+            return self.0 == model;
+        };
+        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+        let Some(model) = model
+            .strip_prefix(first)
+            .and_then(|model| model.strip_suffix(last))
+        else {
+            return false;
+        };
+        let mut left = model;
+        middle.split('*').all(|part| match left.find(part) {
+            Some(at) => {
+                left = &left[at + part.len()..];
+                true
+            }
+            None => false,
+        })
     }
 }
 
@@ -205,8 +223,9 @@ pub struct Limits {
     pub attempts_max: u32,
     /// Pause before the second attempt; doubles, with jitter.
     pub retry_pause: Duration,
-    /// Client connections per worker; more are not accepted until one closes.
-    pub connections_per_worker_max: usize,
+    /// Client connections per worker; more are not accepted until one closes. `None`: as many as
+    /// the limit on open files leaves room for.
+    pub connections_per_worker_max: Option<usize>,
     /// Idle upstream connections kept per worker, account, address and authority.
     pub pool_idle_max: usize,
 }
@@ -229,4 +248,48 @@ pub enum LogOutput {
     Stderr,
     /// Appended to this file.
     File(PathBuf),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        for (pattern, model, covered) in [
+            ("gpt-5", "gpt-5", true),
+            ("gpt-5", "gpt-5-mini", false),
+            ("gpt-*", "gpt-5", true),
+            ("gpt-*", "gpt-", true),
+            ("gpt-*", "o3", false),
+            ("*", "", true),
+            ("*", "anything", true),
+            ("**", "anything", true),
+            ("*-mini", "gpt-5-mini", true),
+            ("*-mini", "gpt-5-mini-2", false),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("g*5*mini", "gpt-5-mini", true),
+            ("g*6*mini", "gpt-5-mini", false),
+            ("a*b*a", "aba", true),
+            ("a*b*b", "ab", false),
+            ("", "", true),
+            ("", "x", false),
+            ("é*", "était", true),
+        ] {
+            assert_eq!(
+                ModelPattern(pattern.into()).covers(model),
+                covered,
+                "{pattern} {model}"
+            );
+        }
+    }
+
+    #[test]
+    fn many_stars_do_not_blow_up() {
+        let pattern = ModelPattern("a*".repeat(50) + "b");
+        let model = "a".repeat(100_000);
+        // An algorithm that backtracks never gets past this line.
+        assert!(!pattern.covers(&model));
+    }
 }

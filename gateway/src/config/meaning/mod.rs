@@ -1,0 +1,175 @@
+//! From the form to the meaning: a `Policy`, or everything that makes no sense.
+//!
+//! Each part reports what it finds and returns what it could make of the rest, so that one mistake
+//! does not hide another. Whether there is a policy in the end depends on the reports alone.
+
+mod accounts;
+mod base_url;
+mod credential;
+mod headers;
+mod knobs;
+mod listeners;
+mod tenants;
+mod upstreams;
+
+use super::check::{closest, did_you_mean};
+use super::document::{Document, KeyPath};
+use super::error::Problem;
+use super::forms::{Name, Text};
+use super::policy::{Policy, UpstreamId};
+use super::raw::{File, List};
+use std::collections::HashMap;
+use std::ffi::OsString;
+
+/// Looks up an environment variable.
+pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<OsString>;
+
+/// What came of it.
+pub(super) struct Understood {
+    /// Complete only without errors.
+    pub(super) policy: Option<Policy>,
+    /// What makes no sense.
+    pub(super) errors: Vec<Problem>,
+    /// What makes sense but is probably not meant.
+    pub(super) warnings: Vec<Problem>,
+}
+
+/// Makes a policy of a file that has the right form, as far as it has.
+pub(super) fn understand(
+    file: File,
+    document: &Document<'_>,
+    environment: Environment<'_>,
+) -> Understood {
+    let mut meaning = Meaning {
+        document,
+        environment,
+        errors: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let policy = meaning.policy(file);
+    Understood {
+        policy,
+        errors: meaning.errors,
+        warnings: meaning.warnings,
+    }
+}
+
+struct Meaning<'d> {
+    document: &'d Document<'d>,
+    environment: Environment<'d>,
+    errors: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Meaning<'_> {
+    fn policy(&mut self, file: File) -> Option<Policy> {
+        let names = Upstreams::new(&file.upstream);
+        self.unique_names(
+            "upstream",
+            file.upstream.iter().map(|(at, one)| (at, &one.name)),
+        );
+        self.unique_names(
+            "account",
+            file.account.iter().map(|(at, one)| (at, &one.name)),
+        );
+        self.unique_names(
+            "tenant",
+            file.tenant.iter().map(|(at, one)| (at, &one.name)),
+        );
+        let node = self.node(&file.node);
+        let listeners = self.listeners(&file);
+        let headers = self.headers(&file.headers, &file.upstream);
+        let timeouts = self.timeouts(&file.timeouts);
+        let limits = self.limits(&file.limits);
+        let accounts = self.accounts(&file.account, &names);
+        let upstreams = self.upstreams(&file.upstream, &file.account, &names);
+        let (tenants, keys) = self.tenants(&file.tenant, &names);
+        Some(Policy {
+            node,
+            admin: file.admin.address.0,
+            listeners,
+            upstreams: upstreams?,
+            accounts: accounts?,
+            tenants: tenants?,
+            keys,
+            headers,
+            timeouts,
+            limits,
+            log: self.log(&file.log),
+        })
+    }
+
+    fn error(&mut self, path: &KeyPath, message: impl Into<String>, hint: Option<String>) {
+        let position = self.document.locate(path);
+        self.errors
+            .push(self.document.problem(path, position, message, hint));
+    }
+
+    fn warn(&mut self, path: &KeyPath, message: impl Into<String>, hint: Option<String>) {
+        let position = self.document.locate(path);
+        self.warnings
+            .push(self.document.problem(path, position, message, hint));
+    }
+
+    /// `account[1].name (line 20)`
+    fn place(&self, path: &KeyPath) -> String {
+        format!("{path} (line {})", self.document.locate(path).line)
+    }
+
+    fn unique_names<'n>(
+        &mut self,
+        table: &str,
+        names: impl Iterator<Item = (usize, &'n Option<Text<Name>>)>,
+    ) {
+        let mut seen = HashMap::new();
+        for (index, name) in names {
+            let Some(Text(name)) = name else { continue };
+            let path = KeyPath::of(table).index(index).key("name");
+            if let Some(first) = seen.get(name) {
+                let message = format!("the name `{name}` is taken by {}", self.place(first));
+                self.error(&path, message, None);
+            } else {
+                seen.insert(name.clone(), path);
+            }
+        }
+    }
+
+    /// The upstream of this name; an unknown one is reported.
+    fn upstream(&mut self, path: &KeyPath, name: &str, names: &Upstreams) -> Option<UpstreamId> {
+        if let Some(id) = names.ids.get(name) {
+            return Some(*id);
+        }
+        if names.complete {
+            let known = names.ids.keys().map(String::as_str);
+            let hint = closest(name, known).map(did_you_mean);
+            self.error(path, format!("there is no upstream named `{name}`"), hint);
+        }
+        None
+    }
+}
+
+/// The names that accounts and tenants may refer to.
+struct Upstreams {
+    ids: HashMap<String, UpstreamId>,
+    /// False when an upstream was refused: the name that is missing may be its own.
+    complete: bool,
+}
+
+impl Upstreams {
+    fn new(upstreams: &List<super::raw::Upstream>) -> Self {
+        let mut ids = HashMap::new();
+        for (index, upstream) in upstreams.iter() {
+            if let (Some(Text(name)), Ok(id)) = (&upstream.name, u16::try_from(index)) {
+                ids.entry(name.clone()).or_insert(UpstreamId(id));
+            }
+        }
+        let named = upstreams
+            .iter()
+            .filter(|(_, upstream)| upstream.name.is_some())
+            .count();
+        Self {
+            ids,
+            complete: named > 0 && named == upstreams.0.len(),
+        }
+    }
+}

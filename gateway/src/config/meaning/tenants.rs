@@ -1,0 +1,112 @@
+//! `[[tenant]]`
+
+use super::{Meaning, Upstreams};
+use crate::config::document::KeyPath;
+use crate::config::forms::{Name, Text};
+use crate::config::policy::{ModelPattern, Tenant, TenantId, TenantKey, UpstreamId};
+use crate::config::raw::{self, List};
+use crate::keys;
+use std::collections::HashMap;
+
+type Keys = HashMap<[u8; 32], TenantKey>;
+
+impl Meaning<'_> {
+    pub(super) fn tenants(
+        &mut self,
+        tenants: &List<raw::Tenant>,
+        names: &Upstreams,
+    ) -> (Option<Vec<Tenant>>, Keys) {
+        if tenants.0.is_empty() {
+            let message = "there is no tenant: every request will be refused";
+            self.warn(&KeyPath::of("tenant"), message, None);
+        }
+        let mut keys = Keys::new();
+        let mut places = HashMap::new();
+        let made: Vec<_> = tenants
+            .iter()
+            .map(|(index, tenant)| {
+                let path = KeyPath::of("tenant").index(index);
+                self.keys(&tenant.keys, index, &mut keys, &mut places);
+                let upstreams = self.upstreams_of(&tenant.upstreams, &path.key("upstreams"), names);
+                let Text(name) = tenant.name.clone()?;
+                Some(Tenant {
+                    name,
+                    upstreams,
+                    models: models(tenant),
+                    concurrent_requests: tenant.limits.concurrent_requests,
+                })
+            })
+            .collect();
+        (made.into_iter().collect(), keys)
+    }
+
+    fn keys(
+        &mut self,
+        list: &List<raw::Key>,
+        tenant: usize,
+        keys: &mut Keys,
+        places: &mut HashMap<[u8; 32], KeyPath>,
+    ) {
+        for (index, key) in list.iter() {
+            let (Some(Text(hash)), Ok(id)) = (&key.sha256, u16::try_from(tenant)) else {
+                continue;
+            };
+            let path = KeyPath::of("tenant")
+                .index(tenant)
+                .key("keys")
+                .index(index)
+                .key("sha256");
+            if let Some(first) = places.get(hash) {
+                let message = format!("this key is already at {}", self.place(first));
+                let hint = "a key tells one tenant from another: `codex-relay keys new` makes one";
+                self.error(&path, message, Some(hint.to_owned()));
+                continue;
+            }
+            if *hash == keys::hash(b"") {
+                self.error(&path, "this is the hash of an empty key", None);
+            }
+            places.insert(*hash, path);
+            let expires = key.expires.as_ref().map(|Text(moment)| *moment);
+            keys.insert(
+                *hash,
+                TenantKey {
+                    tenant: TenantId(id),
+                    id: keys::id(hash),
+                    expires,
+                },
+            );
+        }
+    }
+
+    fn upstreams_of(
+        &mut self,
+        list: &List<Text<Name>>,
+        path: &KeyPath,
+        names: &Upstreams,
+    ) -> Vec<UpstreamId> {
+        let mut upstreams = Vec::new();
+        for (index, Text(name)) in list.iter() {
+            let path = path.index(index);
+            match self.upstream(&path, name, names) {
+                Some(id) if upstreams.contains(&id) => {
+                    self.error(&path, format!("`{name}` is named twice"), None);
+                }
+                Some(id) => upstreams.push(id),
+                None => {}
+            }
+        }
+        upstreams
+    }
+}
+
+/// A list that covers everything is the empty list, which is the quickest to look up.
+fn models(tenant: &raw::Tenant) -> Vec<ModelPattern> {
+    if tenant.models.iter().any(|(_, Text(model))| model == "*") {
+        return Vec::new();
+    }
+    tenant
+        .models
+        .iter()
+        .map(|(_, Text(model))| ModelPattern(model.clone()))
+        .collect()
+}

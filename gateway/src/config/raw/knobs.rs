@@ -1,0 +1,142 @@
+//! `[timeouts]`, `[limits]` and `[log]`: each knob with its bounds and its default.
+
+use super::super::forms::{Output, Text};
+use super::super::units::{Auto, Bytes, GIB, HOUR, KIB, MIB, MINUTE, MS, Period, SECOND};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How long things may take.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Timeouts {
+    /// From the first byte of a request head to its last.
+    pub(in crate::config) request_head: Period<{ 10 * MS }, { 10 * MINUTE }>,
+    /// Between two reads of a request body.
+    pub(in crate::config) request_body_idle: Period<{ 10 * MS }, HOUR>,
+    /// The whole request body.
+    pub(in crate::config) request_body_total: Period<{ 10 * MS }, { 24 * HOUR }>,
+    /// Between two requests on a client connection.
+    pub(in crate::config) keep_alive_idle: Period<{ 10 * MS }, HOUR>,
+    /// A write, to either side, that makes no progress.
+    pub(in crate::config) write_stall: Period<{ 10 * MS }, HOUR>,
+    /// Waiting for streams at shutdown; `0s` waits for the last one.
+    pub(in crate::config) drain: Period<0, { 24 * HOUR }>,
+    /// TCP connect to an upstream.
+    pub(in crate::config) upstream_connect: Period<{ 10 * MS }, MINUTE>,
+    /// From the last byte of the request to the head of the response.
+    pub(in crate::config) response_head: Period<{ 10 * MS }, HOUR>,
+    /// From the head of a stream to its first event.
+    pub(in crate::config) first_event: Period<{ 10 * MS }, HOUR>,
+    /// Between two reads of a stream.
+    pub(in crate::config) event_idle: Period<{ 10 * MS }, HOUR>,
+    /// A whole answer that is not a stream.
+    pub(in crate::config) answer_total: Period<{ 10 * MS }, { 24 * HOUR }>,
+    /// A whole stream.
+    pub(in crate::config) stream_total: Period<{ 10 * MS }, { 168 * HOUR }>,
+    /// An upstream connection without a request, until it is closed.
+    pub(in crate::config) pool_idle: Period<{ 10 * MS }, HOUR>,
+    /// An upstream connection since it was opened; each one varies by up to 20 %.
+    pub(in crate::config) pool_age: Period<{ 10 * MS }, { 24 * HOUR }>,
+    /// Silence of an upstream after which a harmless event is sent to the client, in dialects that
+    /// have one; `0s`: never.
+    pub(in crate::config) heartbeat: Period<0, { 10 * MINUTE }>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            request_head: Period::ms(10 * SECOND),
+            request_body_idle: Period::ms(15 * SECOND),
+            request_body_total: Period::ms(300 * SECOND),
+            keep_alive_idle: Period::ms(60 * SECOND),
+            write_stall: Period::ms(30 * SECOND),
+            drain: Period::ms(300 * SECOND),
+            upstream_connect: Period::ms(3 * SECOND),
+            response_head: Period::ms(60 * SECOND),
+            first_event: Period::ms(180 * SECOND),
+            event_idle: Period::ms(120 * SECOND),
+            answer_total: Period::ms(600 * SECOND),
+            stream_total: Period::ms(3_600 * SECOND),
+            pool_idle: Period::ms(55 * SECOND),
+            pool_age: Period::ms(10 * MINUTE),
+            heartbeat: Period::ms(15 * SECOND),
+        }
+    }
+}
+
+/// How large things may be.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Limits {
+    /// Bytes of a request or response head.
+    pub(in crate::config) head_bytes_max: Bytes<KIB, 65_535>,
+    /// Fields of a head.
+    #[schemars(range(min = 8, max = 1_000))]
+    pub(in crate::config) head_fields_max: usize,
+    /// Bytes of a request target.
+    pub(in crate::config) target_bytes_max: Bytes<64, 65_535>,
+    /// Bytes of a request body.
+    pub(in crate::config) body_bytes_max: Bytes<KIB, { 16 * GIB }>,
+    /// Bytes of a request body that are kept so that it can be sent again to another account;
+    /// a longer body is sent to one account only.
+    pub(in crate::config) retry_body_bytes_max: Bytes<0, GIB>,
+    /// Bytes of a request body after decoding, where it is compressed.
+    pub(in crate::config) decoded_body_bytes_max: Bytes<KIB, { 64 * GIB }>,
+    /// Bytes of all request bodies held at one time, per worker.
+    pub(in crate::config) held_body_bytes_max: Bytes<MIB, { 64 * GIB }>,
+    /// Bytes of one server-sent event that are looked at for metering; longer ones pass unmetered.
+    pub(in crate::config) event_bytes_max: Bytes<KIB, GIB>,
+    /// Depth of JSON that is looked at.
+    #[schemars(range(min = 8, max = 1_024))]
+    pub(in crate::config) json_depth_max: usize,
+    /// Accounts tried for one request.
+    #[schemars(range(min = 1, max = 10))]
+    pub(in crate::config) attempts_max: u32,
+    /// Pause before the second attempt; doubles with every attempt, with jitter.
+    pub(in crate::config) retry_pause: Period<MS, { 10 * SECOND }>,
+    /// Client connections per worker; more are not accepted until one closes. `auto`: as many as the
+    /// limit on open files leaves room for.
+    pub(in crate::config) connections_per_worker_max: Auto<1, 1_048_576>,
+    /// Idle upstream connections kept per worker, account, address and authority.
+    #[schemars(range(min = 0, max = 65_536))]
+    pub(in crate::config) pool_idle_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: Bytes::new(32 * KIB),
+            head_fields_max: 100,
+            target_bytes_max: Bytes::new(4 * KIB),
+            body_bytes_max: Bytes::new(32 * MIB),
+            retry_body_bytes_max: Bytes::new(MIB),
+            decoded_body_bytes_max: Bytes::new(128 * MIB),
+            held_body_bytes_max: Bytes::new(256 * MIB),
+            event_bytes_max: Bytes::new(MIB),
+            json_depth_max: 64,
+            attempts_max: 3,
+            retry_pause: Period::ms(100 * MS),
+            connections_per_worker_max: Auto::default(),
+            pool_idle_max: 64,
+        }
+    }
+}
+
+/// Where the log goes.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Log {
+    /// `stdout`, `stderr`, or the path of a file that is appended to.
+    pub(in crate::config) output: Text<Output>,
+    /// One line per request.
+    pub(in crate::config) requests: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            output: Text("stdout".to_owned()),
+            requests: true,
+        }
+    }
+}

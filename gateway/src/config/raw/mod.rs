@@ -1,0 +1,304 @@
+//! The form of the file, and nothing but its form: these types make the JSON Schema, the schema
+//! checks the file (`check`), and what passes is read back into them (`meaning`).
+//!
+//! Serde asks for nothing, so that one thing missing does not hide what is wrong elsewhere; what is
+//! required stands in the schema.
+
+pub(super) mod headers;
+pub(super) mod knobs;
+
+use super::forms::{FilePath, Ip, Model, Moment, Name, Sha256, Socket, Text};
+use super::units::Auto;
+use headers::{HeaderExceptions, Headers};
+use knobs::{Limits, Log, Timeouts};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+/// A list in which an entry that was refused keeps its place, so that the others keep their index.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(in crate::config) struct List<T>(pub(in crate::config) Vec<Option<T>>);
+
+impl<T> List<T> {
+    pub(in crate::config) fn of(entries: impl IntoIterator<Item = T>) -> Self {
+        Self(entries.into_iter().map(Some).collect())
+    }
+
+    /// The entries that passed, each with its index in the file.
+    pub(in crate::config) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
+        self.0
+            .iter()
+            .enumerate()
+            .filter_map(|(index, entry)| Some((index, entry.as_ref()?)))
+    }
+}
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for List<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Vec::<T>::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Vec::<T>::json_schema(generator)
+    }
+}
+
+/// The configuration file of codex-relay.
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "codex-relay.toml", extend("required" = ["listener", "upstream", "account"]))]
+pub(in crate::config) struct File {
+    /// This node.
+    pub(in crate::config) node: Node,
+    /// The admin API.
+    pub(in crate::config) admin: Admin,
+    /// Where tenants connect.
+    #[schemars(length(min = 1, max = 64))]
+    pub(in crate::config) listener: List<Listener>,
+    /// Providers.
+    #[schemars(length(min = 1, max = 1_000))]
+    pub(in crate::config) upstream: List<Upstream>,
+    /// The operator's accounts with the providers.
+    #[schemars(length(min = 1, max = 10_000))]
+    pub(in crate::config) account: List<Account>,
+    /// Who may call.
+    #[schemars(length(max = 60_000))]
+    pub(in crate::config) tenant: List<Tenant>,
+    /// Which header fields pass.
+    pub(in crate::config) headers: Headers,
+    /// How long things may take.
+    pub(in crate::config) timeouts: Timeouts,
+    /// How large things may be.
+    pub(in crate::config) limits: Limits,
+    /// Where the log goes.
+    pub(in crate::config) log: Log,
+}
+
+/// This node.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Node {
+    /// Name in logs and metrics; without it, the name of the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) name: Option<Text<Name>>,
+    /// Region whose accounts are preferred.
+    pub(in crate::config) region: Text<Name>,
+    /// Where state is kept; created at start if it is missing.
+    pub(in crate::config) state_dir: Text<FilePath>,
+    /// Worker threads, each on its own core; `auto`: as many as there are cores for this process.
+    pub(in crate::config) workers: Auto<1, 256>,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            name: None,
+            region: Text("default".to_owned()),
+            state_dir: Text("/var/lib/codex-relay".into()),
+            workers: Auto::default(),
+        }
+    }
+}
+
+/// The admin API: health, readiness, metrics, version.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Admin {
+    /// Where it listens. It asks for no credential: keep it on loopback.
+    pub(in crate::config) address: Text<Socket>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            address: Text(([127, 0, 0, 1], 9901).into()),
+        }
+    }
+}
+
+/// Where tenants connect.
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["address"]))]
+pub(in crate::config) struct Listener {
+    /// Address and port; port 0 takes a free one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) address: Option<Text<Socket>>,
+}
+
+/// A provider.
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "base_url"]))]
+pub(in crate::config) struct Upstream {
+    /// Name in logs, metrics, accounts and tenants' lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) name: Option<Text<Name>>,
+    /// Scheme, host, perhaps a port, perhaps a prefix for every path; the path of a request
+    /// (`/v1/responses`) is put behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) base_url: Option<String>,
+    /// Protocol spoken to it.
+    pub(in crate::config) protocol: Protocol,
+    /// Certificates to trust instead of the system's, for `https`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) ca_file: Option<Text<FilePath>>,
+    /// How the account's credential is attached.
+    pub(in crate::config) credential_style: CredentialStyle,
+    /// Exceptions from `[headers]` for this upstream.
+    pub(in crate::config) headers: HeaderExceptions,
+}
+
+/// A protocol between the gateway and a provider.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum Protocol {
+    /// HTTP/1.1
+    #[default]
+    Http1,
+    /// HTTP/2
+    Http2,
+}
+
+/// The form in which a provider wants its credential.
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::config) enum CredentialStyle {
+    /// `Authorization: Bearer …` (OpenAI and compatible)
+    #[default]
+    Bearer,
+    /// `x-api-key: …` (Anthropic)
+    XApiKey,
+    /// `x-goog-api-key: …` (Gemini)
+    XGoogApiKey,
+    /// `api-key: …` (Azure OpenAI)
+    ApiKey,
+}
+
+/// An account of the operator with a provider.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "upstream", "credential", "egress"]))]
+pub(in crate::config) struct Account {
+    /// Name in logs and metrics; tenants never see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) name: Option<Text<Name>>,
+    /// The upstream that it is an account of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) upstream: Option<Text<Name>>,
+    /// Where the provider's key is found.
+    #[serde(skip_serializing)]
+    pub(in crate::config) credential: Option<Credential>,
+    /// Its own addresses on this host: connections for it leave from one of them and from no other.
+    #[schemars(length(min = 1, max = 256))]
+    pub(in crate::config) egress: List<Text<Ip>>,
+    /// Region of the account.
+    pub(in crate::config) region: Text<Name>,
+    /// Requests in flight at most.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) max_concurrent: u32,
+    /// Share of the load against other accounts.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub(in crate::config) weight: u32,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self {
+            name: None,
+            upstream: None,
+            credential: None,
+            egress: List::default(),
+            region: Text("default".to_owned()),
+            max_concurrent: 64,
+            weight: 1,
+        }
+    }
+}
+
+/// Where a secret is found. The secret itself never stands in this file.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(
+    inline,
+    extend(
+        "minProperties" = 1,
+        "maxProperties" = 1,
+        "x-hint" = "a credential never stands in this file: write `{ env = \"NAME\" }` or `{ file = \"/path\" }`"
+    )
+)]
+pub(in crate::config) struct Credential {
+    /// Name of the environment variable that holds it.
+    pub(in crate::config) env: Option<String>,
+    /// Path of the file that holds it and nothing else.
+    pub(in crate::config) file: Option<Text<FilePath>>,
+}
+
+/// Who may call.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "keys", "upstreams"]))]
+pub(in crate::config) struct Tenant {
+    /// Name in logs and metrics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) name: Option<Text<Name>>,
+    /// Its keys; several, so that one can be replaced while the other is still in use.
+    #[serde(skip_serializing)]
+    #[schemars(length(min = 1, max = 100))]
+    pub(in crate::config) keys: List<Key>,
+    /// Upstreams that it may use, in order of preference.
+    #[schemars(length(min = 1, max = 1_000))]
+    pub(in crate::config) upstreams: List<Text<Name>>,
+    /// Models that it may use; `*` stands for any characters.
+    #[schemars(length(min = 1, max = 1_000))]
+    pub(super) models: List<Text<Model>>,
+    /// What it may use at most.
+    pub(in crate::config) limits: TenantLimits,
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self {
+            name: None,
+            keys: List::default(),
+            upstreams: List::default(),
+            models: List::of([Text("*".to_owned())]),
+            limits: TenantLimits::default(),
+        }
+    }
+}
+
+/// A tenant's key, of which only the hash is known.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend(
+    "required" = ["sha256"],
+    "x-hint" = "write `{ sha256 = \"…\" }` with the hash that `codex-relay keys hash` prints"
+))]
+pub(in crate::config) struct Key {
+    /// SHA-256 of the key, 64 hexadecimal digits; `codex-relay keys new` and `keys hash` print it.
+    pub(in crate::config) sha256: Option<Text<Sha256>>,
+    /// When it stops being valid; without it, never.
+    pub(in crate::config) expires: Option<Text<Moment>>,
+}
+
+/// What a tenant may use at most.
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct TenantLimits {
+    /// Requests in flight; without it, as many as the accounts allow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) concurrent_requests: Option<u32>,
+}
