@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::workspace::{BINARY_VARIABLE, cargo, target_dir};
-use crate::{Outcome, command, tools};
+use crate::{Outcome, clients, command, tools};
 
 /// Set for the tests where nothing may be left out: a test that finds it cannot run must then fail.
 const STRICT_VARIABLE: &str = "CODEX_RELAY_TESTS_STRICT";
@@ -62,6 +62,10 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "tests",
         run: tests,
+    },
+    Stage {
+        name: "SDK clients",
+        run: sdk_clients,
     },
 ];
 
@@ -164,6 +168,11 @@ fn tests() -> Result<Option<String>, Box<dyn std::error::Error>> {
         "{} passed, {} ignored",
         counts.passed, counts.ignored
     )))
+}
+
+fn sdk_clients() -> Result<Option<String>, Box<dyn std::error::Error>> {
+    let binary = target_dir()?.join("release/codex-relay");
+    clients::sdks(&binary).map(Some)
 }
 
 /// Sums over the closing lines of the test programs.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod ci;
+mod clients;
 mod command;
 mod tools;
 mod workspace;
@@ -21,8 +22,14 @@ struct Verb {
 const VERBS: &[Verb] = &[
     Verb {
         name: "ci",
-        about: "format, lints, dependency rules, build, all tests",
+        about: "format, lints, dependency rules, build, all tests, SDK clients",
         run: ci::run,
+    },
+    Verb {
+        name: "clients",
+        about: "real clients against `codex-relay demo`: openai-python, openai-node, Codex CLI\n\
+                --sdks-only  leave out Codex CLI",
+        run: clients::run,
     },
     Verb {
         name: "bench",

@@ -31,35 +31,9 @@ const TOOLS: &[Tool] = &[
     },
 ];
 
-/// Sees to it that all of it is there.
+/// Sees to it that all that `ci` uses is there.
 pub(crate) fn install() -> Outcome {
-    let missing: Vec<&Tool> = TOOLS
-        .iter()
-        .filter(|tool| !command::succeeds(&mut probe(tool.probe)))
-        .collect();
-    if !missing.is_empty() {
-        if !is_root() {
-            let names: Vec<&str> = missing.iter().map(|tool| tool.name).collect();
-            let packages: Vec<&str> = missing
-                .iter()
-                .flat_map(|tool| tool.packages)
-                .copied()
-                .collect();
-            return Err(format!(
-                "missing: {}; install as root with: apt-get install {}",
-                names.join(", "),
-                packages.join(" ")
-            )
-            .into());
-        }
-        let packages = missing.iter().flat_map(|tool| tool.packages);
-        command::run(apt_get().arg("update"))?;
-        command::run(
-            apt_get()
-                .args(["install", "--no-install-recommends"])
-                .args(packages),
-        )?;
-    }
+    install_packages()?;
     for component in ["fmt", "clippy"] {
         if !command::succeeds(&mut cargo([component, "--version"])) {
             return Err(format!("missing: cargo {component}, a component of the toolchain").into());
@@ -78,6 +52,31 @@ pub(crate) fn install() -> Outcome {
         ]))?;
     }
     Ok(())
+}
+
+/// Sees to it that the host's part is there.
+pub(crate) fn install_packages() -> Outcome {
+    let missing: Vec<&Tool> = TOOLS
+        .iter()
+        .filter(|tool| !command::succeeds(&mut probe(tool.probe)))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages = missing.iter().flat_map(|tool| tool.packages).copied();
+    if !is_root() {
+        let names: Vec<&str> = missing.iter().map(|tool| tool.name).collect();
+        let packages: Vec<&str> = packages.collect();
+        return Err(format!(
+            "missing: {}; install as root with: apt-get install {}",
+            names.join(", "),
+            packages.join(" ")
+        )
+        .into());
+    }
+    command::run(apt_get().arg("update"))?;
+    let install = ["install", "--no-install-recommends"];
+    command::run(apt_get().args(install).args(packages))
 }
 
 /// Does this process run as root?

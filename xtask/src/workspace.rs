@@ -38,3 +38,17 @@ pub(crate) fn target_dir() -> Result<PathBuf, Box<dyn Error>> {
         .ok_or("cargo metadata names no directory")?;
     Ok(dir.into())
 }
+
+/// The gateway's binary: the one that the environment names, else a debug build.
+pub(crate) fn gateway_binary() -> Result<PathBuf, Box<dyn Error>> {
+    if let Some(path) = std::env::var_os(BINARY_VARIABLE) {
+        return Ok(path.into());
+    }
+    command::run(&mut cargo([
+        "build",
+        "--locked",
+        "--package",
+        "codex-relay",
+    ]))?;
+    Ok(target_dir()?.join("debug/codex-relay"))
+}

@@ -20,7 +20,8 @@ const tool = {
   },
 };
 
-const client = new OpenAI({ baseURL, apiKey });
+// What hangs shall fail here, and soon.
+const client = new OpenAI({ baseURL, apiKey, timeout: 20_000 });
 const impatient = client.withOptions({ maxRetries: 0 });
 
 /** Awaits the failure of a call, which must be of this kind. */

@@ -26,7 +26,8 @@ TOOL = {
 }
 HELLO = [{"role": "user", "content": "hello"}]
 
-client = OpenAI(base_url=BASE_URL, api_key=KEY)
+# What hangs shall fail here, and soon.
+client = OpenAI(base_url=BASE_URL, api_key=KEY, timeout=20)
 impatient = client.with_options(max_retries=0)
 
 
