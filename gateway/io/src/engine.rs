@@ -93,11 +93,3 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
 pub async fn pause(duration: Duration) {
     monoio::time::sleep(duration).await;
 }
-
-/// Pins this thread to one core.
-///
-/// # Errors
-/// The core does not exist or is not allowed.
-pub fn pin_to_core(core: usize) -> io::Result<()> {
-    monoio::utils::bind_to_cpu_set([core]).map_err(|error| io::Error::other(error.to_string()))
-}

@@ -1,20 +1,12 @@
 //! Buffers, lent out by a pool that belongs to one worker.
 
 use std::cell::RefCell;
-use std::ops::Range;
 use std::rc::Rc;
 
-/// Room before the first byte that is received, so that a head or a chunk-size line can be put in front of a
-/// body without moving it.
-pub const HEADROOM_BYTES: usize = 1024;
-
-/// Room behind the last byte that can be received: for the line break after a chunk.
-pub const TAILROOM_BYTES: usize = 2;
-
-/// What a small lease can receive: a request, an answer, a burst of events.
+/// What a small lease can hold: a request, an answer, a burst of events.
 pub const SMALL_LEASE_BYTES: usize = 16 * 1024;
 
-/// What a large lease can receive: bodies, and heads at the limit.
+/// What a large lease can hold: bodies, and heads at the limit.
 pub const LARGE_LEASE_BYTES: usize = 64 * 1024;
 
 /// Free buffers kept of each size; what comes back beyond that is given back to the allocator.
@@ -51,22 +43,19 @@ impl Pool {
         self.lend(free, LARGE_LEASE_BYTES)
     }
 
-    fn lend(&self, free: Option<Box<[u8]>>, usable_bytes: usize) -> Lease {
-        let memory = free.unwrap_or_else(|| {
-            vec![0; HEADROOM_BYTES + usable_bytes + TAILROOM_BYTES].into_boxed_slice()
-        });
+    fn lend(&self, free: Option<Box<[u8]>>, bytes: usize) -> Lease {
+        let memory = free.unwrap_or_else(|| vec![0; bytes].into_boxed_slice());
         Lease {
             memory,
-            start: HEADROOM_BYTES,
-            end: HEADROOM_BYTES,
+            start: 0,
+            end: 0,
             pool: self.clone(),
         }
     }
 
     fn take_back(&self, memory: Box<[u8]>) {
         let mut free = self.free.borrow_mut();
-        let (list, kept_max) = if memory.len() > SMALL_LEASE_BYTES + HEADROOM_BYTES + TAILROOM_BYTES
-        {
+        let (list, kept_max) = if memory.len() > SMALL_LEASE_BYTES {
             (&mut free.large, LARGE_FREE_MAX)
         } else {
             (&mut free.small, SMALL_FREE_MAX)
@@ -77,7 +66,7 @@ impl Pool {
     }
 }
 
-/// A buffer on loan: headroom, filled bytes, spare room, tailroom. Goes back to its pool when dropped.
+/// A buffer on loan: filled bytes, and spare room behind them. Goes back to its pool when dropped.
 pub struct Lease {
     memory: Box<[u8]>,
     start: usize,
@@ -108,13 +97,12 @@ impl Lease {
 
     /// How many more bytes can be received.
     pub fn spare_bytes(&self) -> usize {
-        self.memory.len() - TAILROOM_BYTES - self.end
+        self.memory.len() - self.end
     }
 
     /// The room that `recv` may fill.
     pub(crate) fn spare_mut(&mut self) -> &mut [u8] {
-        let limit = self.memory.len() - TAILROOM_BYTES;
-        &mut self.memory[self.end..limit]
+        &mut self.memory[self.end..]
     }
 
     pub(crate) fn grow(&mut self, received_bytes: usize) {
@@ -122,7 +110,7 @@ impl Lease {
         self.end += received_bytes;
     }
 
-    /// Forgets the first `count` filled bytes; the room they took becomes headroom.
+    /// Forgets the first `count` filled bytes.
     ///
     /// # Panics
     /// If fewer are filled.
@@ -136,55 +124,56 @@ impl Lease {
         self.end = self.end.min(self.start + count);
     }
 
-    /// Puts `bytes` right before the filled ones. `false`, and nothing is changed, if the headroom is too small.
-    pub fn prepend(&mut self, bytes: &[u8]) -> bool {
-        let Some(start) = self.start.checked_sub(bytes.len()) else {
-            return false;
-        };
-        self.memory[start..self.start].copy_from_slice(bytes);
-        self.start = start;
-        true
-    }
-
-    /// Puts `bytes` right behind the filled ones. `false`, and nothing is changed, if there is no room
-    /// (the tailroom counts as room here).
+    /// Copies `bytes` behind the filled ones. `false`, and nothing is changed, if they do not fit.
+    #[must_use]
     pub fn append(&mut self, bytes: &[u8]) -> bool {
-        let end = self.end + bytes.len();
-        if end > self.memory.len() {
+        if bytes.len() > self.spare_bytes() {
             return false;
         }
+        let end = self.end + bytes.len();
         self.memory[self.end..end].copy_from_slice(bytes);
         self.end = end;
         true
     }
 
-    /// Closes the gap: moves the filled bytes at `range` to `to`, which must not lie behind it. For bodies whose
-    /// framing is taken out before they are sent with another one.
-    pub fn move_within(&mut self, range: Range<usize>, to: usize) {
-        self.filled_mut().copy_within(range, to);
+    /// Takes the buffer out, leaving a lease that holds nothing and has no room.
+    #[must_use]
+    pub fn take(&mut self) -> Lease {
+        let nothing = Lease {
+            memory: Box::default(),
+            start: 0,
+            end: 0,
+            pool: self.pool.clone(),
+        };
+        std::mem::replace(self, nothing)
     }
 
     /// Cuts off what follows the first `at` filled bytes into a lease of its own (copied: for the start of the
     /// next message, which is short or absent).
+    ///
+    /// # Panics
+    /// If fewer are filled.
     pub fn split_off(&mut self, at: usize) -> Lease {
         let tail = &self.memory[self.start + at..self.end];
-        let mut other = if tail.len() <= SMALL_LEASE_BYTES {
+        let mut other = if tail.len() <= SMALL_LEASE_BYTES / 2 {
             self.pool.small()
         } else {
             self.pool.large()
         };
         let fits = other.append(tail);
-        debug_assert!(
-            fits,
-            "a large lease holds whatever another one held behind its headroom"
-        );
+        debug_assert!(fits, "a large lease holds whatever another one held");
         self.truncate(at);
         other
     }
 
-    /// Moves the filled bytes into a large lease if this is a small one and full.
-    pub fn widen(self) -> Lease {
+    /// Moves the filled bytes into a large lease, if this is a small one; else to the front of this one. What could not
+    /// grow any more has spare room afterwards, unless it was all of a large lease.
+    #[must_use]
+    pub fn widen(mut self) -> Lease {
         if self.memory.len() >= LARGE_LEASE_BYTES {
+            self.memory.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
             return self;
         }
         let mut large = self.pool.large();
@@ -197,7 +186,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let memory = std::mem::take(&mut self.memory);
-        self.pool.take_back(memory);
+        if !memory.is_empty() {
+            self.pool.take_back(memory);
+        }
     }
 }
 
@@ -223,27 +214,22 @@ mod tests {
     }
 
     #[test]
-    fn prepending_uses_headroom_and_consumed_room() {
+    fn a_lent_buffer_is_empty_whatever_it_held_before() {
         let pool = Pool::new();
         let mut lease = pool.small();
-        assert!(lease.append(b"old head|body"));
-        lease.consume(9);
-        let body = lease.filled().as_ptr();
-        assert!(lease.prepend(&[b'x'; HEADROOM_BYTES + 9]));
-        assert!(!lease.prepend(b"y"), "no headroom is left");
-        lease.consume(HEADROOM_BYTES + 9);
-        assert_eq!(lease.filled(), b"body");
-        assert_eq!(lease.filled().as_ptr(), body, "the body was not moved");
+        assert!(lease.append(b"secret"));
+        lease.consume(2);
+        drop(lease);
+        assert!(pool.small().is_empty());
     }
 
     #[test]
-    fn a_full_lease_still_has_tailroom() {
+    fn what_does_not_fit_changes_nothing() {
         let pool = Pool::new();
         let mut lease = pool.small();
-        let spare_bytes = lease.spare_bytes();
-        lease.grow(spare_bytes);
-        assert!(lease.append(b"\r\n"));
-        assert!(!lease.append(b"!"));
+        assert!(lease.append(&[b'x'; SMALL_LEASE_BYTES - 1]));
+        assert!(!lease.append(b"yz"));
+        assert_eq!(lease.len(), SMALL_LEASE_BYTES - 1);
     }
 
     #[test]
@@ -256,9 +242,11 @@ mod tests {
             (lease.filled(), second.filled()),
             (&b"first"[..], &b"second"[..])
         );
-        let wide = second.widen();
+        let mut wide = second.widen();
         assert_eq!(wide.filled(), b"second");
         assert!(wide.spare_bytes() > SMALL_LEASE_BYTES);
+        wide.consume(3);
+        assert_eq!(wide.widen().filled(), b"ond");
     }
 
     #[test]

@@ -14,17 +14,19 @@
 
 #![allow(unsafe_code)] // the only crate on the data path with any; every block says why it is sound
 
+mod either;
 mod engine;
 mod lease;
 mod listener;
+mod process;
 mod socket;
 mod sys;
 mod wheel;
 
-pub use engine::{Engine, Refused, pause, pin_to_core, run, spawn};
-pub use lease::{
-    HEADROOM_BYTES, LARGE_LEASE_BYTES, Lease, Pool, SMALL_LEASE_BYTES, TAILROOM_BYTES,
-};
+pub use either::{Either, either};
+pub use engine::{Engine, Refused, pause, run, spawn};
+pub use lease::{LARGE_LEASE_BYTES, Lease, Pool, SMALL_LEASE_BYTES};
 pub use listener::{Listener, bind};
+pub use process::{allowed_cores, forbid_core_dumps, pin_to_core, raise_descriptor_limit};
 pub use socket::{Bulk, ConnectError, Interrupt, Interrupter, IoError, Received, Stream};
 pub use wheel::Wheel;

@@ -6,8 +6,8 @@ use crate::wheel::Wheel;
 use monoio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Type};
 use std::cell::{Cell, RefCell};
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -81,6 +81,10 @@ pub(crate) struct Socket {
     pub(crate) deadline_tick: Cell<u64>,
     pub(crate) next_visit_tick: Cell<u64>,
     pub(crate) watched: Cell<bool>,
+    /// A task waits for room to write, or for a connection.
+    waits_to_write: Cell<bool>,
+    /// Waits for a next request: may be ended without anybody losing anything.
+    idle: Cell<bool>,
     tied: RefCell<Weak<Socket>>,
     heartbeat: Cell<Option<Heartbeat>>,
     heartbeats_sent: Cell<u32>,
@@ -112,12 +116,30 @@ impl Socket {
             return;
         }
         self.interrupted.set(Some(reason));
+        // Where only a read was too slow, the peer can still be told so.
+        let only_reading = reason == Interrupt::Deadline && !self.waits_to_write.get();
+        let how = if only_reading {
+            Shutdown::Read
+        } else {
+            Shutdown::Both
+        };
         // A socket that is not connected any more has nothing to shut down: its waits have ended.
-        let _ = self.options().shutdown(std::net::Shutdown::Both);
+        let _ = self.options().shutdown(how);
         let tied = self.tied.borrow().upgrade();
         if let Some(tied) = tied {
             tied.interrupt(Interrupt::Tied);
         }
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut byte = [0u8; 1];
+        self.interrupted.get().is_none()
+            && sys::peek_now(self.descriptor(), &mut byte)
+                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.idle.get()
     }
 
     /// Sends the heartbeat if the stream was silent for so long and everything sent before has left this host
@@ -131,7 +153,9 @@ impl Socket {
         {
             return;
         }
-        if sys::send_now(self.descriptor(), beat.bytes).is_ok_and(|sent| sent == beat.bytes.len()) {
+        if sys::send_now(self.descriptor(), &[IoSlice::new(beat.bytes)])
+            .is_ok_and(|sent| sent == beat.bytes.len())
+        {
             self.heartbeats_sent.set(self.heartbeats_sent.get() + 1);
         }
         self.heartbeat.set(Some(Heartbeat {
@@ -162,6 +186,8 @@ impl Stream {
             deadline_tick: Cell::new(NEVER),
             next_visit_tick: Cell::new(NEVER),
             watched: Cell::new(false),
+            waits_to_write: Cell::new(false),
+            idle: Cell::new(false),
             tied: RefCell::new(Weak::new()),
             heartbeat: Cell::new(None),
             heartbeats_sent: Cell::new(0),
@@ -210,7 +236,7 @@ impl Stream {
         stream.set_deadline(timeout);
         client.tie(&stream);
         // An interrupt or a failure completes the wait too; both are told apart below.
-        let waited = stream.socket.tcp.writable(false).await;
+        let waited = stream.writable().await;
         client.untie();
         if let Some(reason) = stream.socket.interrupted.get() {
             return Err(ConnectError::Interrupted(reason));
@@ -246,6 +272,22 @@ impl Stream {
         let waited = self.socket.tcp.readable(false).await;
         self.check()?;
         waited.map_err(IoError::Socket)
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        self.socket.waits_to_write.set(true);
+        let waited = self.socket.tcp.writable(false).await;
+        self.socket.waits_to_write.set(false);
+        waited
+    }
+
+    /// After a read came too late: only sending goes on, so that the peer can be told. Does nothing for any other
+    /// reason to be interrupted.
+    pub fn forgive_deadline(&self) {
+        if self.socket.interrupted.get() == Some(Interrupt::Deadline) {
+            self.socket.interrupted.set(None);
+            self.clear_deadline();
+        }
     }
 
     /// Reads what is there into the lease's spare room, without waiting; `None` if nothing is.
@@ -306,41 +348,46 @@ impl Stream {
         }
     }
 
-    /// Sends all of `bytes`, waiting where the peer does not take them; at most `stall_timeout` without progress.
-    /// The socket's deadline is put back afterwards.
+    /// Sends what the kernel takes of `parts` at once, in one call, and drops it from `parts`; true if that was all.
     ///
     /// # Errors
-    /// `send(2)`'s, and `Interrupted` (by `Deadline` where the peer stalled).
-    pub async fn send(&self, bytes: &[u8], stall_timeout: Duration) -> Result<(), IoError> {
+    /// `sendmsg(2)`'s, and `Interrupted`.
+    pub fn send_now(&self, parts: &mut &mut [IoSlice<'_>]) -> Result<bool, IoError> {
         self.check()?;
-        let mut rest = bytes;
-        let mut deadline_before = None;
-        loop {
-            match sys::send_now(self.socket.descriptor(), rest) {
-                Ok(sent) if sent == rest.len() => break,
-                Ok(sent) => rest = &rest[sent..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => {
-                    self.check()?;
-                    return Err(IoError::Socket(error));
-                }
-            }
-            deadline_before.get_or_insert_with(|| self.socket.deadline_tick.get());
-            self.set_deadline(stall_timeout);
-            let waited = self.socket.tcp.writable(false).await;
-            self.check()?;
-            waited.map_err(IoError::Socket)?;
+        match sys::send_now(self.socket.descriptor(), parts) {
+            Ok(sent) => IoSlice::advance_slices(parts, sent),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(IoError::Socket(error)),
         }
-        if let Some(tick) = deadline_before {
-            self.socket.deadline_tick.set(tick);
-            self.wheel.schedule(&self.socket);
-        }
-        Ok(())
+        Ok(parts.is_empty())
     }
 
-    /// Sends what the kernel takes at once; for last words that nothing waits for.
-    pub fn send_without_waiting(&self, bytes: &[u8]) {
-        let _ = sys::send_now(self.socket.descriptor(), bytes);
+    /// Sends all of `parts`, waiting where the peer does not take them, but never longer than `stall_timeout` without
+    /// progress. A deadline that the socket had is put back afterwards.
+    ///
+    /// # Errors
+    /// `sendmsg(2)`'s, and `Interrupted` (by `Deadline` where the peer stalled).
+    pub async fn send(
+        &self,
+        mut parts: &mut [IoSlice<'_>],
+        stall_timeout: Duration,
+    ) -> Result<(), IoError> {
+        if self.send_now(&mut parts)? {
+            return Ok(());
+        }
+        let deadline_before = self.socket.deadline_tick.get();
+        loop {
+            self.set_deadline(stall_timeout);
+            let waited = self.writable().await;
+            self.check()?;
+            waited.map_err(IoError::Socket)?;
+            if self.send_now(&mut parts)? {
+                break;
+            }
+        }
+        self.socket.deadline_tick.set(deadline_before);
+        self.wheel.schedule(&self.socket);
+        Ok(())
     }
 
     /// From now on operations are interrupted once `after` has passed. Costs a store where the deadline moves away.
@@ -357,7 +404,13 @@ impl Stream {
         self.wheel.schedule(&self.socket);
     }
 
-    /// The point in time `after` from now, for `set_deadline_within`.
+    /// From now on operations are interrupted at `limit`, a value of `deadline_at`.
+    pub fn set_deadline_at(&self, limit: u64) {
+        self.socket.deadline_tick.set(limit);
+        self.wheel.schedule(&self.socket);
+    }
+
+    /// The point in time `after` from now, for `set_deadline_within` and `set_deadline_at`.
     pub fn deadline_at(&self, after: Duration) -> u64 {
         self.wheel.tick_after(after)
     }
@@ -424,6 +477,11 @@ impl Stream {
         self.socket.heartbeats_sent.get()
     }
 
+    /// Nothing is going on: the connection may be ended at any time (see `Wheel::end_idle`).
+    pub fn set_idle(&self, idle: bool) {
+        self.socket.idle.set(idle);
+    }
+
     /// Makes the close that follows a reset instead of an orderly end, so that what was sent cannot be taken for all.
     pub fn reset_on_close(&self) {
         let _ = self.socket.options().set_linger(Some(Duration::ZERO));
@@ -431,16 +489,13 @@ impl Stream {
 
     /// Tells the peer that no more will be sent; reading goes on.
     pub fn finish_sending(&self) {
-        let _ = self.socket.options().shutdown(std::net::Shutdown::Write);
+        let _ = self.socket.options().shutdown(Shutdown::Write);
     }
 
     /// Is the connection still as it was left: open, and nothing to read? What arrives on an idle upstream connection is
     /// its end, or an answer that nobody asked for.
-    pub fn is_idle(&self) -> bool {
-        let mut byte = [0u8; 1];
-        self.socket.interrupted.get().is_none()
-            && sys::peek_now(self.socket.descriptor(), &mut byte)
-                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    pub fn is_quiet(&self) -> bool {
+        self.socket.is_quiet()
     }
 
     fn check(&self) -> Result<(), IoError> {

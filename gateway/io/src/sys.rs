@@ -1,6 +1,6 @@
 //! The calls that neither the runtime nor a library makes for us, each on one descriptor.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// The descriptor of a socket that the runtime owns, for calls that the runtime does not make.
@@ -95,10 +95,19 @@ pub(crate) fn peek_now(descriptor: RawFd, room: &mut [u8]) -> io::Result<usize> 
     }
 }
 
-pub(crate) fn send_now(descriptor: RawFd, bytes: &[u8]) -> io::Result<usize> {
+pub(crate) fn send_now(descriptor: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the kernel reads at most `bytes.len()` bytes of `bytes`, which is borrowed for the call.
-    let count = unsafe { libc::send(descriptor, bytes.as_ptr().cast(), bytes.len(), flags) };
+    let count = if let [only] = parts {
+        // SAFETY: the kernel reads at most `only.len()` bytes of `only`, which is borrowed for the call.
+        unsafe { libc::send(descriptor, only.as_ptr().cast(), only.len(), flags) }
+    } else {
+        // SAFETY: all zeroes is a valid msghdr: no name, no parts, no control data.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = parts.as_ptr().cast_mut().cast();
+        message.msg_iovlen = parts.len();
+        // SAFETY: `IoSlice` has the layout of iovec; the kernel only reads the parts, which are borrowed for the call.
+        unsafe { libc::sendmsg(descriptor, &raw const message, flags) }
+    };
     if count < 0 {
         Err(io::Error::last_os_error())
     } else {

@@ -62,13 +62,32 @@ impl Wheel {
         }
     }
 
-    /// Turns the wheel for ever; `each_tick` is called after every turn.
-    pub async fn turn(&self, mut each_tick: impl FnMut()) {
+    /// Turns the wheel; `is_over` is called after every turn, until it says so.
+    pub async fn turn(&self, mut is_over: impl FnMut() -> bool) {
         loop {
             monoio::time::sleep(TICK).await;
             let due = self.inner.origin.elapsed().as_millis() / TICK.as_millis();
             self.advance(u64::try_from(due).unwrap_or(u64::MAX));
-            each_tick();
+            if is_over() {
+                return;
+            }
+        }
+    }
+
+    /// Interrupts every socket that is idle (`Stream::set_idle`) and to which nothing was sent meanwhile.
+    pub fn end_idle(&self) {
+        let sockets: Vec<_> = {
+            let slots = self.inner.slots.borrow();
+            slots
+                .iter()
+                .flatten()
+                .filter_map(|entry| entry.socket.upgrade())
+                .collect()
+        };
+        for socket in sockets {
+            if socket.is_idle() && socket.is_quiet() {
+                socket.interrupt(Interrupt::Shutdown);
+            }
         }
     }
 
