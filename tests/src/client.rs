@@ -3,6 +3,7 @@
 use crate::http::{BodyDecoder, Head, lossy};
 use crate::request::Request;
 use crate::signal::DEADLINE;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
@@ -40,6 +41,8 @@ pub struct ErrorBody {
     pub kind: String,
     /// The fault domain.
     pub code: String,
+    /// The member of the request that is to blame.
+    pub param: Option<String>,
     /// Whether trying again may help.
     pub retryable: bool,
 }
@@ -59,18 +62,13 @@ impl Response {
             .unwrap_or_else(|error| panic!("not JSON ({error}): {}", lossy(&self.payload)))
     }
 
-    /// The error of the gateway, after checking everything that such an answer must have.
+    /// The error in the gateway's envelope, after checking everything that such an answer must have.
     ///
     /// # Panics
     /// If this is not an error in the gateway's envelope.
     pub fn gateway_error(&self) -> ErrorBody {
         let shown = format!("{:?}\n{}", self.head, lossy(&self.payload));
         assert_eq!(self.ending, Ending::Complete, "{shown}");
-        assert_eq!(
-            self.head.value("x-relay-error-source"),
-            Some("gateway"),
-            "{shown}"
-        );
         let content_type = self.head.value("content-type").expect("a Content-Type");
         assert!(content_type.starts_with("application/json"), "{shown}");
         let body = self.json();
@@ -94,13 +92,25 @@ impl Response {
                 .unwrap_or_else(|| panic!("{shown}"));
             assert!(after.parse::<u64>().is_ok_and(|after| after > 0), "{shown}");
         }
+        let code = text("code");
+        let source = if code.starts_with("upstream_") {
+            "upstream"
+        } else {
+            "gateway"
+        };
+        assert_eq!(
+            self.head.value("x-relay-error-source"),
+            Some(source),
+            "{shown}"
+        );
         ErrorBody {
             message: text("message"),
             kind: text("type"),
-            code: text("code"),
+            param: error["param"].as_str().map(str::to_owned),
             retryable: error["retryable"]
                 .as_bool()
                 .unwrap_or_else(|| panic!("{shown}")),
+            code,
         }
     }
 
@@ -184,6 +194,30 @@ impl RawClient {
     /// Sends bytes; false if the gateway does not take them any more.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// Sends as much of the bytes as the gateway takes now; false if it has answered meanwhile, or is gone.
+    pub fn try_send_now(&mut self, bytes: &[u8]) -> bool {
+        let answered = PollFlags::IN | PollFlags::HUP;
+        let wanted = answered | PollFlags::OUT;
+        let mut fds = [PollFd::new(&self.stream, wanted)];
+        let deadline = Timespec::try_from(DEADLINE).expect("a few seconds");
+        let ready = poll(&mut fds, Some(&deadline)).expect("one descriptor");
+        assert!(
+            ready > 0,
+            "the gateway neither reads nor answers for {DEADLINE:?}"
+        );
+        if fds[0].revents().intersects(answered) {
+            return false;
+        }
+        self.stream
+            .set_nonblocking(true)
+            .expect("a connected socket");
+        let sent = self.stream.write(bytes);
+        self.stream
+            .set_nonblocking(false)
+            .expect("a connected socket");
+        sent.is_ok()
     }
 
     /// Sends bytes, each in a write of its own.

@@ -126,11 +126,17 @@ impl Tenant {
     }
 }
 
+#[derive(Clone, Debug)]
+struct Upstream {
+    name: String,
+    keys: Vec<(String, String)>,
+}
+
 /// Everything that is in the file.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     sections: BTreeMap<String, BTreeMap<String, String>>,
-    upstreams: Vec<(String, String)>,
+    upstreams: Vec<Upstream>,
     accounts: Vec<Account>,
     tenants: Vec<Tenant>,
 }
@@ -177,7 +183,25 @@ impl Config {
 
     /// One more upstream.
     pub fn upstream(mut self, name: &str, base_url: &str) -> Self {
-        self.upstreams.push((name.to_owned(), base_url.to_owned()));
+        let keys = vec![("base_url".to_owned(), quoted(base_url))];
+        self.upstreams.push(Upstream {
+            name: name.to_owned(),
+            keys,
+        });
+        self.upstream_key(name, "protocol", "\"http1\"")
+    }
+
+    /// Any other key of an upstream, with its value in TOML.
+    ///
+    /// # Panics
+    /// If there is no such upstream.
+    pub fn upstream_key(mut self, name: &str, key: &str, value: &str) -> Self {
+        let upstream = self
+            .upstreams
+            .iter_mut()
+            .find(|upstream| upstream.name == name);
+        let upstream = upstream.expect("an upstream of this name");
+        upstream.keys.push((key.to_owned(), value.to_owned()));
         self
     }
 
@@ -224,13 +248,13 @@ impl Config {
                     .map(|(key, value)| (key.as_str(), value.clone())),
             );
         }
-        for (name, base_url) in &self.upstreams {
-            let keys = [("name", quoted(name)), ("base_url", quoted(base_url))];
-            section(
-                &mut text,
-                "[upstream]",
-                keys.into_iter().chain([("protocol", quoted("http1"))]),
-            );
+        for upstream in &self.upstreams {
+            let name = [("name", quoted(&upstream.name))];
+            let keys = upstream
+                .keys
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.clone()));
+            section(&mut text, "[upstream]", name.into_iter().chain(keys));
         }
         for account in &self.accounts {
             let file = directory.join(format!("{}.key", account.name));

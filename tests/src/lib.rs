@@ -9,6 +9,7 @@ mod admin;
 mod binary;
 pub mod client;
 pub mod config;
+pub mod dead_end;
 pub mod gateway;
 pub mod http;
 pub mod log;

@@ -63,8 +63,13 @@ fn line(line: &str) -> String {
 
 /// Sends every case on a connection of its own, with a valid request right behind it.
 fn assert_refused(cases: Vec<Case>) {
+    assert_refused_with(|config| config, cases);
+}
+
+/// The same, by a gateway that is configured in another way.
+fn assert_refused_with(configure: fn(Config) -> Config, cases: Vec<Case>) {
     let upstream = Upstream::answering(openai::plain());
-    let gateway = Gateway::start(&Config::simple(upstream.address()));
+    let gateway = Gateway::start(&configure(Config::simple(upstream.address())));
     let mut failures = Vec::new();
     for case in cases {
         let outcome = std::panic::catch_unwind(|| {

@@ -115,7 +115,14 @@ fn targets() {
         "/v1/models^x", "/v1/`models`", "/v1/models\0", "/v1/models\u{7f}", "/v1/models\u{1}", "?x",
         "",
     ];
-    let cases = targets.iter().map(|target| {
+    // Two servers may take these for two different paths.
+    #[rustfmt::skip]
+    let ambiguous = [
+        "//v1/models", "/v1/../admin", "/v1/..", "/..", "/.", "/./v1/models", "/v1/./models",
+        "/v1/%2e%2e/admin", "/v1/%2E./admin", "/v1/.%2e", "/%2e/v1", "http://gateway.test//v1",
+        "http://gateway.test/v1/../x", "/v1/[models]", "/v1/models%", "/v1/models%2",
+    ];
+    let cases = targets.iter().chain(&ambiguous).map(|target| {
         case(
             target.escape_debug(),
             line(&format!("GET {target} HTTP/1.1")),
