@@ -9,13 +9,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::process::{CpuTime, Process, pinned, pss_kib, threads_off_core};
+use super::process::{CpuTime, Process, Usage, pinned, pss_kib, threads_off_core};
 use super::proxies::{Proxy, TENANT_KEY};
 use super::scenarios::Scenario;
 use super::{LOAD_CORE, PROXY_CORE, Programs};
 
 /// Not measured at the beginning: connections are opened, caches filled, streams started.
 const WARMUP_SECONDS: f64 = 1.0;
+
+/// A proxy that waits for its core for a larger share of the time was disturbed.
+const WAITING_MAX: f64 = 0.05;
 
 /// What all measurements of a run share.
 #[derive(Debug)]
@@ -44,8 +47,7 @@ pub(crate) struct Measured {
 /// What the proxy took from the machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
-    /// Share of its core.
-    pub(crate) cores: f64,
+    pub(crate) usage: Usage,
     pub(crate) pss_idle_kib: u64,
     pub(crate) pss_loaded_kib: u64,
     /// Threads that may run elsewhere than on the proxy's core.
@@ -104,7 +106,7 @@ impl Bench {
         let after = family.as_deref().map(CpuTime::of);
         let cost = match (&family, before, after, pss_idle_kib) {
             (Some(family), Some(before), Some(after), Some(pss_idle_kib)) => Some(Cost {
-                cores: after.cores_since(&before)?,
+                usage: after.since(&before)?,
                 pss_idle_kib,
                 pss_loaded_kib: pss_kib(family)?,
                 threads_off_core: threads_off_core(family, PROXY_CORE),
@@ -214,7 +216,13 @@ impl Measured {
     /// µs of the proxy's CPU per request or event. Load and CPU are rates over almost the same time each, so that the moments
     /// between the load's window and the look at the proxy's clocks do not count.
     pub(crate) fn cpu_us_per_unit(&self) -> Option<f64> {
-        Some(self.cost?.cores * 1e6 / self.units_per_second())
+        Some(self.cost?.usage.running * 1e6 / self.units_per_second())
+    }
+
+    /// Did others use the proxy's core so much that the figure says little?
+    pub(crate) fn is_disturbed(&self) -> bool {
+        self.cost
+            .is_some_and(|cost| cost.usage.waiting > WAITING_MAX)
     }
 
     /// PSS of 5,000 streams in MiB: what the proxy has without any, and so much more for each.
@@ -244,14 +252,19 @@ impl Measured {
         };
         let (scenario, proxy) = (self.scenario.name, self.proxy.name());
         let rate = self.units_per_second();
-        format!("{scenario} {proxy}: {cpu}{rate:.0}/s{astray}")
+        let disturbed = match self.is_disturbed() {
+            true => "; DISTURBED by others on its core",
+            false => "",
+        };
+        format!("{scenario} {proxy}: {cpu}{rate:.0}/s{astray}{disturbed}")
     }
 
     pub(crate) fn to_json(&self) -> Value {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let cost = self.cost.map(|cost| {
             json!({
-                "cores": cost.cores,
+                "core_running": cost.usage.running,
+                "core_waiting": cost.usage.waiting,
                 "pss_idle_kib": cost.pss_idle_kib,
                 "pss_loaded_kib": cost.pss_loaded_kib,
                 "threads_off_core": cost.threads_off_core,
@@ -286,7 +299,10 @@ mod tests {
             scenario: scenarios::named("sse").unwrap()[0],
             load: json!({"duration_s": 2.0, "events": 60_000, "event_us": {"p50": 80.0}}),
             cost: Some(Cost {
-                cores: 0.45,
+                usage: Usage {
+                    running: 0.45,
+                    waiting: 0.0,
+                },
                 pss_idle_kib: 2_048,
                 pss_loaded_kib: 12_048,
                 threads_off_core: 0,

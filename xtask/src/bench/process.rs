@@ -165,43 +165,76 @@ fn numbers_in(dir: &str) -> Vec<u32> {
         .collect()
 }
 
-/// CPU time of every thread of some processes, at one moment.
+/// What the scheduler says of every thread of some processes, at one moment.
 #[derive(Debug)]
 pub(crate) struct CpuTime {
     at: Instant,
-    ns_by_thread: HashMap<u32, u64>,
+    by_thread: HashMap<u32, ThreadTime>,
+}
+
+/// The first two numbers of /proc/PID/schedstat.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct ThreadTime {
+    running_ns: u64,
+    /// Ready to run while something else ran.
+    waiting_ns: u64,
+}
+
+/// What was used between two moments, as shares of one core.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Usage {
+    pub(crate) running: f64,
+    /// On a core of its own a process waits for next to nothing: more is the work of others.
+    pub(crate) waiting: f64,
+}
+
+impl ThreadTime {
+    fn parse(schedstat: &str) -> Option<Self> {
+        let mut numbers = schedstat.split_whitespace().map(str::parse);
+        Some(Self {
+            running_ns: numbers.next()?.ok()?,
+            waiting_ns: numbers.next()?.ok()?,
+        })
+    }
 }
 
 impl CpuTime {
     pub(crate) fn of(family: &[u32]) -> Self {
         let at = Instant::now();
-        let mut ns_by_thread = HashMap::new();
+        let mut by_thread = HashMap::new();
         for pid in family {
             for thread in numbers_in(&format!("/proc/{pid}/task")) {
                 let path = format!("/proc/{pid}/task/{thread}/schedstat");
                 let text = fs::read_to_string(path).unwrap_or_default();
-                if let Some(ns) = text.split(' ').next().and_then(|ns| ns.parse().ok()) {
-                    ns_by_thread.insert(thread, ns);
+                if let Some(time) = ThreadTime::parse(&text) {
+                    by_thread.insert(thread, time);
                 }
             }
         }
-        Self { at, ns_by_thread }
+        Self { at, by_thread }
     }
 
-    /// Share of one core that was used since `earlier`.
+    /// What was used since `earlier`.
     ///
     /// The time of threads that ended in between is lost: an error, where there were any.
-    pub(crate) fn cores_since(&self, earlier: &Self) -> Result<f64, String> {
-        let mut used_ns = 0;
-        for (thread, ns) in &self.ns_by_thread {
-            used_ns += ns - earlier.ns_by_thread.get(thread).copied().unwrap_or(0);
+    pub(crate) fn since(&self, earlier: &Self) -> Result<Usage, String> {
+        let ended = earlier.by_thread.keys();
+        let ended = ended.filter(|thread| !self.by_thread.contains_key(thread));
+        let ended = ended.count();
+        if ended > 0 {
+            return Err(format!("{ended} threads ended while they were measured"));
         }
-        let ended = earlier.ns_by_thread.keys();
-        let ended = ended.filter(|thread| !self.ns_by_thread.contains_key(thread));
-        match ended.count() {
-            0 => Ok(used_ns as f64 / self.at.duration_since(earlier.at).as_nanos() as f64),
-            ended => Err(format!("{ended} threads ended while they were measured")),
+        let mut used = ThreadTime::default();
+        for (thread, time) in &self.by_thread {
+            let before = earlier.by_thread.get(thread).copied().unwrap_or_default();
+            used.running_ns += time.running_ns - before.running_ns;
+            used.waiting_ns += time.waiting_ns - before.waiting_ns;
         }
+        let all_ns = self.at.duration_since(earlier.at).as_nanos() as f64;
+        Ok(Usage {
+            running: used.running_ns as f64 / all_ns,
+            waiting: used.waiting_ns as f64 / all_ns,
+        })
     }
 }
 
@@ -237,30 +270,39 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    fn at(at: Instant, threads: &[(u32, u64)]) -> CpuTime {
+    fn at(at: Instant, threads: &[(u32, u64, u64)]) -> CpuTime {
+        let threads = threads.iter().map(|(thread, running_ns, waiting_ns)| {
+            let time = ThreadTime {
+                running_ns: *running_ns,
+                waiting_ns: *waiting_ns,
+            };
+            (*thread, time)
+        });
         CpuTime {
             at,
-            ns_by_thread: threads.iter().copied().collect(),
+            by_thread: threads.collect(),
         }
     }
 
     #[test]
     fn cpu_is_summed_over_threads_old_and_new() {
         let start = Instant::now();
-        let earlier = at(start, &[(1, 1_000), (2, 0)]);
-        let later = at(
-            start + Duration::from_micros(10),
-            &[(1, 5_000), (2, 500), (3, 500)],
-        );
-        assert_eq!(later.cores_since(&earlier), Ok(0.5));
+        let earlier = at(start, &[(1, 1_000, 10), (2, 0, 0)]);
+        let threads = [(1, 5_000, 1_010), (2, 500, 0), (3, 500, 1_000)];
+        let later = at(start + Duration::from_micros(10), &threads);
+        let usage = Usage {
+            running: 0.5,
+            waiting: 0.2,
+        };
+        assert_eq!(later.since(&earlier), Ok(usage));
     }
 
     #[test]
     fn lost_time_is_an_error() {
         let start = Instant::now();
-        let earlier = at(start, &[(1, 1_000), (2, 0)]);
-        let later = at(start + Duration::from_micros(10), &[(1, 5_000)]);
-        assert!(later.cores_since(&earlier).is_err());
+        let earlier = at(start, &[(1, 1_000, 0), (2, 0, 0)]);
+        let later = at(start + Duration::from_micros(10), &[(1, 5_000, 0)]);
+        assert!(later.since(&earlier).is_err());
     }
 
     #[test]
@@ -278,7 +320,7 @@ mod tests {
         assert!(
             family
                 .iter()
-                .all(|pid| !CpuTime::of(&[*pid]).ns_by_thread.is_empty())
+                .all(|pid| !CpuTime::of(&[*pid]).by_thread.is_empty())
         );
         assert!(pss_kib(&family).unwrap() > 0);
         drop(process);

@@ -4,7 +4,8 @@ use super::measure::Measured;
 use super::proxies::Proxy;
 use super::scenarios::Scenario;
 
-const COLUMNS: [&str; 11] = [
+const WIDTH: usize = 12;
+const COLUMNS: [&str; WIDTH] = [
     "proxy",
     "CPU µs",
     "(min–max)",
@@ -12,6 +13,7 @@ const COLUMNS: [&str; 11] = [
     "of floor",
     "units/s",
     "core %",
+    "waits %",
     "p50 µs",
     "p99 µs",
     "first byte p50/p99 µs",
@@ -38,6 +40,13 @@ pub(crate) fn table(scenario: &Scenario, results: &[Measured]) -> String {
         scenario.unit.name()
     );
     text.push_str(&aligned(&rows));
+    let disturbed = of_scenario.iter().filter(|it| it.is_disturbed()).count();
+    if disturbed > 0 {
+        let all = of_scenario.len();
+        text.push_str(&format!(
+            "\n  DISTURBED: in {disturbed} of {all} measurements others used the proxy's core\n"
+        ));
+    }
     text
 }
 
@@ -49,7 +58,7 @@ fn order(name: &str) -> usize {
         .unwrap_or(names.len())
 }
 
-fn row(proxy: Proxy, results: &[&Measured]) -> [String; 11] {
+fn row(proxy: Proxy, results: &[&Measured]) -> [String; WIDTH] {
     let of = |proxy: Proxy, figure: &dyn Fn(&Measured) -> Option<f64>| -> Vec<f64> {
         let mut values: Vec<f64> = results
             .iter()
@@ -84,7 +93,8 @@ fn row(proxy: Proxy, results: &[&Measured]) -> [String; 11] {
         ratio(Proxy::Nginx).unwrap_or_default(),
         ratio(Proxy::Floor).unwrap_or_default(),
         rate.map(|rate| format!("{rate:.0}")).unwrap_or_default(),
-        figure(&|it| Some(it.cost?.cores * 100.0)),
+        figure(&|it| Some(it.cost?.usage.running * 100.0)),
+        figure(&|it| Some(it.cost?.usage.waiting * 100.0)),
         latency(field, "p50"),
         latency(field, "p99"),
         format!(
@@ -114,7 +124,7 @@ fn median(sorted: &[f64]) -> Option<f64> {
     }
 }
 
-fn aligned(rows: &[[String; 11]]) -> String {
+fn aligned(rows: &[[String; WIDTH]]) -> String {
     let width = |column: usize| {
         let widths = rows.iter().map(|row| row[column].chars().count());
         widths.max().unwrap_or(0)
@@ -135,16 +145,20 @@ fn aligned(rows: &[[String; 11]]) -> String {
 mod tests {
     use super::*;
     use crate::bench::measure::Cost;
+    use crate::bench::process::Usage;
     use crate::bench::scenarios;
     use serde_json::json;
 
-    fn measured(proxy: Proxy, cores: f64) -> Measured {
+    fn measured(proxy: Proxy, running: f64) -> Measured {
         Measured {
             proxy,
             scenario: scenarios::named("json").unwrap()[0],
             load: json!({"duration_s": 1.0, "requests": 10_000, "request_us": {"p50": 300.0}}),
             cost: Some(Cost {
-                cores,
+                usage: Usage {
+                    running,
+                    waiting: running / 10.0,
+                },
                 pss_idle_kib: 1_000,
                 pss_loaded_kib: 2_000,
                 threads_off_core: 0,
@@ -187,6 +201,15 @@ mod tests {
             row("floor")[..5],
             ["floor", "10.0", "(5.0–20.0)", "0.50", "1.00"]
         );
+    }
+
+    #[test]
+    fn disturbed_measurements_are_told_of() {
+        let quiet = [measured(Proxy::Nginx, 0.4)];
+        let scenario = quiet[0].scenario;
+        assert!(!table(scenario, &quiet).contains("DISTURBED"));
+        let disturbed = [measured(Proxy::Nginx, 0.4), measured(Proxy::Nginx, 0.9)];
+        assert!(table(scenario, &disturbed).contains("DISTURBED: in 1 of 2"));
     }
 
     #[test]
