@@ -3,6 +3,7 @@
 mod answer;
 mod decode;
 mod event;
+mod layout;
 mod request;
 mod stream;
 #[cfg(test)]

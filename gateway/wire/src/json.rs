@@ -65,6 +65,15 @@ impl Found {
         }
     }
 
+    /// The value as a number that counts something.
+    pub fn as_u64(&self) -> Option<u64> {
+        let digits = self.whole()?;
+        digits.iter().try_fold(0_u64, |value, byte| {
+            byte.is_ascii_digit().then_some(())?;
+            value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))
+        })
+    }
+
     /// The value was there and is something else than `null`.
     pub fn is_not_null(&self) -> bool {
         !self.raw.is_empty() && !b"null".starts_with(&self.raw)
@@ -153,8 +162,8 @@ enum State {
         unit: u16,
     },
     Number(Number),
-    /// In `true`, `false` or `null`: what has yet to come.
-    Literal(&'static [u8]),
+    /// In `true`, `false` or `null`, after that many of its bytes.
+    Literal(Literal, u8),
     /// After the object.
     Done,
 }
@@ -165,6 +174,23 @@ enum StringRole {
     /// A key in an object on a path.
     WatchedKey,
     OtherKey,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Literal {
+    True,
+    False,
+    Null,
+}
+
+impl Literal {
+    fn text(self) -> &'static [u8] {
+        match self {
+            Self::True => b"true",
+            Self::False => b"false",
+            Self::Null => b"null",
+        }
+    }
 }
 
 /// A piece with the place up to which it has been captured.
@@ -258,7 +284,7 @@ impl JsonScan {
                     at + 1
                 }
                 State::Number(number) => self.number(piece, at, number)?,
-                State::Literal(rest) => self.literal(piece, at, rest)?,
+                State::Literal(literal, matched) => self.literal(piece, at, literal, matched)?,
                 _ => {
                     if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
                         self.token(piece, at, byte)?;
@@ -301,9 +327,9 @@ impl JsonScan {
         self.state = match byte {
             b'"' => State::String(StringRole::Value),
             b'{' | b'[' => return self.open(byte == b'{', going_on),
-            b't' => State::Literal(b"rue"),
-            b'f' => State::Literal(b"alse"),
-            b'n' => State::Literal(b"ull"),
+            b't' => State::Literal(Literal::True, 1),
+            b'f' => State::Literal(Literal::False, 1),
+            b'n' => State::Literal(Literal::Null, 1),
             _ => State::Number(Number::begin(byte).ok_or(JsonError::Invalid)?),
         };
         Ok(())
@@ -393,11 +419,8 @@ impl JsonScan {
         role: StringRole,
     ) -> Result<usize, JsonError> {
         let rest = &piece.bytes[at..];
-        let text_bytes = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+        let text_bytes = plain_bytes(rest)?;
         let text = &rest[..text_bytes];
-        if has_control(text) {
-            return Err(JsonError::Invalid);
-        }
         if role == StringRole::WatchedKey {
             self.key.text(text, self.paths, self.depth)?;
         }
@@ -490,18 +513,20 @@ impl JsonScan {
         &mut self,
         piece: &mut Piece<'_>,
         at: usize,
-        rest: &'static [u8],
+        literal: Literal,
+        matched: u8,
     ) -> Result<usize, JsonError> {
+        let rest = &literal.text()[usize::from(matched)..];
         let there = &piece.bytes[at..];
-        let (wanted, later) = rest.split_at(rest.len().min(there.len()));
-        if !there.starts_with(wanted) {
+        let there = &there[..there.len().min(rest.len())];
+        if !rest.starts_with(there) {
             return Err(JsonError::Invalid);
         }
-        let end = at + wanted.len();
-        if later.is_empty() {
+        let end = at + there.len();
+        if there.len() == rest.len() {
             self.value_end(piece, end);
         } else {
-            self.state = State::Literal(later);
+            self.state = State::Literal(literal, matched + there.len() as u8);
         }
         Ok(end)
     }
@@ -534,8 +559,44 @@ fn indices(mut set: PathSet) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Control characters must not stand in a string as they are (RFC 8259 section 7). Taking the minimum of
-/// a whole stretch, with no way out of the loop, lets it be done with vector instructions.
-fn has_control(text: &[u8]) -> bool {
-    text.iter().fold(u8::MAX, |lowest, &byte| lowest.min(byte)) < 0x20
+/// How many bytes come before a quote or backslash. Control characters must not stand in a string as they are
+/// (RFC 8259 section 7).
+fn plain_bytes(text: &[u8]) -> Result<usize, JsonError> {
+    let short = &text[..text.len().min(SHORT_STRING_BYTES)];
+    let (words, tail) = short.as_chunks();
+    for (index, &word) in words.iter().enumerate() {
+        let special = special_bytes(u64::from_le_bytes(word));
+        if special != 0 {
+            let at = special.trailing_zeros() as usize / 8;
+            return if word[at] < 0x20 {
+                Err(JsonError::Invalid)
+            } else {
+                Ok(8 * index + at)
+            };
+        }
+    }
+    let searched = 8 * words.len();
+    let rest = if tail.is_empty() {
+        &text[searched..]
+    } else {
+        tail
+    };
+    let rest = &rest[..memchr2(b'"', b'\\', rest).unwrap_or(rest.len())];
+    // The minimum of a whole stretch, with no way out of the loop, takes vector instructions.
+    if rest.iter().fold(u8::MAX, |lowest, &byte| lowest.min(byte)) < 0x20 {
+        return Err(JsonError::Invalid);
+    }
+    Ok(searched + rest.len())
+}
+
+/// Up to here eight bytes at a time are faster than a vector search.
+const SHORT_STRING_BYTES: usize = 32;
+
+/// The high bits of the bytes that are quotes, backslashes or control characters. Exact up to the first one;
+/// what comes after it may be wrong.
+fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    let below = |word: u64, limit: u64| word.wrapping_sub(limit * ONES) & !word;
+    let equal = |byte: u8| below(word ^ (u64::from(byte) * ONES), 1);
+    (below(word, 0x20) | equal(b'"') | equal(b'\\')) & (0x80 * ONES)
 }

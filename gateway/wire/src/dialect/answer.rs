@@ -1,42 +1,40 @@
 //! The usage in an answer that is one JSON text.
 
-use super::usage::{Counts, USAGE_BYTES_MAX};
+use super::usage::Counts;
 use super::{Dialect, Usage};
 use crate::json::JsonScan;
+
+/// Members are captured only as far as they can be counts.
+const COUNT_BYTES_MAX: usize = 32;
 
 /// Reads a plain JSON answer as it passes.
 #[derive(Debug)]
 pub struct AnswerObserver {
     dialect: Dialect,
-    scan: JsonScan,
+    json: JsonScan,
 }
 
 impl AnswerObserver {
     /// An observer.
     pub fn new(dialect: Dialect, depth_max: usize) -> Self {
-        let paths = dialect.answer_usage_paths();
         Self {
             dialect,
-            scan: JsonScan::new(paths, depth_max, USAGE_BYTES_MAX),
+            json: JsonScan::new(dialect.layout().paths, depth_max, COUNT_BYTES_MAX),
         }
     }
 
     /// Observes the next payload bytes.
     pub fn observe(&mut self, payload: &[u8]) {
-        // From a text that is not JSON nothing is concluded; the scan keeps the error.
-        let _ = self.scan.feed(payload);
+        // From an answer that is not JSON nothing is concluded; the scan keeps the error.
+        let _ = self.json.feed(payload);
     }
 
     /// The usage, once the answer is complete.
     pub fn usage(&self) -> Option<Usage> {
-        if !self.scan.is_complete() {
-            return None;
-        }
-        let paths = 0..self.dialect.answer_usage_paths().len();
-        let counts = paths.into_iter().find_map(|index| {
-            let found = self.scan.found(index);
-            Counts::read(self.dialect, &found.raw).filter(|_| !found.truncated)
-        })?;
-        Some(counts.usage(self.dialect))
+        let is_read = self.json.is_complete();
+        let counts = is_read
+            .then(|| Counts::found(&self.dialect.layout(), &self.json))
+            .flatten();
+        counts.map(|counts| counts.usage(self.dialect))
     }
 }

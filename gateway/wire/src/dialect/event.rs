@@ -1,9 +1,9 @@
 //! What single events of a stream mean.
 
 use super::Dialect;
-use crate::json::{EVERY_ITEM, JsonScan, Path};
+use super::layout::{Layout, Member};
+use crate::json::JsonScan;
 use memchr::memmem::Finder;
-use std::ops::Range;
 use std::sync::LazyLock;
 
 /// What an event does to the stream that it is part of.
@@ -24,52 +24,10 @@ pub(super) struct Meaning {
     pub(super) has_usage: bool,
 }
 
-/// Where the data of a dialect's events has what is looked for.
-pub(super) struct Layout {
-    pub(super) paths: &'static [Path],
-    /// Which of the paths lead to usage.
-    pub(super) usage: Range<usize>,
-    /// Which of the paths mean, when they are there, that the answer is complete.
-    pub(super) completion: Range<usize>,
-}
-
-/// `Layout::paths` begins with `type` where events have types, with `error` where they have not.
-pub(super) const TYPE: usize = 0;
-pub(super) const ERROR: usize = 0;
-
 impl Dialect {
     /// Events say of which type they are.
     pub(super) fn has_event_types(self) -> bool {
         matches!(self, Self::Responses | Self::Messages)
-    }
-
-    pub(super) fn layout(self) -> Layout {
-        let (paths, usage, completion): (&'static [Path], _, _) = match self {
-            Self::Responses => (&[&["type"], &["response", "usage"]], 1..2, 0..0),
-            Self::Messages => (&[&["type"], &["message", "usage"], &["usage"]], 1..3, 0..0),
-            Self::ChatCompletions => (&[&["error"], &["usage"]], 1..2, 0..0),
-            Self::Opaque => (
-                &[&["error"], &["usage"], &["response", "usage"]],
-                1..3,
-                0..0,
-            ),
-            Self::Gemini => (
-                &[
-                    &["error"],
-                    &["usageMetadata"],
-                    &["candidates", EVERY_ITEM, "finishReason"],
-                    // A refused prompt has no candidates, and nothing follows.
-                    &["promptFeedback", "blockReason"],
-                ],
-                1..2,
-                2..4,
-            ),
-        };
-        Layout {
-            paths,
-            usage,
-            completion,
-        }
     }
 
     /// What an event of this type means. Unknown types count as output: a retry must not repeat any.
@@ -128,10 +86,14 @@ pub(super) fn may_have_error_or_usage(data: &[u8]) -> bool {
 
 /// The effect of an event without a type, read to its end.
 pub(super) fn effect_of_members(layout: &Layout, json: &JsonScan) -> Effect {
-    let is_there = |index: usize| json.found(index).is_not_null();
-    if is_there(ERROR) {
+    let has = |member| {
+        layout
+            .indices_of(member)
+            .any(|index| json.found(index).is_not_null())
+    };
+    if has(Member::Error) {
         Effect::Failed
-    } else if layout.completion.clone().any(is_there) {
+    } else if has(Member::Completion) {
         Effect::Completed
     } else {
         Effect::Output

@@ -1,7 +1,8 @@
 //! What a streamed answer says about itself as it passes: how far it is, how it ended, what it used.
 
 use super::event::{self, Effect, Meaning};
-use super::usage::{Counts, USAGE_BYTES_MAX};
+use super::layout::{Layout, Member};
+use super::usage::Counts;
 use super::{Dialect, Usage};
 use crate::json::{DEPTH_CEILING, JsonScan};
 use crate::sse::{EventScan, Line};
@@ -79,6 +80,8 @@ impl StreamObserver {
 
 /// Enough for the longest type that matters.
 const TYPE_BYTES_MAX: usize = 32;
+/// Enough for types and counts; of other members it matters only whether they are null.
+const MEMBER_BYTES_MAX: usize = 32;
 /// Enough for the type at the start of the data.
 const HEAD_BYTES_MAX: usize = 64;
 
@@ -86,6 +89,7 @@ const HEAD_BYTES_MAX: usize = 64;
 #[derive(Debug)]
 struct EventReader {
     dialect: Dialect,
+    layout: Layout,
     event_bytes_max: u64,
     events: u64,
     progress: Progress,
@@ -115,8 +119,10 @@ enum Data {
 
 impl EventReader {
     fn new(dialect: Dialect, event_bytes_max: u64) -> Self {
+        let layout = dialect.layout();
         Self {
             dialect,
+            layout,
             event_bytes_max,
             events: 0,
             progress: Progress::Silent,
@@ -125,7 +131,7 @@ impl EventReader {
             event_type: Start::default(),
             head: Start::default(),
             data: Data::Awaited,
-            json: JsonScan::new(dialect.layout().paths, DEPTH_CEILING, USAGE_BYTES_MAX),
+            json: JsonScan::new(layout.paths, DEPTH_CEILING, MEMBER_BYTES_MAX),
         }
     }
 
@@ -233,7 +239,7 @@ impl EventReader {
             let effect = match event_type {
                 _ if self.head.bytes().starts_with(b"[DONE]") => Effect::Completed,
                 b"error" => Effect::Failed,
-                _ if is_read => event::effect_of_members(&self.dialect.layout(), &self.json),
+                _ if is_read => event::effect_of_members(&self.layout, &self.json),
                 _ => Effect::Output,
             };
             return Meaning {
@@ -247,24 +253,19 @@ impl EventReader {
         if let Some(event_type) = event::type_at_start(self.head.bytes()) {
             return self.dialect.meaning(event_type);
         }
-        let member = is_read
-            .then(|| self.json.found(event::TYPE).as_str())
-            .flatten();
+        let index = self.layout.indices_of(Member::Type).next();
+        let event_type = index
+            .filter(|_| is_read)
+            .and_then(|index| self.json.found(index).as_str());
         self.dialect
-            .meaning(member.as_deref().unwrap_or_default().as_bytes())
+            .meaning(event_type.as_deref().unwrap_or_default().as_bytes())
     }
 
     fn read_usage(&mut self) {
-        for index in self.dialect.layout().usage {
-            let found = self.json.found(index);
-            if found.truncated || !found.is_not_null() {
-                continue;
-            }
-            if let Some(counts) = Counts::read(self.dialect, &found.raw) {
-                // In Messages one event has the tokens read, later ones those written.
-                let earlier = self.counts.filter(|_| self.dialect == Dialect::Messages);
-                self.counts = Some(earlier.unwrap_or_default().updated(counts));
-            }
+        if let Some(counts) = Counts::found(&self.layout, &self.json) {
+            // In Messages one event has the tokens read, later ones those written.
+            let earlier = self.counts.filter(|_| self.dialect == Dialect::Messages);
+            self.counts = Some(earlier.unwrap_or_default().updated(counts));
         }
     }
 }

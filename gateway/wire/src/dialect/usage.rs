@@ -1,11 +1,8 @@
-//! Token counts in the forms in which the providers write them.
+//! Token counts, put together from the members in which the providers write them.
 
 use super::Dialect;
-use crate::json::Path;
-use serde_json::Value;
-
-/// More than any provider needs to write its counts.
-pub(super) const USAGE_BYTES_MAX: usize = 4096;
+use super::layout::{Count, Layout, Member};
+use crate::json::JsonScan;
 
 /// Tokens as the provider counted them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,78 +17,34 @@ pub struct Usage {
     pub reasoning_tokens: u64,
 }
 
-/// What one or more usage objects say, in the provider's own division.
+/// The counts of one or more usage objects, in the provider's own division.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     input: Option<u64>,
     cached: Option<u64>,
-    /// Only in Messages, where neither cached nor newly cached tokens are part of the input tokens.
     cache_written: Option<u64>,
     output: Option<u64>,
     reasoning: Option<u64>,
 }
 
-impl Dialect {
-    /// Where the answer that is one JSON text has its usage.
-    pub(super) fn answer_usage_paths(self) -> &'static [Path] {
-        match self {
-            Self::Responses | Self::ChatCompletions | Self::Messages => &[&["usage"]],
-            Self::Gemini => &[&["usageMetadata"]],
-            Self::Opaque => &[&["usage"], &["response", "usage"]],
-        }
-    }
-}
-
 impl Counts {
-    /// Reads a usage object; `None` if it is no object or counts nothing.
-    pub(super) fn read(dialect: Dialect, raw: &[u8]) -> Option<Self> {
-        let object: Value = serde_json::from_slice(raw).ok()?;
-        let count = |name: &str| object.get(name).and_then(Value::as_u64);
-        let detail = |group: &str, name: &str| object.get(group)?.get(name)?.as_u64();
-        let responses = || Self {
-            input: count("input_tokens"),
-            cached: detail("input_tokens_details", "cached_tokens"),
-            cache_written: None,
-            output: count("output_tokens"),
-            reasoning: detail("output_tokens_details", "reasoning_tokens"),
-        };
-        let chat = || Self {
-            input: count("prompt_tokens"),
-            cached: detail("prompt_tokens_details", "cached_tokens"),
-            cache_written: None,
-            output: count("completion_tokens"),
-            reasoning: detail("completion_tokens_details", "reasoning_tokens"),
-        };
-        let counts = match dialect {
-            Dialect::Responses => responses(),
-            Dialect::ChatCompletions => chat(),
-            Dialect::Opaque => Some(responses()).filter(Self::is_some).unwrap_or_else(chat),
-            Dialect::Messages => Self {
-                input: count("input_tokens"),
-                cached: count("cache_read_input_tokens"),
-                cache_written: count("cache_creation_input_tokens"),
-                output: count("output_tokens"),
-                reasoning: None,
-            },
-            Dialect::Gemini => {
-                let (candidates, thoughts) =
-                    (count("candidatesTokenCount"), count("thoughtsTokenCount"));
-                Self {
-                    input: count("promptTokenCount"),
-                    cached: count("cachedContentTokenCount"),
-                    cache_written: None,
-                    output: candidates
-                        .map(|tokens| tokens.saturating_add(thoughts.unwrap_or(0)))
-                        .or(thoughts),
-                    reasoning: thoughts,
-                }
-            }
-        };
-        counts.is_some().then_some(counts)
-    }
-
-    fn is_some(&self) -> bool {
-        *self != Self::default()
+    /// What was found in a text that has been read to its end; `None` if no token is counted.
+    pub(super) fn found(layout: &Layout, json: &JsonScan) -> Option<Self> {
+        let mut counts = Self::default();
+        for (index, (_, member)) in layout.members.iter().enumerate() {
+            let Member::Count(count) = member else {
+                continue;
+            };
+            let place = match count {
+                Count::Input => &mut counts.input,
+                Count::Cached => &mut counts.cached,
+                Count::CacheWritten => &mut counts.cache_written,
+                Count::Output => &mut counts.output,
+                Count::Reasoning => &mut counts.reasoning,
+            };
+            *place = json.found(index).as_u64().or(*place);
+        }
+        (counts != Self::default()).then_some(counts)
     }
 
     /// What is known after `newer`, whose counts are totals and replace the ones that were there.
@@ -106,17 +59,20 @@ impl Counts {
     }
 
     pub(super) fn usage(self, dialect: Dialect) -> Usage {
-        let cached_tokens = self.cached.unwrap_or(0);
-        let input_tokens = self.input.unwrap_or(0);
-        let besides = match dialect {
-            Dialect::Messages => cached_tokens.saturating_add(self.cache_written.unwrap_or(0)),
-            _ => 0,
+        let count = |count: Option<u64>| count.unwrap_or(0);
+        let (cached_tokens, reasoning_tokens) = (count(self.cached), count(self.reasoning));
+        let (input_besides, output_besides) = match dialect {
+            // Neither cached nor newly cached tokens are among the input tokens.
+            Dialect::Messages => (cached_tokens.saturating_add(count(self.cache_written)), 0),
+            // Thoughts are not among the tokens of the candidates.
+            Dialect::Gemini => (0, reasoning_tokens),
+            Dialect::Responses | Dialect::ChatCompletions | Dialect::Opaque => (0, 0),
         };
         Usage {
-            input_tokens: input_tokens.saturating_add(besides),
+            input_tokens: count(self.input).saturating_add(input_besides),
             cached_tokens,
-            output_tokens: self.output.unwrap_or(0),
-            reasoning_tokens: self.reasoning.unwrap_or(0),
+            output_tokens: count(self.output).saturating_add(output_besides),
+            reasoning_tokens,
         }
     }
 }
