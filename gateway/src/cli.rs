@@ -88,7 +88,7 @@ pub(crate) fn main() -> ExitCode {
         (None, None) => EX_USAGE.into(),
         (Some(Command::CheckConfig { config }), _) => check_config(&config),
         (Some(Command::Run { config }), _) => match config::load(&config) {
-            Ok(Loaded { policy, warnings }) => codex_relay::run(policy, warnings),
+            Ok(Loaded { policy, warnings }) => codex_relay::run(policy, &warnings),
             Err(errors) => refuse(&config, &errors),
         },
         (Some(Command::Schema), _) => print(format!("{:#}\n", config::schema()).as_bytes()),

@@ -4,6 +4,8 @@
 //! connection, to the framing, to a credential or to the gateway itself, which no configuration can
 //! let through. `Rules` answers for the operator.
 
+use crate::config::policy::UpstreamId;
+
 /// What happens to a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -120,6 +122,18 @@ pub struct HeaderRules {
     pub request: Vec<Rules>,
     /// From upstream to client.
     pub response: Vec<Rules>,
+}
+
+impl HeaderRules {
+    /// The rules for requests to this upstream.
+    pub fn request(&self, upstream: UpstreamId) -> &Rules {
+        &self.request[usize::from(upstream.0)]
+    }
+
+    /// The rules for answers of this upstream.
+    pub fn response(&self, upstream: UpstreamId) -> &Rules {
+        &self.response[usize::from(upstream.0)]
+    }
 }
 
 impl NameSet {

@@ -1,18 +1,37 @@
-//! codex-relay.
+//! codex-relay: a gateway that tenants call as if it were the LLM provider, and that calls the provider with the
+//! operator's own accounts.
+//!
+//! The modules in the order in which a request meets them:
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`listen`] | accepting connections; the life of one |
+//! | [`request`] | **the path**: what happens to one request, on one page; its stages are the submodules |
+//! | [`limits`], [`accounts`], [`upstreams`] | what the stages look at: counters, whose turn it is, kept connections |
+//! | [`journal`] | what a worker reports when a request is over |
+//! | [`worker`] | one thread's world |
+//! | [`control`] | the other thread: log, metrics, admin API, names, signals |
+//! | [`config`], [`headers`] | from a TOML file to a `Policy` |
+//! | [`start`] | putting it together |
+//!
+//! Deliberately absent: locks, logging and allocation per event on the path of a request; a path per protocol; anything
+//! that keeps a body.
+#![forbid(unsafe_code)]
+
+pub mod accounts;
 pub mod config;
+pub mod control;
 pub mod headers;
+pub mod journal;
 pub mod keys;
+pub mod limits;
+pub mod listen;
+pub mod request;
+pub mod start;
+pub mod upstreams;
+pub mod worker;
 
-use config::{Policy, Problem};
-use std::process::ExitCode;
-
-/// Serves until told to stop.
-pub fn run(_policy: Policy, warnings: Vec<Problem>) -> ExitCode {
-    for warning in warnings {
-        eprintln!("warning: {warning}");
-    }
-    ExitCode::SUCCESS
-}
+pub use start::run;
 
 /// The demo.
 pub mod demo {

@@ -1,1 +1,28 @@
-//! Harness of the whole-program tests.
+//! Harness of the whole-program tests: the real binary, started on free ports of loopback, stands between a
+//! [`RawClient`] that controls every byte it sends and a scripted [`Upstream`] that records every byte it
+//! receives.
+//!
+//! Nothing here waits for a fixed time. Order between the three sides comes from [`Signal`]s and from
+//! conditions that are waited for (until [`DEADLINE`], which is only reached by a failing test).
+
+mod admin;
+mod binary;
+pub mod client;
+pub mod config;
+pub mod dead_end;
+pub mod gateway;
+pub mod http;
+pub mod log;
+pub mod openai;
+mod process;
+pub mod request;
+pub mod signal;
+pub mod upstream;
+
+pub use client::{Ending, RawClient, Response};
+pub use config::{Account, Config, Tenant};
+pub use gateway::Gateway;
+pub use process::raise_open_files_limit;
+pub use request::Request;
+pub use signal::{DEADLINE, Signal, eventually};
+pub use upstream::{Exchange, Upstream};

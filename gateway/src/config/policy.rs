@@ -53,6 +53,23 @@ pub struct Policy {
     pub log: Log,
 }
 
+impl Policy {
+    /// The upstream of this index, which came from this policy.
+    pub fn upstream(&self, id: UpstreamId) -> &Upstream {
+        &self.upstreams[usize::from(id.0)]
+    }
+
+    /// The account of this index, which came from this policy.
+    pub fn account(&self, id: AccountId) -> &Account {
+        &self.accounts[usize::from(id.0)]
+    }
+
+    /// The tenant of this index, which came from this policy.
+    pub fn tenant(&self, id: TenantId) -> &Tenant {
+        &self.tenants[usize::from(id.0)]
+    }
+}
+
 /// `[node]`
 #[derive(Clone, Debug)]
 pub struct Node {

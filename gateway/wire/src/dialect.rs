@@ -1,6 +1,21 @@
 //! The providers' dialects: which paths speak them, how their streams begin, carry usage and end.
 
-use crate::json::JsonError;
+mod answer;
+mod decode;
+mod event;
+mod layout;
+mod request;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod usage;
+
+pub use answer::AnswerObserver;
+pub use request::{ContentCoding, RequestScan, ScanError};
+pub use stream::{Progress, StreamObserver, Terminal};
+pub use usage::Usage;
+
+use serde_json::json;
 
 /// A family of request and answer forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,181 +42,108 @@ impl Dialect {
         Dialect::Opaque,
     ];
 
-    /// The dialect of a request path (without query).
+    /// The dialect of a request path (without query). Paths of OpenAI's and Anthropic's count with and without
+    /// their `/v1`, because base URLs are configured either way.
     pub fn of_path(path: &[u8]) -> Self {
-        todo!("{path:?}")
+        let unversioned = path.strip_prefix(b"/v1").unwrap_or(path);
+        if is_at_or_below(unversioned, b"/responses") {
+            Self::Responses
+        } else if unversioned == b"/chat/completions" {
+            Self::ChatCompletions
+        } else if is_at_or_below(unversioned, b"/messages") {
+            Self::Messages
+        } else if gemini_model(path).is_some() {
+            Self::Gemini
+        } else {
+            Self::Opaque
+        }
     }
 
     /// A name for logs and metric labels: `responses`, `chat_completions`, `messages`, `gemini`, `opaque`.
     pub fn as_str(self) -> &'static str {
-        todo!()
+        match self {
+            Self::Responses => "responses",
+            Self::ChatCompletions => "chat_completions",
+            Self::Messages => "messages",
+            Self::Gemini => "gemini",
+            Self::Opaque => "opaque",
+        }
     }
 
     /// The model named in the path (Gemini), percent-encoding not decoded: `None` if there is none or it has `%`.
     pub fn model_in_path(self, path: &[u8]) -> Option<&str> {
-        todo!("{path:?}")
+        if self != Self::Gemini {
+            return None;
+        }
+        let model = gemini_model(path).filter(|model| !model.contains(&b'%'))?;
+        std::str::from_utf8(model).ok()
     }
 
     /// An event that tells the client that the stream broke, where the dialect has one: complete SSE bytes with the final empty line.
     pub fn broken_stream_event(self, message: &str, request_id: &str) -> Option<Vec<u8>> {
-        todo!("{message} {request_id}")
+        const CODE: &str = "upstream_stream_incomplete";
+        let (event_line, data) = match self {
+            Self::Responses => (
+                "event: error\n",
+                json!({
+                    "type": "error", "code": CODE, "message": message, "param": null,
+                    "request_id": request_id,
+                }),
+            ),
+            Self::ChatCompletions => (
+                "",
+                json!({
+                    "error": {
+                        "message": message, "type": "server_error", "code": CODE, "param": null,
+                        "request_id": request_id,
+                    },
+                }),
+            ),
+            Self::Messages => (
+                "event: error\n",
+                json!({
+                    "type": "error",
+                    "error": { "type": "api_error", "message": message },
+                    "request_id": request_id,
+                }),
+            ),
+            Self::Gemini | Self::Opaque => return None,
+        };
+        // JSON written without indentation has no line break that could end the data line.
+        Some(format!("{event_line}data: {data}\n\n").into_bytes())
     }
 
     /// A data event that clients of this dialect ignore, to be sent while the upstream is silent.
     pub fn heartbeat(self) -> Option<&'static [u8]> {
-        todo!()
+        match self {
+            Self::Responses => Some(b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n"),
+            Self::Messages => Some(b"event: ping\ndata: {\"type\":\"ping\"}\n\n"),
+            Self::ChatCompletions | Self::Gemini | Self::Opaque => None,
+        }
     }
 }
 
-/// What the gateway wants to know of a request body.
-#[derive(Debug)]
-pub struct RequestScan {
-    _todo: (),
+fn is_at_or_below(path: &[u8], resource: &[u8]) -> bool {
+    path.strip_prefix(resource)
+        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-/// Encodings of a request body that can be looked into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum ContentCoding {
-    Identity,
-    Gzip,
-    Zstd,
-}
-
-/// Why nothing can be concluded from a request body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum ScanError {
-    Json(JsonError),
-    /// The compressed data is damaged, or needs a window of more than 8 MiB.
-    Compression,
-    /// Decoded, the body exceeds the limit.
-    DecodedTooLarge,
-    /// `model` is there twice, or is not a string.
-    AmbiguousModel,
-}
-
-impl RequestScan {
-    /// A scan of a body in this coding, decoding at most `decoded_bytes_max` bytes.
-    pub fn new(coding: ContentCoding, depth_max: usize, decoded_bytes_max: u64) -> Self {
-        todo!("{coding:?} {depth_max} {decoded_bytes_max}")
-    }
-    /// Scans the next piece of the body as it is on the wire. The first error sticks.
-    ///
-    /// # Errors
-    /// See `ScanError`.
-    pub fn feed(&mut self, piece: &[u8]) -> Result<(), ScanError> {
-        todo!("{piece:?}")
-    }
-    /// The body is over.
-    ///
-    /// # Errors
-    /// It was not a complete JSON object, or one of the earlier errors.
-    pub fn finish(&mut self) -> Result<(), ScanError> {
-        todo!()
-    }
-    /// `model`, unescaped.
-    pub fn model(&self) -> Option<&str> {
-        todo!()
-    }
-    /// `stream`, false if it is not there.
-    pub fn stream(&self) -> bool {
-        todo!()
-    }
-    /// `prompt_cache_key`.
-    pub fn prompt_cache_key(&self) -> Option<&str> {
-        todo!()
-    }
-}
-
-/// Tokens as the provider counted them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Tokens read, cached ones included.
-    pub input_tokens: u64,
-    /// Of those, read from the provider's cache.
-    pub cached_tokens: u64,
-    /// Tokens written, reasoning included.
-    pub output_tokens: u64,
-    /// Of those, reasoning.
-    pub reasoning_tokens: u64,
-}
-
-/// How a stream says that it is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Terminal {
-    /// The answer is complete (`response.completed`, `[DONE]`, `message_stop`, Gemini's `finishReason`), or ended as the
-    /// provider meant it to (`response.incomplete`).
-    Completed,
-    /// The provider reported a failure in the stream (`response.failed`, `error`).
-    Failed,
-}
-
-/// How far a stream has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Progress {
-    /// No event yet.
-    Silent,
-    /// Events that carry no output (`response.created`, `response.in_progress`, `message_start`, `ping`).
-    Preamble,
-    /// At least one output event was seen: from here on a retry could repeat output.
-    Output,
-}
-
-/// Reads a streamed answer as it passes.
-#[derive(Debug)]
-pub struct StreamObserver {
-    _todo: (),
-}
-
-impl StreamObserver {
-    /// An observer. Events longer than `event_bytes_max` are counted but not read.
-    pub fn new(dialect: Dialect, event_bytes_max: u64) -> Self {
-        todo!("{dialect:?} {event_bytes_max}")
-    }
-    /// Observes the next payload bytes. Allocates nothing for events that carry no usage.
-    pub fn observe(&mut self, payload: &[u8]) {
-        todo!("{payload:?}")
-    }
-    /// Events with data so far.
-    pub fn events(&self) -> u64 {
-        todo!()
-    }
-    /// Between two events.
-    pub fn at_boundary(&self) -> bool {
-        todo!()
-    }
-    /// How far the stream has come.
-    pub fn progress(&self) -> Progress {
-        todo!()
-    }
-    /// How the stream said that it is over, if it did.
-    pub fn terminal(&self) -> Option<Terminal> {
-        todo!()
-    }
-    /// The last usage seen.
-    pub fn usage(&self) -> Option<Usage> {
-        todo!()
-    }
-}
-
-/// Reads a plain JSON answer as it passes.
-#[derive(Debug)]
-pub struct AnswerObserver {
-    _todo: (),
-}
-
-impl AnswerObserver {
-    /// An observer.
-    pub fn new(dialect: Dialect, depth_max: usize) -> Self {
-        todo!("{dialect:?} {depth_max}")
-    }
-    /// Observes the next payload bytes.
-    pub fn observe(&mut self, payload: &[u8]) {
-        todo!("{payload:?}")
-    }
-    /// The usage, once seen.
-    pub fn usage(&self) -> Option<Usage> {
-        todo!()
-    }
+/// MODEL of `/v1beta/models/MODEL:METHOD`. OpenAI too has models with a colon below `/v1/models`, so there the
+/// method has to be one of Gemini's.
+fn gemini_model(path: &[u8]) -> Option<&[u8]> {
+    const METHODS: [&[u8]; 5] = [
+        b"generateContent",
+        b"streamGenerateContent",
+        b"countTokens",
+        b"embedContent",
+        b"batchEmbedContents",
+    ];
+    let (rest, any_method) = match path.strip_prefix(b"/v1beta/models/") {
+        Some(rest) => (rest, true),
+        None => (path.strip_prefix(b"/v1/models/")?, false),
+    };
+    let colon = rest.iter().rposition(|&byte| byte == b':')?;
+    let (model, method) = (&rest[..colon], &rest[colon + 1..]);
+    let is_method = !method.is_empty() && (any_method || METHODS.contains(&method));
+    (is_method && !model.is_empty() && !rest.contains(&b'/')).then_some(model)
 }

@@ -3,8 +3,23 @@
 //! A parsed head holds no reference: it names places (`Span`) in the buffer that the head was read
 //! into, so that buffer and head can travel together through the request path.
 //! `httparse` does the tokenising; before and after it come the checks of RFC 9112 that it leaves
-//! out (see `FramingError` for the whole list).
+//! out (see `FramingError` for the whole list). Whatever either of them refuses is read once more by
+//! `grammar`, byte by byte, which names the rule and decides about heads that are not complete.
 
+mod error;
+mod fields;
+mod grammar;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub use error::FramingError;
+
+use fields::FramingFields;
+use grammar::StartLine;
+pub(crate) use grammar::is_token_byte;
+use memchr::memchr_iter;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// A place in the buffer that holds the head. Heads are at most 32 KiB, so 16 bits are enough.
@@ -76,16 +91,38 @@ pub enum Method {
 impl Method {
     /// The method's token, upper case.
     pub fn as_str(self) -> &'static str {
-        todo!()
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+        }
+    }
+
+    /// Method names are case-sensitive (RFC 9110 section 9.1).
+    fn of_token(token: &[u8]) -> Option<Self> {
+        Some(match token {
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"POST" => Self::Post,
+            b"PUT" => Self::Put,
+            b"PATCH" => Self::Patch,
+            b"DELETE" => Self::Delete,
+            b"OPTIONS" => Self::Options,
+            _ => return None,
+        })
     }
 }
 
-/// How large a head may be.
+/// How large a head may be. Larger numbers than those named here count as those.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
     /// Bytes of the whole head, start line and final empty line included; at most 65,535.
     pub head_bytes_max: usize,
-    /// Header fields.
+    /// Header fields; at most 256.
     pub fields_max: usize,
     /// Bytes of the request target.
     pub target_bytes_max: usize,
@@ -132,64 +169,12 @@ pub struct ResponseHead {
     pub head_bytes: usize,
 }
 
-/// Why a head cannot be accepted. Each is a 4xx for a client (see `status`) or a broken upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum FramingError {
-    /// Not HTTP at all, or a token in a wrong place.
-    Malformed,
-    /// HTTP/0.9, HTTP/2 preface, HTTP/1.2 … → 505.
-    VersionNotSupported,
-    /// CONNECT, TRACE or a method that is not relayed → 405.
-    MethodRefused,
-    /// A line feed without a carriage return before it, or a carriage return alone.
-    BareLineBreak,
-    /// A line that begins with white space (obs-fold, or white space after the start line).
-    FoldedLine,
-    /// NUL or another control character in a field.
-    ControlCharacter,
-    /// White space between a field's name and its colon, or a field without a name.
-    SpaceBeforeColon,
-    /// Content-Length beside Transfer-Encoding.
-    LengthAndChunked,
-    /// More than one Content-Length, even if equal; or a list in one.
-    DuplicateLength,
-    /// A Content-Length that is not `1*DIGIT`, or too large for 63 bits.
-    InvalidLength,
-    /// Transfer-Encoding other than exactly `chunked`, sent twice, or with HTTP/1.0.
-    UnsupportedTransferEncoding,
-    /// No Host (HTTP/1.1), two of them, or one that is not a valid authority.
-    InvalidHost,
-    /// An absolute-form target whose authority differs from Host, has user info, or a scheme other than http(s).
-    AuthorityMismatch,
-    /// A target that is neither origin form, absolute form nor `*` for OPTIONS; or with bytes outside RFC 3986 or a fragment.
-    InvalidTarget,
-    /// `Expect` with another value than `100-continue` → 417.
-    UnsupportedExpectation,
-    /// The target is too long → 414.
-    TargetTooLong,
-    /// The head is too long → 431.
-    HeadTooLarge,
-    /// Too many fields → 431.
-    TooManyFields,
-    /// A body where none may be (response 204 or 1xx with Content-Length > 0 or Transfer-Encoding).
-    ForbiddenBody,
-}
-
-impl FramingError {
-    /// The status with which a client is refused.
-    pub fn status(self) -> u16 {
-        todo!()
-    }
-    /// One sentence for the client, naming the rule that was broken.
-    pub fn message(self) -> &'static str {
-        todo!()
-    }
-    /// A short name for logs and metrics, from a closed set (snake case).
-    pub fn kind(self) -> &'static str {
-        todo!()
-    }
-}
+/// `Span` counts in 16 bits.
+const HEAD_BYTES_CEILING: usize = u16::MAX as usize;
+/// What the tokeniser has room for on its stack.
+const FIELDS_CEILING: usize = 256;
+/// RFC 9112 section 2.2 asks for leniency towards at least one empty line before a request.
+const EMPTY_LINES_MAX: usize = 2;
 
 impl RequestHead {
     /// Parses the head at the start of `buffer`. `Ok(None)`: not complete yet, read more.
@@ -197,14 +182,67 @@ impl RequestHead {
     /// `head_bytes` includes them.
     ///
     /// # Errors
-    /// As soon as what is there cannot become a valid head within `limits`.
+    /// As soon as what is there cannot become a valid head within `limits`. Bytes that come later do
+    /// not change the verdict.
     pub fn parse(buffer: &[u8], limits: &HeadLimits) -> Result<Option<Self>, FramingError> {
-        todo!("{buffer:?} {limits:?}")
+        let Some(start) = skip_empty_lines(buffer)? else {
+            return Ok(None);
+        };
+        let fault = |whole| {
+            let start_line = StartLine::Request {
+                target_bytes_max: limits.target_bytes_max,
+            };
+            grammar::verdict(buffer, start, start_line, limits, whole)
+        };
+        let Some(head) = find_head(buffer, start, limits) else {
+            return fault(false).map(|()| None);
+        };
+
+        let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CEILING];
+        let mut tokens = httparse::Request::new(&mut []);
+        let slots = &mut slots[..limits.fields_max.min(FIELDS_CEILING)];
+        let parsed = tokens.parse_with_uninit_headers(&buffer[head.clone()], slots);
+        let (Ok(httparse::Status::Complete(parsed)), Some(method), Some(target), Some(version)) =
+            (parsed, tokens.method, tokens.path, tokens.version)
+        else {
+            return Err(fault(true).err().unwrap_or(FramingError::Malformed));
+        };
+        if parsed != head.len() {
+            return Err(FramingError::Malformed);
+        }
+        let Some(method) = Method::of_token(method.as_bytes()) else {
+            return Err(fault(true).err().unwrap_or(FramingError::MethodRefused));
+        };
+        let target_at = place(buffer, target.as_bytes());
+        let target = target::check(method, target.as_bytes(), limits.target_bytes_max)?;
+
+        let version = if version == 0 {
+            Version::Http10
+        } else {
+            Version::Http11
+        };
+        let fields = locate(buffer, tokens.headers);
+        let framing_fields = FramingFields::collect(buffer, &fields)?;
+        framing_fields.check_host(buffer, version, target.authority)?;
+        Ok(Some(Self {
+            method,
+            target: span(
+                target_at + target.origin_form.start,
+                target_at + target.origin_form.end,
+            ),
+            path: span(target_at + target.path.start, target_at + target.path.end),
+            version,
+            framing: framing_fields.request_framing(version)?,
+            keep_alive: framing_fields.keep_alive(version),
+            expects_continue: framing_fields.expects_continue(version)?,
+            fields,
+            head_bytes: head.end,
+        }))
     }
 
     /// The first field of that name (`name` in lower case).
     pub fn value<'b>(&self, buffer: &'b [u8], name: &str) -> Option<&'b [u8]> {
-        todo!("{buffer:?} {name}")
+        first_value(&self.fields, buffer, name)
     }
 }
 
@@ -220,11 +258,115 @@ impl ResponseHead {
         limits: &HeadLimits,
         head_request: bool,
     ) -> Result<Option<Self>, FramingError> {
-        todo!("{buffer:?} {limits:?} {head_request}")
+        let fault = |whole| grammar::verdict(buffer, 0, StartLine::Response, limits, whole);
+        let Some(head) = find_head(buffer, 0, limits) else {
+            return fault(false).map(|()| None);
+        };
+        let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CEILING];
+        let mut tokens = httparse::Response::new(&mut []);
+        let slots = &mut slots[..limits.fields_max.min(FIELDS_CEILING)];
+        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut tokens,
+            &buffer[head.clone()],
+            slots,
+        );
+        let (Ok(httparse::Status::Complete(parsed)), Some(status), Some(version)) =
+            (parsed, tokens.code, tokens.version)
+        else {
+            return Err(fault(true).err().unwrap_or(FramingError::Malformed));
+        };
+        if parsed != head.len() || !(100..=599).contains(&status) {
+            return Err(FramingError::Malformed);
+        }
+
+        let version = if version == 0 {
+            Version::Http10
+        } else {
+            Version::Http11
+        };
+        let fields = locate(buffer, tokens.headers);
+        let framing_fields = FramingFields::collect(buffer, &fields)?;
+        let framing = framing_fields.response_framing(version, status, head_request)?;
+        Ok(Some(Self {
+            status,
+            version,
+            framing,
+            keep_alive: framing != Framing::UntilClose && framing_fields.keep_alive(version),
+            fields,
+            head_bytes: head.end,
+        }))
     }
 
     /// The first field of that name (`name` in lower case).
     pub fn value<'b>(&self, buffer: &'b [u8], name: &str) -> Option<&'b [u8]> {
-        todo!("{buffer:?} {name}")
+        first_value(&self.fields, buffer, name)
     }
+}
+
+/// Where the start line begins; `None` if it has not begun.
+fn skip_empty_lines(buffer: &[u8]) -> Result<Option<usize>, FramingError> {
+    let mut at = 0;
+    loop {
+        match buffer[at..] {
+            [] | [b'\r'] => return Ok(None),
+            [b'\r', b'\n', ..] if at == 2 * EMPTY_LINES_MAX => return Err(FramingError::Malformed),
+            [b'\r', b'\n', ..] => at += 2,
+            [b'\r' | b'\n', ..] => return Err(FramingError::BareLineBreak),
+            _ => return Ok(Some(at)),
+        }
+    }
+}
+
+/// The head from its start line to its final empty line, if that is there and no line end before it is a bare
+/// line feed (the one deviation that `httparse` lets pass).
+fn find_head(buffer: &[u8], start: usize, limits: &HeadLimits) -> Option<Range<usize>> {
+    let within = &buffer[..buffer
+        .len()
+        .min(limits.head_bytes_max.min(HEAD_BYTES_CEILING))];
+    let mut line_start = start;
+    for line_feed in memchr_iter(b'\n', within.get(start..)?).map(|at| start + at) {
+        if line_feed == line_start || within[line_feed - 1] != b'\r' {
+            return None;
+        }
+        if line_feed == line_start + 1 {
+            return Some(start..line_feed + 1);
+        }
+        line_start = line_feed + 1;
+    }
+    None
+}
+
+fn locate(buffer: &[u8], headers: &[httparse::Header<'_>]) -> Vec<Field> {
+    let span_of = |part: &[u8]| {
+        let start = place(buffer, part);
+        span(start, start + part.len())
+    };
+    headers
+        .iter()
+        .map(|header| Field {
+            name: span_of(header.name.as_bytes()),
+            value: span_of(header.value),
+        })
+        .collect()
+}
+
+/// Where a part of the buffer stands in it.
+fn place(buffer: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr() - buffer.as_ptr().addr()
+}
+
+/// Heads end within `HEAD_BYTES_CEILING`, so nothing is cut off here.
+fn span(start: usize, end: usize) -> Span {
+    debug_assert!(start <= end && end <= HEAD_BYTES_CEILING);
+    Span {
+        start: start as u16,
+        end: end as u16,
+    }
+}
+
+fn first_value<'b>(fields: &[Field], buffer: &'b [u8], name: &str) -> Option<&'b [u8]> {
+    fields
+        .iter()
+        .find(|field| field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes()))
+        .map(|field| field.value.of(buffer))
 }

@@ -1,0 +1,26 @@
+//! Waiting for the first of two things.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::Poll;
+
+/// Which of two waits ended first.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Either<A, B> {
+    /// The first one; also if both have ended.
+    First(A),
+    /// The second one.
+    Second(B),
+}
+
+/// Waits until one of two futures ends, and drops the other: so only for waits that own nothing (`Stream::readable`).
+pub async fn either<A: Future, B: Future>(first: A, second: B) -> Either<A::Output, B::Output> {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(output) = first.as_mut().poll(context) {
+            return Poll::Ready(Either::First(output));
+        }
+        second.as_mut().poll(context).map(Either::Second)
+    })
+    .await
+}

@@ -1,0 +1,553 @@
+//! Connected sockets: reading and writing, deadlines, and being ended from outside.
+
+use crate::lease::{LARGE_LEASE_BYTES, Lease, Pool};
+use crate::sys::{self, Descriptor};
+use crate::wheel::Wheel;
+use monoio::net::TcpStream;
+use socket2::{Domain, Protocol, SockRef, Type};
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::os::fd::RawFd;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+/// A deadline that never comes.
+const NEVER: u64 = u64::MAX;
+
+/// Reads that filled their lease before the next one waits its turn behind the other sockets.
+const BULK_READS_MAX: u32 = 4;
+
+/// Why an operation ended although the connection did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupt {
+    /// The deadline passed.
+    Deadline,
+    /// The peer of a watched socket has closed its side.
+    PeerGone,
+    /// The socket that this one is tied to was interrupted, for the reason that is to be found there.
+    Tied,
+    /// The gateway is shutting down.
+    Shutdown,
+}
+
+/// Why an operation failed.
+#[derive(Debug)]
+pub enum IoError {
+    /// It was interrupted.
+    Interrupted(Interrupt),
+    /// The kernel said so: reset, broken pipe, time-out of the transport.
+    Socket(io::Error),
+}
+
+impl std::fmt::Display for IoError {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Interrupted(reason) => write!(out, "interrupted: {reason:?}"),
+            Self::Socket(error) => error.fmt(out),
+        }
+    }
+}
+
+impl std::error::Error for IoError {}
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// The peer will send no more.
+    End,
+}
+
+/// Why a connection could not be opened.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// The source address is not one of this host's (EADDRNOTAVAIL from `bind`).
+    SourceMissing,
+    /// No port is left for this source address and destination (EADDRNOTAVAIL from `connect`).
+    PortsExhausted,
+    /// Interrupted, by the connect deadline or because the client left.
+    Interrupted(Interrupt),
+    /// Refused, unreachable, no descriptors left …
+    Socket(io::Error),
+}
+
+/// The state of a socket that its tasks and the wheel share.
+pub(crate) struct Socket {
+    tcp: TcpStream,
+    descriptor: Descriptor,
+    pub(crate) interrupted: Cell<Option<Interrupt>>,
+    pub(crate) deadline_tick: Cell<u64>,
+    pub(crate) next_visit_tick: Cell<u64>,
+    pub(crate) watched: Cell<bool>,
+    /// A task waits for room to write, or for a connection.
+    waits_to_write: Cell<bool>,
+    /// Waits for a next request: may be ended without anybody losing anything.
+    idle: Cell<bool>,
+    tied: RefCell<Weak<Socket>>,
+    heartbeat: Cell<Option<Heartbeat>>,
+    heartbeats_sent: Cell<u32>,
+}
+
+#[derive(Clone, Copy)]
+struct Heartbeat {
+    bytes: &'static [u8],
+    every_ticks: u64,
+    due_tick: u64,
+}
+
+impl Socket {
+    fn descriptor(&self) -> RawFd {
+        self.descriptor.raw()
+    }
+
+    fn options(&self) -> SockRef<'_> {
+        SockRef::from(&self.descriptor)
+    }
+
+    pub(crate) fn peer_has_left(&self) -> bool {
+        sys::peer_has_left(self.descriptor())
+    }
+
+    /// Ends every wait on this socket and on the one tied to it. The first reason is kept.
+    pub(crate) fn interrupt(&self, reason: Interrupt) {
+        if self.interrupted.get().is_some() {
+            return;
+        }
+        self.interrupted.set(Some(reason));
+        // Where only a read was too slow, the peer can still be told so.
+        let only_reading = reason == Interrupt::Deadline && !self.waits_to_write.get();
+        let how = if only_reading {
+            Shutdown::Read
+        } else {
+            Shutdown::Both
+        };
+        // A socket that is not connected any more has nothing to shut down: its waits have ended.
+        let _ = self.options().shutdown(how);
+        let tied = self.tied.borrow().upgrade();
+        if let Some(tied) = tied {
+            tied.interrupt(Interrupt::Tied);
+        }
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut byte = [0u8; 1];
+        self.interrupted.get().is_none()
+            && sys::peek_now(self.descriptor(), &mut byte)
+                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.idle.get()
+    }
+
+    /// Sends the heartbeat if the stream was silent for so long and everything sent before has left this host
+    /// (so that it is never sent in part, and never ahead of something that waits).
+    pub(crate) fn send_heartbeat_if_due(&self, tick: u64) {
+        let Some(beat) = self.heartbeat.get() else {
+            return;
+        };
+        if tick < beat.due_tick
+            || !sys::unacknowledged_bytes(self.descriptor()).is_ok_and(|bytes| bytes == 0)
+        {
+            return;
+        }
+        if sys::send_now(self.descriptor(), &[IoSlice::new(beat.bytes)])
+            .is_ok_and(|sent| sent == beat.bytes.len())
+        {
+            self.heartbeats_sent.set(self.heartbeats_sent.get() + 1);
+        }
+        self.heartbeat.set(Some(Heartbeat {
+            due_tick: tick + beat.every_ticks,
+            ..beat
+        }));
+    }
+}
+
+/// A connected socket of this worker. Closed when dropped.
+pub struct Stream {
+    socket: Rc<Socket>,
+    wheel: Wheel,
+}
+
+impl Stream {
+    pub(crate) fn adopt(tcp: TcpStream, wheel: &Wheel) -> io::Result<Self> {
+        // Events are small and must leave at once.
+        tcp.set_nodelay(true)?;
+        Ok(Self::over(tcp, wheel))
+    }
+
+    fn over(tcp: TcpStream, wheel: &Wheel) -> Self {
+        let socket = Rc::new(Socket {
+            descriptor: Descriptor::of(&tcp),
+            tcp,
+            interrupted: Cell::new(None),
+            deadline_tick: Cell::new(NEVER),
+            next_visit_tick: Cell::new(NEVER),
+            watched: Cell::new(false),
+            waits_to_write: Cell::new(false),
+            idle: Cell::new(false),
+            tied: RefCell::new(Weak::new()),
+            heartbeat: Cell::new(None),
+            heartbeats_sent: Cell::new(0),
+        });
+        Self {
+            socket,
+            wheel: wheel.clone(),
+        }
+    }
+
+    /// Opens a connection from `source`, an address of this host, to `destination`, within `timeout`. While it is being
+    /// opened it is tied to `client`: if that one leaves, the attempt ends.
+    ///
+    /// The port is chosen at connect (`IP_BIND_ADDRESS_NO_PORT`, ip(7)), so that a source address can hold about 28,000
+    /// connections to each destination instead of as many in all.
+    ///
+    /// # Errors
+    /// See `ConnectError`.
+    pub async fn connect(
+        source: IpAddr,
+        destination: SocketAddr,
+        timeout: Duration,
+        client: &Stream,
+    ) -> Result<Self, ConnectError> {
+        let raw = socket2::Socket::new(
+            Domain::for_address(destination),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )
+        .map_err(ConnectError::Socket)?;
+        raw.set_nonblocking(true).map_err(ConnectError::Socket)?;
+        raw.set_tcp_nodelay(true).map_err(ConnectError::Socket)?;
+        sys::bind_address_no_port(&raw).map_err(ConnectError::Socket)?;
+        raw.bind(&SocketAddr::new(source, 0).into())
+            .map_err(|error| match error.raw_os_error() {
+                Some(libc::EADDRNOTAVAIL) => ConnectError::SourceMissing,
+                _ => ConnectError::Socket(error),
+            })?;
+        match raw.connect(&destination.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            Err(error) => return Err(refused_connect(error)),
+        }
+        let tcp = TcpStream::from_std(raw.into()).map_err(ConnectError::Socket)?;
+        let stream = Self::over(tcp, &client.wheel);
+        stream.set_deadline(timeout);
+        client.tie(&stream);
+        // An interrupt or a failure completes the wait too; both are told apart below.
+        let waited = stream.writable().await;
+        client.untie();
+        if let Some(reason) = stream.socket.interrupted.get() {
+            return Err(ConnectError::Interrupted(reason));
+        }
+        if let Some(error) = stream
+            .socket
+            .options()
+            .take_error()
+            .map_err(ConnectError::Socket)?
+        {
+            return Err(refused_connect(error));
+        }
+        waited.map_err(ConnectError::Socket)?;
+        stream.clear_deadline();
+        Ok(stream)
+    }
+
+    /// The local address.
+    ///
+    /// # Errors
+    /// `getsockname(2)`'s.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.tcp.local_addr()
+    }
+
+    /// Waits until there is something to read, or the peer has closed, or the wait was interrupted. Owns no buffer, and
+    /// may be dropped at any time.
+    ///
+    /// # Errors
+    /// `Interrupted`, or the runtime's.
+    pub async fn readable(&self) -> Result<(), IoError> {
+        self.check()?;
+        let waited = self.socket.tcp.readable(false).await;
+        self.check()?;
+        waited.map_err(IoError::Socket)
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        self.socket.waits_to_write.set(true);
+        let waited = self.socket.tcp.writable(false).await;
+        self.socket.waits_to_write.set(false);
+        waited
+    }
+
+    /// After a read came too late: only sending goes on, so that the peer can be told. Does nothing for any other
+    /// reason to be interrupted.
+    pub fn forgive_deadline(&self) {
+        if self.socket.interrupted.get() == Some(Interrupt::Deadline) {
+            self.socket.interrupted.set(None);
+            self.clear_deadline();
+        }
+    }
+
+    /// Reads what is there into the lease's spare room, without waiting; `None` if nothing is.
+    ///
+    /// # Errors
+    /// `recv(2)`'s, and `Interrupted`.
+    pub fn read_now(&self, lease: &mut Lease) -> Result<Option<Received>, IoError> {
+        self.check()?;
+        match sys::receive_now(self.socket.descriptor(), lease.spare_mut()) {
+            Ok(0) => Ok(Some(Received::End)),
+            Ok(count) => {
+                lease.grow(count);
+                Ok(Some(Received::Bytes(count)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(IoError::Socket(error)),
+        }
+    }
+
+    /// Waits for bytes and reads them into the lease's spare room, which must not be empty.
+    ///
+    /// # Errors
+    /// `recv(2)`'s, and `Interrupted`.
+    pub async fn read(&self, lease: &mut Lease) -> Result<Received, IoError> {
+        debug_assert!(lease.spare_bytes() > 0, "an empty read looks like the end");
+        loop {
+            self.readable().await?;
+            if let Some(received) = self.read_now(lease)? {
+                return Ok(received);
+            }
+        }
+    }
+
+    /// Waits for bytes without holding a buffer, then borrows one and fills it. `None`: the peer will send no more.
+    /// `bulk` remembers over calls whether the peer sends faster than buffers are emptied: then the next read does not
+    /// wait first, and is large.
+    ///
+    /// # Errors
+    /// `recv(2)`'s, and `Interrupted`.
+    pub async fn receive(&self, pool: &Pool, bulk: &mut Bulk) -> Result<Option<Lease>, IoError> {
+        loop {
+            if !bulk.may_read_at_once() {
+                self.readable().await?;
+            }
+            let mut lease = if bulk.is_large() {
+                pool.large()
+            } else {
+                pool.small()
+            };
+            match self.read_now(&mut lease)? {
+                Some(Received::Bytes(_)) => {
+                    bulk.note(lease.spare_bytes() == 0);
+                    return Ok(Some(lease));
+                }
+                Some(Received::End) => return Ok(None),
+                None => bulk.note(false),
+            }
+        }
+    }
+
+    /// Sends what the kernel takes of `parts` at once, in one call, and drops it from `parts`; true if that was all.
+    ///
+    /// # Errors
+    /// `sendmsg(2)`'s, and `Interrupted`.
+    pub fn send_now(&self, parts: &mut &mut [IoSlice<'_>]) -> Result<bool, IoError> {
+        self.check()?;
+        match sys::send_now(self.socket.descriptor(), parts) {
+            Ok(sent) => IoSlice::advance_slices(parts, sent),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(IoError::Socket(error)),
+        }
+        Ok(parts.is_empty())
+    }
+
+    /// Sends all of `parts`, waiting where the peer does not take them, but never longer than `stall_timeout` without
+    /// progress. A deadline that the socket had is put back afterwards.
+    ///
+    /// # Errors
+    /// `sendmsg(2)`'s, and `Interrupted` (by `Deadline` where the peer stalled).
+    pub async fn send(
+        &self,
+        mut parts: &mut [IoSlice<'_>],
+        stall_timeout: Duration,
+    ) -> Result<(), IoError> {
+        if self.send_now(&mut parts)? {
+            return Ok(());
+        }
+        let deadline_before = self.socket.deadline_tick.get();
+        loop {
+            self.set_deadline(stall_timeout);
+            let waited = self.writable().await;
+            self.check()?;
+            waited.map_err(IoError::Socket)?;
+            if self.send_now(&mut parts)? {
+                break;
+            }
+        }
+        self.socket.deadline_tick.set(deadline_before);
+        self.wheel.schedule(&self.socket);
+        Ok(())
+    }
+
+    /// From now on operations are interrupted once `after` has passed. Costs a store where the deadline moves away.
+    pub fn set_deadline(&self, after: Duration) {
+        self.socket.deadline_tick.set(self.wheel.tick_after(after));
+        self.wheel.schedule(&self.socket);
+    }
+
+    /// The earlier of two deadlines: `after` from now, and `limit`, a value of `deadline_at`.
+    pub fn set_deadline_within(&self, after: Duration, limit: u64) {
+        self.socket
+            .deadline_tick
+            .set(self.wheel.tick_after(after).min(limit));
+        self.wheel.schedule(&self.socket);
+    }
+
+    /// From now on operations are interrupted at `limit`, a value of `deadline_at`.
+    pub fn set_deadline_at(&self, limit: u64) {
+        self.socket.deadline_tick.set(limit);
+        self.wheel.schedule(&self.socket);
+    }
+
+    /// The point in time `after` from now, for `set_deadline_within` and `set_deadline_at`.
+    pub fn deadline_at(&self, after: Duration) -> u64 {
+        self.wheel.tick_after(after)
+    }
+
+    /// No deadline.
+    pub fn clear_deadline(&self) {
+        self.socket.deadline_tick.set(NEVER);
+    }
+
+    /// From now on the wheel looks whether the peer has left, and interrupts this socket and the tied one if so.
+    /// A client that only closes its sending side counts as gone: it cannot be told from one that has left.
+    pub fn watch_peer(&self) {
+        self.socket.watched.set(true);
+        self.wheel.schedule(&self.socket);
+    }
+
+    /// Ends `watch_peer`.
+    pub fn unwatch_peer(&self) {
+        self.socket.watched.set(false);
+    }
+
+    /// From now on, whatever interrupts this socket interrupts `other` too.
+    pub fn tie(&self, other: &Stream) {
+        self.socket.tied.replace(Rc::downgrade(&other.socket));
+        if self.socket.interrupted.get().is_some() {
+            other.socket.interrupt(Interrupt::Tied);
+        }
+    }
+
+    /// Ends `tie`.
+    pub fn untie(&self) {
+        self.socket.tied.replace(Weak::new());
+    }
+
+    /// Why this socket was interrupted, if it was.
+    pub fn interrupted(&self) -> Option<Interrupt> {
+        self.socket.interrupted.get()
+    }
+
+    /// Something to interrupt this socket with from another task of the thread.
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter(Rc::downgrade(&self.socket))
+    }
+
+    /// While armed, `bytes` are sent after every `every` of silence. Arm it only where something may be put between what
+    /// was sent and what comes next, and disarm it before sending.
+    pub fn arm_heartbeat(&self, bytes: &'static [u8], every: Duration) {
+        let due_tick = self.wheel.tick_after(every);
+        let every_ticks = due_tick - self.wheel.tick();
+        self.socket.heartbeat.set(Some(Heartbeat {
+            bytes,
+            every_ticks,
+            due_tick,
+        }));
+    }
+
+    /// Ends `arm_heartbeat`.
+    pub fn disarm_heartbeat(&self) {
+        self.socket.heartbeat.set(None);
+    }
+
+    /// Heartbeats sent so far.
+    pub fn heartbeats_sent(&self) -> u32 {
+        self.socket.heartbeats_sent.get()
+    }
+
+    /// Nothing is going on: the connection may be ended at any time (see `Wheel::end_idle`).
+    pub fn set_idle(&self, idle: bool) {
+        self.socket.idle.set(idle);
+    }
+
+    /// Makes the close that follows a reset instead of an orderly end, so that what was sent cannot be taken for all.
+    pub fn reset_on_close(&self) {
+        let _ = self.socket.options().set_linger(Some(Duration::ZERO));
+    }
+
+    /// Tells the peer that no more will be sent; reading goes on.
+    pub fn finish_sending(&self) {
+        let _ = self.socket.options().shutdown(Shutdown::Write);
+    }
+
+    /// Is the connection still as it was left: open, and nothing to read? What arrives on an idle upstream connection is
+    /// its end, or an answer that nobody asked for.
+    pub fn is_quiet(&self) -> bool {
+        self.socket.is_quiet()
+    }
+
+    fn check(&self) -> Result<(), IoError> {
+        match self.socket.interrupted.get() {
+            Some(reason) => Err(IoError::Interrupted(reason)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Interrupts a socket without keeping it open.
+#[derive(Clone)]
+pub struct Interrupter(Weak<Socket>);
+
+impl Interrupter {
+    /// Ends every wait on the socket, if it is still open.
+    pub fn interrupt(&self, reason: Interrupt) {
+        if let Some(socket) = self.0.upgrade() {
+            socket.interrupt(reason);
+        }
+    }
+}
+
+/// Whether a sender fills buffers faster than they are emptied.
+#[derive(Debug, Default)]
+pub struct Bulk {
+    full_in_a_row: u32,
+}
+
+impl Bulk {
+    fn note(&mut self, filled: bool) {
+        self.full_in_a_row = if filled { self.full_in_a_row + 1 } else { 0 };
+    }
+
+    fn is_large(&self) -> bool {
+        self.full_in_a_row > 0
+    }
+
+    /// More is likely there already; but after some reads the other sockets of the thread get their turn.
+    fn may_read_at_once(&self) -> bool {
+        !self.full_in_a_row.is_multiple_of(BULK_READS_MAX)
+    }
+}
+
+const _: () = assert!(
+    LARGE_LEASE_BYTES <= 64 * 1024,
+    "at most 64 KiB wait per stream"
+);
+
+fn refused_connect(error: io::Error) -> ConnectError {
+    match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL) => ConnectError::PortsExhausted,
+        _ => ConnectError::Socket(error),
+    }
+}

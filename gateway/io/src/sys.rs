@@ -1,0 +1,116 @@
+//! The calls that neither the runtime nor a library makes for us, each on one descriptor.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+/// The descriptor of a socket that the runtime owns, for calls that the runtime does not make.
+/// Stands beside its owner in the same struct, so that it is never used after the close.
+pub(crate) struct Descriptor(RawFd);
+
+impl Descriptor {
+    pub(crate) fn of(owner: &impl AsRawFd) -> Self {
+        Self(owner.as_raw_fd())
+    }
+
+    pub(crate) fn raw(&self) -> RawFd {
+        self.0
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the owner stands beside `self` and keeps the descriptor open as long as `self` lives.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+/// Has the peer closed its side, or was the connection reset? Data that was not read yet does not hide it.
+pub(crate) fn peer_has_left(descriptor: RawFd) -> bool {
+    let mut entry = libc::pollfd {
+        fd: descriptor,
+        events: libc::POLLRDHUP,
+        revents: 0,
+    };
+    // SAFETY: one valid pollfd, ours alone.
+    let ready = unsafe { libc::poll(&raw mut entry, 1, 0) };
+    ready > 0 && entry.revents & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0
+}
+
+/// Bytes that were sent but not yet acknowledged by the peer's kernel.
+pub(crate) fn unacknowledged_bytes(descriptor: RawFd) -> io::Result<libc::c_int> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ (the same number as TIOCOUTQ, tcp(7)) writes one int to the valid pointer given.
+    let answer = unsafe { libc::ioctl(descriptor, libc::TIOCOUTQ, &raw mut bytes) };
+    if answer < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(bytes)
+    }
+}
+
+pub(crate) fn bind_address_no_port(socket: &socket2::Socket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option takes an int, given by a valid pointer with its size; the level is IPPROTO_IP for both families.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if answer < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+pub(crate) fn receive_now(descriptor: RawFd, room: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the kernel writes at most `room.len()` bytes to `room`, which is ours alone.
+    let count = unsafe {
+        libc::recv(
+            descriptor,
+            room.as_mut_ptr().cast(),
+            room.len(),
+            libc::MSG_DONTWAIT,
+        )
+    };
+    if count < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(count.unsigned_abs())
+    }
+}
+
+pub(crate) fn peek_now(descriptor: RawFd, room: &mut [u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+    // SAFETY: the kernel writes at most `room.len()` bytes to `room`, which is ours alone.
+    let count = unsafe { libc::recv(descriptor, room.as_mut_ptr().cast(), room.len(), flags) };
+    if count < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(count.unsigned_abs())
+    }
+}
+
+pub(crate) fn send_now(descriptor: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let count = if let [only] = parts {
+        // SAFETY: the kernel reads at most `only.len()` bytes of `only`, which is borrowed for the call.
+        unsafe { libc::send(descriptor, only.as_ptr().cast(), only.len(), flags) }
+    } else {
+        // SAFETY: all zeroes is a valid msghdr: no name, no parts, no control data.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = parts.as_ptr().cast_mut().cast();
+        message.msg_iovlen = parts.len();
+        // SAFETY: `IoSlice` has the layout of iovec; the kernel only reads the parts, which are borrowed for the call.
+        unsafe { libc::sendmsg(descriptor, &raw const message, flags) }
+    };
+    if count < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(count.unsigned_abs())
+    }
+}

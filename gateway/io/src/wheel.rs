@@ -1,0 +1,167 @@
+//! Deadlines of one worker: a coarse timer wheel that sockets are visited by.
+//!
+//! Moving a deadline is a store to a cell: a socket stands in the wheel once, and is put where its deadline now is
+//! when it is visited. Only a deadline that moves to before the next visit costs an entry. That keeps timers off
+//! the path of reads and writes (a kernel timer per read was measured at 0.4 µs).
+//!
+//! A visit also asks the kernel whether the peer of a watched socket has closed; so a client that leaves while
+//! nothing is read from it or sent to it is noticed within `WATCH_TICKS`.
+
+use crate::socket::{Interrupt, Socket};
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+/// One step of the wheel: how coarse deadlines are.
+pub(crate) const TICK: Duration = Duration::from_millis(50);
+
+/// Watched sockets are visited this often (500 ms: half of the second in which an upstream must be closed
+/// after its client left).
+const WATCH_TICKS: u64 = 10;
+
+/// Slots of the wheel; deadlines further away (102 s) are revisited once a turn.
+const SLOTS: usize = 2048;
+
+struct Entry {
+    socket: Weak<Socket>,
+    /// The tick for which the entry was made; an entry that the socket does not remember is stale.
+    tick: u64,
+}
+
+struct Inner {
+    origin: Instant,
+    tick: Cell<u64>,
+    slots: RefCell<Vec<Vec<Entry>>>,
+    /// Reused while visiting, so that a turn of the wheel allocates nothing.
+    visiting: RefCell<Vec<Entry>>,
+}
+
+/// The wheel; clones share it.
+#[derive(Clone)]
+pub struct Wheel {
+    inner: Rc<Inner>,
+}
+
+impl Default for Wheel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Wheel {
+    /// A wheel that starts now.
+    pub fn new() -> Self {
+        let slots = (0..SLOTS).map(|_| Vec::new()).collect();
+        Self {
+            inner: Rc::new(Inner {
+                origin: Instant::now(),
+                tick: Cell::new(0),
+                slots: RefCell::new(slots),
+                visiting: RefCell::default(),
+            }),
+        }
+    }
+
+    /// Turns the wheel; `is_over` is called after every turn, until it says so.
+    pub async fn turn(&self, mut is_over: impl FnMut() -> bool) {
+        loop {
+            monoio::time::sleep(TICK).await;
+            let due = self.inner.origin.elapsed().as_millis() / TICK.as_millis();
+            self.advance(u64::try_from(due).unwrap_or(u64::MAX));
+            if is_over() {
+                return;
+            }
+        }
+    }
+
+    /// Interrupts every socket that is idle (`Stream::set_idle`) and to which nothing was sent meanwhile.
+    pub fn end_idle(&self) {
+        let sockets: Vec<_> = {
+            let slots = self.inner.slots.borrow();
+            slots
+                .iter()
+                .flatten()
+                .filter_map(|entry| entry.socket.upgrade())
+                .collect()
+        };
+        for socket in sockets {
+            if socket.is_idle() && socket.is_quiet() {
+                socket.interrupt(Interrupt::Shutdown);
+            }
+        }
+    }
+
+    /// The tick at which `after` from now has passed for certain.
+    pub(crate) fn tick_after(&self, after: Duration) -> u64 {
+        let ticks = after.as_millis().div_ceil(TICK.as_millis());
+        self.inner
+            .tick
+            .get()
+            .saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
+            .saturating_add(1)
+    }
+
+    pub(crate) fn tick(&self) -> u64 {
+        self.inner.tick.get()
+    }
+
+    /// Makes sure that the socket is visited when its deadline passes, and soon if it is watched.
+    pub(crate) fn schedule(&self, socket: &Rc<Socket>) {
+        let now = self.inner.tick.get();
+        let mut visit = socket.deadline_tick.get().min(now + SLOTS as u64 - 1);
+        if socket.watched.get() {
+            visit = visit.min(now + WATCH_TICKS);
+        }
+        let visit = visit.max(now + 1);
+        let next = socket.next_visit_tick.get();
+        if next <= visit && next > now {
+            return;
+        }
+        socket.next_visit_tick.set(visit);
+        let slot = slot_of(visit);
+        self.inner.slots.borrow_mut()[slot].push(Entry {
+            socket: Rc::downgrade(socket),
+            tick: visit,
+        });
+    }
+
+    fn advance(&self, due: u64) {
+        while self.inner.tick.get() < due {
+            let tick = self.inner.tick.get() + 1;
+            self.inner.tick.set(tick);
+            let mut visiting = self.inner.visiting.take();
+            std::mem::swap(
+                &mut visiting,
+                &mut self.inner.slots.borrow_mut()[slot_of(tick)],
+            );
+            for entry in visiting.drain(..) {
+                let Some(socket) = entry.socket.upgrade() else {
+                    continue;
+                };
+                if entry.tick == tick && socket.next_visit_tick.get() == tick {
+                    self.visit(&socket, tick);
+                }
+            }
+            self.inner.visiting.replace(visiting);
+        }
+    }
+
+    fn visit(&self, socket: &Rc<Socket>, tick: u64) {
+        if socket.interrupted.get().is_some() {
+            return;
+        }
+        if socket.deadline_tick.get() <= tick {
+            return socket.interrupt(Interrupt::Deadline);
+        }
+        if socket.watched.get() && socket.peer_has_left() {
+            return socket.interrupt(Interrupt::PeerGone);
+        }
+        socket.send_heartbeat_if_due(tick);
+        self.schedule(socket);
+    }
+}
+
+fn slot_of(tick: u64) -> usize {
+    // The remainder is below SLOTS, so it fits.
+    (tick % SLOTS as u64) as usize
+}

@@ -1,0 +1,184 @@
+//! The control thread: everything that is not on the path of a request.
+//!
+//! A tokio runtime on the process's main thread, started by tokio-uring where io_uring may be used. It writes the log and
+//! the metrics from the workers' reports, answers the admin address, resolves the upstreams' names, and listens for
+//! signals. No byte of a request's body passes through it.
+
+pub mod admin;
+pub mod log;
+pub mod metrics;
+pub mod names;
+
+use crate::config::Policy;
+use crate::journal::{Reader, Report};
+use crate::limits::InFlight;
+use crate::worker::Figures;
+use crate::worker::mailbox::Mailbox;
+use admin::Admin;
+use log::Log;
+use metrics::{Counters, Metrics};
+use relay_io::Engine;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How often the workers' reports are collected.
+const COLLECT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How often what was observed is folded into the histograms.
+const FOLD_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long the last lines of the log may take.
+const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the control thread works with.
+pub struct Control {
+    /// What the operator wants.
+    pub policy: Arc<Policy>,
+    /// Orders to the workers.
+    pub mailbox: &'static Mailbox,
+    /// Counters shared by the workers.
+    pub in_flight: &'static InFlight,
+    /// Figures of each worker.
+    pub figures: Vec<&'static Figures>,
+    /// Reports of each worker.
+    pub journals: Vec<Reader>,
+    /// The admin address, open already.
+    pub admin: std::net::TcpListener,
+    /// What drives the workers.
+    pub engine: Engine,
+    /// Where log lines go.
+    pub log: Log,
+}
+
+/// How the gateway ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was ordered to, and everything was served.
+    Drained,
+    /// It was ordered to, and the time to serve what was left is over.
+    DrainTimedOut,
+    /// A worker ended although nobody ordered it to.
+    WorkerLost,
+}
+
+/// Runs the control thread until the workers have ended.
+///
+/// # Errors
+/// The runtime, the admin address or the signals could not be set up.
+pub fn run(control: Control) -> io::Result<End> {
+    if control.engine == Engine::Epoll {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        return runtime.block_on(serve(control));
+    }
+    tokio_uring::start(serve(control))
+}
+
+async fn serve(control: Control) -> io::Result<End> {
+    let Control {
+        policy,
+        mailbox,
+        in_flight,
+        figures,
+        mut journals,
+        admin,
+        engine,
+        mut log,
+    } = control;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let metrics = Metrics::install(figures, in_flight).map_err(io::Error::other)?;
+    let mut counters = Counters::default();
+    let listener = tokio::net::TcpListener::from_std(admin)?;
+    let state = Admin {
+        policy: policy.clone(),
+        mailbox,
+        metrics: metrics.clone(),
+        engine,
+    };
+    tokio::spawn(admin::serve(listener, state));
+    tokio::spawn(names::keep_resolved(policy.clone(), mailbox));
+    log.event(
+        "ready",
+        &[
+            ("workers", policy.node.workers.to_string()),
+            ("engine", engine.as_str().into()),
+        ],
+    );
+
+    let mut drain_ends_at = None;
+    let mut last_word = None;
+    let mut last_fold = Instant::now();
+    loop {
+        collect(&mut journals, &policy, &mut counters, &mut log);
+        if last_fold.elapsed() >= FOLD_INTERVAL {
+            last_fold = Instant::now();
+            metrics.fold();
+        }
+        log.write_out().await;
+        if last_word.is_some() {
+            break;
+        }
+        let workers_left = mailbox.workers_running();
+        if mailbox.is_draining() {
+            if workers_left == 0 {
+                last_word = Some(End::Drained);
+            } else if drain_ends_at.is_some_and(|at| Instant::now() >= at) {
+                last_word = Some(End::DrainTimedOut);
+            }
+        } else if workers_left < policy.node.workers {
+            last_word = Some(End::WorkerLost);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(COLLECT_INTERVAL) => {}
+            () = ordered(&mut terminate, &mut interrupt), if drain_ends_at.is_none() => {
+                let limit = policy.timeouts.drain;
+                drain_ends_at = Some(Instant::now() + if limit.is_zero() { FOR_EVER } else { limit });
+                mailbox.order_drain();
+                log.event("draining", &[("drain_timeout_s", limit.as_secs().to_string())]);
+            }
+        }
+    }
+    let end = last_word.unwrap_or(End::Drained);
+    log.event("stopped", &[("reason", format!("{end:?}"))]);
+    log.finish(LAST_LINES_TIMEOUT).await;
+    Ok(end)
+}
+
+/// Longer than any process runs.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+async fn ordered(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Takes what the workers have reported into metrics and log.
+fn collect(journals: &mut [Reader], policy: &Policy, counters: &mut Counters, log: &mut Log) {
+    for journal in journals {
+        while let Some(report) = journal.next() {
+            match &report {
+                Report::Request(record) => {
+                    counters.count_request(policy, record);
+                    log.request(policy, record);
+                }
+                Report::AttemptFailed { account, kind } => {
+                    counters.count_failure(policy, *account, kind)
+                }
+                Report::AcceptFailed(error) => {
+                    counters.count_accept_failure();
+                    log.event("accept_failed", &[("error", error.clone())]);
+                }
+                Report::Panicked => {
+                    counters.count_panic();
+                    log.event("panicked", &[]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The admin address: for the operator and for monitoring, never for tenants.
+
+use super::metrics::Metrics;
+use crate::config::Policy;
+use crate::worker::mailbox::Mailbox;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use relay_io::Engine;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// What the admin API answers from.
+#[derive(Clone)]
+pub struct Admin {
+    /// What the operator wants.
+    pub policy: Arc<Policy>,
+    /// Orders to the workers.
+    pub mailbox: &'static Mailbox,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// What drives the workers.
+    pub engine: Engine,
+}
+
+/// Serves the admin API for as long as the process runs.
+pub async fn serve(listener: tokio::net::TcpListener, admin: Admin) {
+    let routes = Router::new()
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/version", get(version))
+        .route("/metrics", get(metrics))
+        .fallback(async || answer(StatusCode::NOT_FOUND, &json!({ "error": "no such page" })))
+        .with_state(admin);
+    // Errors of single connections end these; the listener goes on.
+    let _ = axum::serve(listener, routes).await;
+}
+
+/// The process is alive.
+async fn health() -> Response {
+    answer(
+        StatusCode::OK,
+        &json!({
+            "status": "ok",
+            "version": env!("CARGO_PKG_VERSION"),
+            "time": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }),
+    )
+}
+
+/// The process can serve: all workers run, no drain was ordered, every upstream's name is resolved.
+async fn ready(State(admin): State<Admin>) -> Response {
+    let workers_running = admin.mailbox.workers_running();
+    let unresolved: Vec<_> = admin
+        .policy
+        .upstreams
+        .iter()
+        .zip(admin.mailbox.addresses())
+        .filter(|(_, addresses)| addresses.is_empty())
+        .map(|(upstream, _)| upstream.name.clone())
+        .collect();
+    let draining = admin.mailbox.is_draining();
+    let is_ready =
+        !draining && workers_running == admin.policy.node.workers && unresolved.is_empty();
+    let status = if is_ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    answer(
+        status,
+        &json!({
+            "ready": is_ready,
+            "draining": draining,
+            "workers": { "configured": admin.policy.node.workers, "running": workers_running },
+            "engine": admin.engine.as_str(),
+            "upstreams_unresolved": unresolved,
+        }),
+    )
+}
+
+async fn version(State(admin): State<Admin>) -> Response {
+    answer(
+        StatusCode::OK,
+        &json!({
+            "name": env!("CARGO_PKG_NAME"),
+            "version": env!("CARGO_PKG_VERSION"),
+            "node": admin.policy.node.name,
+            "region": admin.policy.node.region,
+        }),
+    )
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let text = admin.metrics.render(&admin.policy);
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        text,
+    )
+        .into_response()
+}
+
+fn answer(status: StatusCode, body: &Value) -> Response {
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        format!("{body}\n"),
+    )
+        .into_response()
+}

@@ -1,0 +1,305 @@
+//! The metrics, through the `metrics` facade and the Prometheus exporter.
+//!
+//! Counted on the control thread from the workers' reports, and read from their figures when somebody asks: a worker spends
+//! no instruction on them. Labels come from closed sets: names in the configuration, and enumerations.
+
+use crate::config::Policy;
+use crate::config::policy::{AccountId, TenantId};
+use crate::journal::Record;
+use crate::limits::InFlight;
+use crate::worker::Figures;
+use metrics::{Counter, Histogram, counter, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use relay_wire::dialect::Dialect;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const ADDED_LATENCY: &str = "relay_added_latency_seconds";
+const FIRST_BYTE: &str = "relay_time_to_first_byte_seconds";
+const DURATION: &str = "relay_request_duration_seconds";
+
+/// From 5 µs: what the gateway itself adds.
+const ADDED_LATENCY_BUCKETS: [f64; 12] = [
+    5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2, 0.1, 1.0,
+];
+
+/// Up to an hour: what the provider takes.
+const PROVIDER_BUCKETS: [f64; 13] = [
+    0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0, 3600.0,
+];
+
+/// What the admin API reads.
+#[derive(Clone)]
+pub struct Metrics {
+    exporter: PrometheusHandle,
+    figures: Vec<&'static Figures>,
+    in_flight: &'static InFlight,
+}
+
+/// What the control thread counts with: handles made once for each combination of labels.
+pub struct Counters {
+    requests: HashMap<(Option<TenantId>, Option<Dialect>, &'static str), Counter>,
+    streams: HashMap<&'static str, Counter>,
+    tokens: HashMap<TenantId, [Counter; 4]>,
+    failures: HashMap<(AccountId, &'static str), Counter>,
+    first_byte: HashMap<Dialect, Histogram>,
+    duration: Histogram,
+    added_latency: Histogram,
+    bytes_in: Counter,
+    bytes_out: Counter,
+    events: Counter,
+}
+
+impl Metrics {
+    /// Installs the recorder; once per process.
+    ///
+    /// # Errors
+    /// A recorder is installed already.
+    pub fn install(
+        figures: Vec<&'static Figures>,
+        in_flight: &'static InFlight,
+    ) -> Result<Self, BuildError> {
+        let exporter = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Full(ADDED_LATENCY.into()), &ADDED_LATENCY_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full(FIRST_BYTE.into()), &PROVIDER_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full(DURATION.into()), &PROVIDER_BUCKETS)?
+            .install_recorder()?;
+        describe();
+        Ok(Self {
+            exporter,
+            figures,
+            in_flight,
+        })
+    }
+
+    /// Everything, in the text format of Prometheus.
+    pub fn render(&self, policy: &Policy) -> String {
+        self.read_figures(policy);
+        self.exporter.render()
+    }
+
+    /// Folds what was observed into the histograms, so that it does not pile up while nobody asks.
+    pub fn fold(&self) {
+        self.exporter.run_upkeep();
+    }
+
+    fn read_figures(&self, policy: &Policy) {
+        let sum = |of: fn(&Figures) -> &AtomicU64| -> u64 {
+            self.figures
+                .iter()
+                .map(|figures| of(figures).load(Ordering::Relaxed))
+                .sum()
+        };
+        gauge!("relay_client_connections").set(sum(|figures| &figures.connections) as f64);
+        gauge!("relay_streams_open").set(sum(|figures| &figures.streams_open) as f64);
+        gauge!("relay_upstream_connections_idle")
+            .set(sum(|figures| &figures.upstream_connections_idle) as f64);
+        gauge!("relay_held_body_bytes").set(sum(|figures| &figures.held_body_bytes) as f64);
+        counter!("relay_client_connections_accepted_total")
+            .absolute(sum(|figures| &figures.connections_accepted));
+        counter!("relay_upstream_connections_opened_total")
+            .absolute(sum(|figures| &figures.upstream_connections_opened));
+        counter!("relay_requests_begun_total").absolute(sum(|figures| &figures.requests_begun));
+        counter!("relay_reports_lost_total").absolute(sum(|figures| &figures.reports_lost));
+        for (index, tenant) in policy.tenants.iter().enumerate() {
+            let in_flight = self.in_flight.of_tenant(TenantId(index as u16));
+            gauge!("relay_tenant_requests_in_flight", "tenant" => tenant.name.clone())
+                .set(in_flight);
+        }
+        for (index, account) in policy.accounts.iter().enumerate() {
+            let in_flight = self.in_flight.of_account(AccountId(index as u16));
+            gauge!("relay_account_requests_in_flight", "account" => account.name.clone())
+                .set(in_flight);
+        }
+    }
+}
+
+fn describe() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_counter!(
+        "relay_requests_total",
+        "Requests that are over, by tenant, route and outcome"
+    );
+    describe_counter!(
+        "relay_requests_begun_total",
+        "Requests whose head was read, or refused"
+    );
+    describe_counter!(
+        "relay_streams_total",
+        "Streams that are over, by how they ended"
+    );
+    describe_counter!("relay_events_total", "Server-sent events forwarded");
+    describe_counter!(
+        "relay_tokens_total",
+        "Tokens as the providers counted them, by tenant and kind"
+    );
+    describe_counter!(
+        "relay_upstream_failures_total",
+        "Attempts that failed, by upstream, account and kind"
+    );
+    describe_counter!(
+        "relay_bytes_total",
+        Unit::Bytes,
+        "Payload received from and sent to clients"
+    );
+    describe_counter!(
+        "relay_accept_failures_total",
+        "Connections that could not be accepted"
+    );
+    describe_counter!(
+        "relay_panics_total",
+        "Connections that ended in a panic: a bug"
+    );
+    describe_counter!(
+        "relay_reports_lost_total",
+        "Reports of workers that found no room"
+    );
+    describe_counter!(
+        "relay_client_connections_accepted_total",
+        "Client connections accepted"
+    );
+    describe_counter!(
+        "relay_upstream_connections_opened_total",
+        "Connections opened to providers"
+    );
+    describe_gauge!("relay_client_connections", "Client connections open");
+    describe_gauge!("relay_streams_open", "Streams being forwarded");
+    describe_gauge!(
+        "relay_upstream_connections_idle",
+        "Connections to providers kept for the next request"
+    );
+    describe_gauge!(
+        "relay_held_body_bytes",
+        Unit::Bytes,
+        "Request bodies being held"
+    );
+    describe_gauge!(
+        "relay_tenant_requests_in_flight",
+        "Requests in flight, by tenant"
+    );
+    describe_gauge!(
+        "relay_account_requests_in_flight",
+        "Requests in flight, by account"
+    );
+    describe_histogram!(
+        ADDED_LATENCY,
+        Unit::Seconds,
+        "What the gateway added before an answer's head"
+    );
+    describe_histogram!(
+        FIRST_BYTE,
+        Unit::Seconds,
+        "From a request's head to the answer's first bytes"
+    );
+    describe_histogram!(DURATION, Unit::Seconds, "From a request's head to its end");
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            requests: HashMap::new(),
+            streams: HashMap::new(),
+            tokens: HashMap::new(),
+            failures: HashMap::new(),
+            first_byte: HashMap::new(),
+            duration: histogram!(DURATION),
+            added_latency: histogram!(ADDED_LATENCY),
+            bytes_in: counter!("relay_bytes_total", "direction" => "in"),
+            bytes_out: counter!("relay_bytes_total", "direction" => "out"),
+            events: counter!("relay_events_total"),
+        }
+    }
+}
+
+impl Counters {
+    /// Counts a request that is over.
+    pub fn count_request(&mut self, policy: &Policy, record: &Record) {
+        let outcome = record.code.unwrap_or(record.ended);
+        self.requests
+            .entry((record.tenant, record.route, outcome))
+            .or_insert_with(|| {
+                counter!(
+                    "relay_requests_total",
+                    "tenant" => tenant_name(policy, record.tenant),
+                    "route" => record.route.map_or("none", Dialect::as_str),
+                    "outcome" => outcome,
+                )
+            })
+            .increment(1);
+        self.bytes_in.increment(record.bytes_in);
+        self.bytes_out.increment(record.bytes_out);
+        self.duration.record(record.duration);
+        if let Some(overhead) = record.overhead {
+            self.added_latency.record(overhead);
+        }
+        if let (Some(route), Some(first_byte)) = (record.route, record.first_byte) {
+            let by_route = self.first_byte.entry(route);
+            by_route
+                .or_insert_with(|| histogram!(FIRST_BYTE, "route" => route.as_str()))
+                .record(first_byte);
+        }
+        if record.streamed {
+            self.count_stream(record);
+        }
+        self.count_tokens(policy, record);
+    }
+
+    fn count_stream(&mut self, record: &Record) {
+        self.events.increment(record.events);
+        let ended = record.ended;
+        let by_end = self.streams.entry(ended);
+        by_end
+            .or_insert_with(|| counter!("relay_streams_total", "ended" => ended))
+            .increment(1);
+    }
+
+    fn count_tokens(&mut self, policy: &Policy, record: &Record) {
+        let (Some(usage), Some(tenant)) = (record.usage, record.tenant) else {
+            return;
+        };
+        let counters = self.tokens.entry(tenant).or_insert_with(|| {
+            ["input", "cached", "output", "reasoning"].map(|kind| {
+                let tenant = tenant_name(policy, Some(tenant));
+                counter!("relay_tokens_total", "tenant" => tenant, "kind" => kind)
+            })
+        });
+        counters[0].increment(usage.input_tokens);
+        counters[1].increment(usage.cached_tokens);
+        counters[2].increment(usage.output_tokens);
+        counters[3].increment(usage.reasoning_tokens);
+    }
+
+    /// Counts an attempt that failed.
+    pub fn count_failure(&mut self, policy: &Policy, account: AccountId, kind: &'static str) {
+        self.failures
+            .entry((account, kind))
+            .or_insert_with(|| {
+                let account = policy.account(account);
+                let upstream = policy.upstream(account.upstream).name.clone();
+                counter!(
+                    "relay_upstream_failures_total",
+                    "upstream" => upstream,
+                    "account" => account.name.clone(),
+                    "kind" => kind,
+                )
+            })
+            .increment(1);
+    }
+
+    /// Counts a connection that could not be accepted.
+    pub fn count_accept_failure(&self) {
+        counter!("relay_accept_failures_total").increment(1);
+    }
+
+    /// Counts a panic.
+    pub fn count_panic(&self) {
+        counter!("relay_panics_total").increment(1);
+    }
+}
+
+fn tenant_name(policy: &Policy, tenant: Option<TenantId>) -> String {
+    tenant.map_or_else(
+        || "none".into(),
+        |tenant| policy.tenant(tenant).name.clone(),
+    )
+}

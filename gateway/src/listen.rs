@@ -1,0 +1,4 @@
+//! Where tenants connect: accepting, and the life of a connection.
+
+pub mod accept;
+pub mod connection;

@@ -1,0 +1,41 @@
+//! Accepting connections on one listener of one worker.
+
+use super::connection;
+use crate::worker::Worker;
+use relay_io::{Listener, pause, spawn};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long nothing is accepted after the process ran out of descriptors, or a worker of connections.
+const OVERLOAD_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until the listener is stopped.
+pub async fn run(worker: &'static Worker, listener: Rc<Listener>) {
+    while !worker.is_draining() {
+        if worker.connections.is_full() {
+            // Those who wait in the kernel's queue are served as soon as somebody leaves.
+            pause(OVERLOAD_PAUSE).await;
+            continue;
+        }
+        match listener.accept(&worker.wheel).await {
+            Ok((stream, _peer)) => {
+                let place = worker.connections.enter();
+                spawn(connection::run(worker, stream, place));
+            }
+            Err(_) if worker.is_draining() => break,
+            Err(error) => {
+                worker.note_accept_error(&error);
+                if is_out_of_resources(&error) {
+                    pause(OVERLOAD_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+fn is_out_of_resources(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}

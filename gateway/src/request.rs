@@ -1,0 +1,147 @@
+//! What happens to one request, from top to bottom.
+//!
+//! ```text
+//! serve ─┬─ reach: authenticate → admit → read body → candidates → loop { open a candidate, or the next one }
+//!        ├─ forward: the answer's head, then its body as it comes      (only with an answer in hand)
+//!        ├─ settle the limits, or refuse in the one error model        (only without)
+//!        └─ close the trail: one record of what happened
+//! ```
+//!
+//! `reach` does not hold the client's reply, so whatever it tries again, the client has not seen a byte of it.
+//! `forward` does not hold the candidates, so once it runs nothing is tried again.
+
+pub mod audit;
+pub mod authenticate;
+pub mod body;
+pub mod egress;
+pub mod forward;
+pub mod limit;
+pub mod meter;
+pub mod refusal;
+pub mod reply;
+pub mod route;
+
+use crate::worker::Worker;
+use audit::Trail;
+use body::RequestBody;
+use egress::Answer;
+use limit::Permit;
+use refusal::Refusal;
+use relay_io::{Lease, Stream};
+use relay_wire::dialect::Dialect;
+use relay_wire::head::RequestHead;
+use reply::{AwaitingHead, Done, Reply};
+use std::time::Instant;
+
+/// A request as it stands when its head has been read.
+pub struct Request<'c> {
+    /// The connection it came on; the rest of its body is still to be read from there.
+    pub client: &'c Stream,
+    /// The parsed head; its spans are places in `head_bytes()`.
+    pub head: RequestHead,
+    /// What it speaks, by its path.
+    pub dialect: Dialect,
+    /// Its name in logs, answers and errors.
+    pub id: reply::RequestId,
+    /// When the last byte of the head was read.
+    pub received_at: Instant,
+    /// When as much of the body was there as was waited for.
+    pub held_at: Instant,
+    /// The body, read as far as needed.
+    pub body: RequestBody<'c>,
+}
+
+impl Request<'_> {
+    /// The bytes that the head's spans point into.
+    pub fn head_bytes(&self) -> &[u8] {
+        self.body.head_bytes()
+    }
+
+    /// The first field of this name (lower case).
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.head.value(self.head_bytes(), name)
+    }
+
+    /// The path, without the query.
+    pub fn path(&self) -> &[u8] {
+        self.head.path.of(self.head_bytes())
+    }
+
+    /// Reads the body as far as needed to choose an account and to send it more than once.
+    async fn read_body(
+        &mut self,
+        worker: &'static Worker,
+        model_needed: bool,
+    ) -> Result<(), Refusal> {
+        if !self.body.is_complete() {
+            self.body.hold(worker, model_needed).await?;
+            self.held_at = Instant::now();
+            return Ok(());
+        }
+        self.body.hold(worker, model_needed).await
+    }
+
+    /// What was read behind this request: the beginning of the next one.
+    pub fn into_next(self) -> Option<Lease> {
+        self.body.into_next()
+    }
+}
+
+/// Serves one request: reaches a provider and forwards its answer, or refuses.
+pub async fn serve<'c>(
+    worker: &'static Worker,
+    request: &mut Request<'c>,
+    client: Reply<'c, AwaitingHead>,
+) -> Reply<'c, Done> {
+    if reply::is_health_check(request) {
+        return client.answer_health_check(worker, request).await;
+    }
+    let mut trail = audit::open(worker, request);
+    request.client.watch_peer();
+    let done = match reach(worker, request, &mut trail).await {
+        Ok((permit, answer)) => {
+            let (done, transcript) =
+                forward::forward(worker, request, answer, client, &mut trail).await;
+            meter::settle(permit, &transcript);
+            trail.note_transcript(&transcript);
+            done
+        }
+        Err(refusal) => {
+            trail.note_refusal(&refusal);
+            client
+                .refuse(worker, request, &refusal, trail.attempts())
+                .await
+        }
+    };
+    request.client.unwatch_peer();
+    request.client.untie();
+    trail.close(worker, request);
+    done
+}
+
+/// Finds somebody who answers: a tenant that may ask, a place in its limits, an account that is free, and an upstream
+/// that begins a usable answer. As long as it runs, the client has seen nothing but perhaps `100 Continue`.
+async fn reach(
+    worker: &'static Worker,
+    request: &mut Request<'_>,
+    trail: &mut Trail,
+) -> Result<(Permit, Answer), Refusal> {
+    let caller = authenticate::authenticate(worker, request)?;
+    trail.note_caller(&caller);
+    let permit = limit::admit(worker, &caller)?;
+    request
+        .read_body(worker, caller.must_name_model(worker))
+        .await?;
+    let mut candidates = route::candidates(worker, &caller, request, trail)?;
+    loop {
+        let candidate = candidates.next(worker).await?;
+        trail.note_attempt(&candidate);
+        match egress::open(worker, request, candidate).await {
+            Ok(answer) => return Ok((permit, answer)),
+            Err(failure) => {
+                trail.note_failure(worker, &failure);
+                candidates.after(failure, worker, request)?;
+            }
+        }
+    }
+}

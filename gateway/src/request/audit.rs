@@ -1,0 +1,147 @@
+//! The trail of one request: what is noted on the way, and the one record that is made of it at the end.
+//!
+//! The trail is closed by `serve`, not when it is dropped: a request that ends without a record is a bug to be seen.
+
+use super::Request;
+use super::authenticate::Caller;
+use super::egress::Failure;
+use super::meter::Transcript;
+use super::refusal::Refusal;
+use super::reply::RequestId;
+use super::route::Candidate;
+use crate::journal::{Record, Report};
+use crate::worker::Worker;
+use relay_wire::dialect::Dialect;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Bytes of a model's name that are kept.
+const MODEL_BYTES_MAX: usize = 256;
+
+/// What is known so far.
+pub struct Trail {
+    record: Record,
+    began_at: Instant,
+}
+
+/// Begins the trail.
+pub fn open(worker: &Worker, request: &Request<'_>) -> Trail {
+    worker.count_request();
+    let record = blank(request.id, Some(request.dialect));
+    Trail {
+        record,
+        began_at: request.received_at,
+    }
+}
+
+/// Records something that was refused before it was a request.
+pub fn record_unparsed(worker: &Worker, id: RequestId, refusal: &Refusal) {
+    worker.count_request();
+    let mut record = blank(id, None);
+    record.status = refusal.shape(0).status;
+    record.code = Some(refusal.code());
+    record.ended = "refused";
+    worker.journal.report(Report::Request(record));
+}
+
+fn blank(request_id: RequestId, route: Option<Dialect>) -> Record {
+    Record {
+        time: SystemTime::now(),
+        request_id,
+        tenant: None,
+        key_id: None,
+        route,
+        model: None,
+        account: None,
+        egress: None,
+        status: 0,
+        code: None,
+        attempts: 0,
+        first_byte: None,
+        duration: Duration::ZERO,
+        overhead: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        events: 0,
+        streamed: false,
+        usage: None,
+        ended: "",
+    }
+}
+
+impl Trail {
+    /// Who asks.
+    pub fn note_caller(&mut self, caller: &Caller) {
+        self.record.tenant = Some(caller.tenant());
+        self.record.key_id = Some(caller.key_id().into());
+    }
+
+    /// For which model.
+    pub fn note_model(&mut self, model: Option<&str>) {
+        self.record.model = model.map(|name| {
+            let end = (0..=name.len().min(MODEL_BYTES_MAX))
+                .rev()
+                .find(|&at| name.is_char_boundary(at));
+            name[..end.unwrap_or(0)].into()
+        });
+    }
+
+    /// Who is asked now.
+    pub fn note_attempt(&mut self, candidate: &Candidate) {
+        self.record.attempts = candidate.attempt;
+        self.record.account = Some(candidate.slot.account);
+        self.record.egress = Some(candidate.slot.source);
+    }
+
+    /// It did not work out.
+    pub fn note_failure(&self, worker: &Worker, failure: &Failure) {
+        if let Some(account) = self.record.account {
+            worker.journal.report(Report::AttemptFailed {
+                account,
+                kind: failure.kind(),
+            });
+        }
+    }
+
+    /// Accounts asked so far.
+    pub fn attempts(&self) -> u32 {
+        self.record.attempts
+    }
+
+    /// What the gateway added before the answer's head went out.
+    pub fn note_overhead(&mut self, overhead: Duration) {
+        self.record.overhead = Some(overhead);
+    }
+
+    /// When the answer's first bytes came.
+    pub fn note_first_byte(&mut self, at: Instant) {
+        self.record.first_byte = Some(at.saturating_duration_since(self.began_at));
+    }
+
+    /// What was forwarded.
+    pub fn note_transcript(&mut self, transcript: &Transcript) {
+        self.record.status = transcript.status;
+        self.record.bytes_out = transcript.body_bytes;
+        self.record.events = transcript.events;
+        self.record.streamed = transcript.streamed;
+        self.record.usage = transcript.usage;
+        self.record.ended = transcript.ending.as_str();
+    }
+
+    /// Why nothing was forwarded.
+    pub fn note_refusal(&mut self, refusal: &Refusal) {
+        self.record.status = refusal.shape(self.record.attempts).status;
+        self.record.code = Some(refusal.code());
+        self.record.ended = match refusal {
+            Refusal::ClientGone => "client_gone",
+            _ if self.record.attempts > 0 => "failed",
+            _ => "refused",
+        };
+    }
+
+    /// The request is over: reports it.
+    pub fn close(mut self, worker: &Worker, request: &Request<'_>) {
+        self.record.bytes_in = request.body.received_bytes();
+        self.record.duration = self.began_at.elapsed();
+        worker.journal.report(Report::Request(self.record));
+    }
+}

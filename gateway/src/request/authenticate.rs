@@ -1,0 +1,90 @@
+//! Who asks: the tenant's key, from the field that the client's SDK puts it into.
+
+use super::Request;
+use super::refusal::Refusal;
+use crate::config::policy::{TenantId, TenantKey};
+use crate::worker::Worker;
+use sha2::{Digest, Sha256};
+
+/// A checked fact: this request carried a valid key of this tenant. Only `authenticate` makes one.
+pub struct Caller {
+    tenant: TenantId,
+    key_id: String,
+}
+
+impl Caller {
+    /// Whose key it was.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// The key's identifier for logs: the beginning of its hash.
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
+    /// Whether the model must be known before the request may go anywhere.
+    pub fn must_name_model(&self, worker: &Worker) -> bool {
+        !worker.policy.tenant(self.tenant).models.is_empty()
+    }
+}
+
+/// The fields in which a key may come, in the order of preference: `X-API-Key` wins over the dummy Bearer that its
+/// users have to give their SDK.
+const KEY_FIELDS: [&str; 4] = ["x-api-key", "authorization", "api-key", "x-goog-api-key"];
+
+/// Checks the key.
+///
+/// # Errors
+/// 401 with a code for each of: no key, unknown key, expired key.
+pub fn authenticate(worker: &Worker, request: &Request<'_>) -> Result<Caller, Refusal> {
+    let presented = presented_key(request).ok_or(Refusal::KeyMissing)?;
+    let hash: [u8; 32] = Sha256::digest(presented).into();
+    let key = worker.policy.keys.get(&hash).ok_or(Refusal::KeyUnknown)?;
+    if has_expired(key) {
+        return Err(Refusal::KeyExpired);
+    }
+    Ok(Caller {
+        tenant: key.tenant,
+        key_id: key.id.clone(),
+    })
+}
+
+fn presented_key<'r>(request: &'r Request<'_>) -> Option<&'r [u8]> {
+    KEY_FIELDS.iter().find_map(|&name| {
+        let value = request.field(name)?;
+        let key = if name == "authorization" {
+            bearer_token(value)?
+        } else {
+            value
+        };
+        (!key.is_empty()).then_some(key)
+    })
+}
+
+/// The token of `Bearer TOKEN` (RFC 6750 section 2.1; the scheme is case-insensitive, RFC 9110 section 11.1).
+fn bearer_token(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then(|| token.trim_ascii())
+}
+
+fn has_expired(key: &TenantKey) -> bool {
+    key.expires
+        .is_some_and(|expires| expires <= std::time::SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bearer_token;
+
+    #[test]
+    fn bearer_tokens() {
+        assert_eq!(bearer_token(b"Bearer abc"), Some(&b"abc"[..]));
+        assert_eq!(bearer_token(b"bearer  abc "), Some(&b"abc"[..]));
+        assert_eq!(bearer_token(b"Basic abc"), None);
+        assert_eq!(bearer_token(b"Bearer"), None);
+        assert_eq!(bearer_token(b"Bearerabc"), None);
+    }
+}

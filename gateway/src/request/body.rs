@@ -1,0 +1,439 @@
+//! The request's body: read, looked at, held so that it can be sent again, and passed on where it is too long to hold.
+//!
+//! Only payload is held, in the leases that the kernel filled; the client's framing is taken out and never passed on.
+
+use super::refusal::Refusal;
+use crate::worker::{HeldBytes, Worker};
+use relay_io::{Either, Interrupt, IoError, Lease, Received, SMALL_LEASE_BYTES, Stream, either};
+use relay_wire::body::{BodyError, BodyParser, Piece, Sender};
+use relay_wire::dialect::{ContentCoding, RequestScan, ScanError};
+use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
+use relay_wire::head::{Framing, RequestHead};
+use std::io::IoSlice;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A request's body, and the lease that its head stands in.
+pub struct RequestBody<'c> {
+    client: &'c Stream,
+    /// The head, and behind it the beginning of the body (payload only).
+    first: Lease,
+    head_bytes: usize,
+    /// More payload, in order.
+    held: Vec<Lease>,
+    held_bytes: HeldBytes,
+    parser: BodyParser,
+    framing: Framing,
+    /// Looks at the payload as it comes, where there is something to look at.
+    scan: Option<RequestScan>,
+    scan_error: Option<ScanError>,
+    received_bytes: u64,
+    bytes_max: u64,
+    expects_continue: bool,
+    /// Part of it was sent to an upstream and is gone.
+    passed_on: bool,
+    /// What follows the body on the connection.
+    next: Option<Lease>,
+    broken: Option<BodyError>,
+    /// The point in time at which all of it must have come.
+    total_deadline: u64,
+}
+
+/// How passing on a body ended, other than by its end.
+pub enum Interrupted {
+    /// The upstream has something to say before all of the body was sent.
+    EarlyAnswer,
+    /// The upstream does not take any more.
+    Upstream(IoError),
+    /// The client's side failed.
+    Client(Refusal),
+}
+
+impl<'c> RequestBody<'c> {
+    /// The body that begins behind the head in `lease`.
+    pub fn new(
+        worker: &'static Worker,
+        client: &'c Stream,
+        head: &RequestHead,
+        lease: Lease,
+    ) -> Self {
+        let limits = &worker.policy.limits;
+        let scan = coding_to_scan(head, lease.filled()).map(|coding| {
+            RequestScan::new(coding, limits.json_depth_max, limits.decoded_body_bytes_max)
+        });
+        let mut body = Self {
+            client,
+            first: lease,
+            head_bytes: head.head_bytes,
+            held: Vec::new(),
+            held_bytes: worker.hold_nothing(),
+            parser: BodyParser::new(head.framing, Sender::Client),
+            framing: head.framing,
+            scan,
+            scan_error: None,
+            received_bytes: 0,
+            bytes_max: limits.body_bytes_max,
+            expects_continue: head.expects_continue,
+            passed_on: false,
+            next: None,
+            broken: None,
+            total_deadline: client.deadline_at(worker.policy.timeouts.request_body_total),
+        };
+        body.take_first();
+        body
+    }
+
+    /// The head's bytes.
+    pub fn head_bytes(&self) -> &[u8] {
+        &self.first.filled()[..self.head_bytes]
+    }
+
+    /// Its end has been read.
+    pub fn is_complete(&self) -> bool {
+        self.parser.is_complete()
+    }
+
+    /// Payload received so far.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
+    /// The beginning of the next request was read already.
+    pub fn has_next(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// The beginning of the next request.
+    pub fn into_next(self) -> Option<Lease> {
+        self.next
+    }
+
+    /// The model that the body names.
+    pub fn model(&self) -> Option<&str> {
+        self.scan.as_ref().and_then(RequestScan::model)
+    }
+
+    /// Why nothing can be concluded from the body, if so.
+    pub fn scan_error(&self) -> Option<ScanError> {
+        self.scan_error
+    }
+
+    /// Somebody looks at the body: it has a form in which a model can be named.
+    pub fn is_scanned(&self) -> bool {
+        self.scan.is_some()
+    }
+
+    /// Reads until the body is complete, or so long that it is passed on instead of held; but in any case until its
+    /// model is known if that must be.
+    ///
+    /// # Errors
+    /// The body is broken, too large or too slow; or the client left.
+    pub async fn hold(
+        &mut self,
+        worker: &'static Worker,
+        model_needed: bool,
+    ) -> Result<(), Refusal> {
+        if let Framing::Length(bytes) = self.framing
+            && bytes > self.bytes_max
+        {
+            return Err(Refusal::BodyTooLarge {
+                bytes_max: self.bytes_max,
+            });
+        }
+        self.check()?;
+        if !self.is_complete() {
+            self.invite();
+            while !self.is_complete() && !self.is_held_enough(worker, model_needed) {
+                let lease = self.read_some(worker).await?;
+                if !self.held_bytes.grow(lease.len()) {
+                    return Err(Refusal::Overloaded);
+                }
+                if !lease.is_empty() {
+                    self.held.push(lease);
+                }
+            }
+            self.client.clear_deadline();
+        }
+        if self.is_complete()
+            && let Some(scan) = &mut self.scan
+            && let Err(error) = scan.finish()
+        {
+            self.scan_error = Some(error);
+        }
+        Ok(())
+    }
+
+    fn is_held_enough(&self, worker: &Worker, model_needed: bool) -> bool {
+        let model_settled = !model_needed || self.model().is_some() || self.scan_error.is_some();
+        self.received_bytes >= worker.policy.limits.retry_body_bytes_max as u64 && model_settled
+    }
+
+    /// All that was read of it is still held: another account can be sent the same.
+    pub fn can_be_sent_again(&self) -> bool {
+        !self.passed_on
+    }
+
+    /// Everything held, in order, to be sent again as often as needed.
+    pub fn held(&self) -> impl Iterator<Item = &[u8]> {
+        let first = &self.first.filled()[self.head_bytes..];
+        std::iter::once(first)
+            .chain(self.held.iter().map(Lease::filled))
+            .filter(|piece| !piece.is_empty())
+    }
+
+    /// The framing with which the body goes on: counted wherever its length is known.
+    pub fn onward_framing(&self) -> Framing {
+        match self.framing {
+            Framing::Chunked if self.is_complete() => Framing::Length(self.received_bytes),
+            same => same,
+        }
+    }
+
+    /// Sends the held part to the upstream behind its head; all of it if the body is complete.
+    ///
+    /// # Errors
+    /// The upstream does not take it.
+    pub async fn send_held(
+        &self,
+        worker: &Worker,
+        upstream: &Stream,
+        head: &[&[u8]],
+    ) -> Result<(), IoError> {
+        let stall_timeout = worker.policy.timeouts.write_stall;
+        let mut line = [0; CHUNK_SIZE_LINE_MAX];
+        let chunked = self.onward_framing() == Framing::Chunked;
+        let held_bytes: usize = self.held().map(<[u8]>::len).sum();
+        let mut parts = Vec::with_capacity(head.len() + self.held.len() + 3);
+        parts.extend(head.iter().map(|part| IoSlice::new(part)));
+        if chunked && held_bytes > 0 {
+            let taken = chunk_size_line(held_bytes, &mut line);
+            parts.push(IoSlice::new(&line[CHUNK_SIZE_LINE_MAX - taken..]));
+        }
+        parts.extend(self.held().map(IoSlice::new));
+        if chunked && held_bytes > 0 {
+            parts.push(IoSlice::new(b"\r\n"));
+        }
+        for batch in parts.chunks_mut(PARTS_MAX) {
+            upstream.send(batch, stall_timeout).await?;
+        }
+        Ok(())
+    }
+
+    /// Passes on what is not held, as it comes, until the body's end.
+    ///
+    /// # Errors
+    /// Either side ended it.
+    pub async fn pass_on(
+        &mut self,
+        worker: &'static Worker,
+        upstream: &Stream,
+    ) -> Result<(), Interrupted> {
+        let stall_timeout = worker.policy.timeouts.write_stall;
+        let chunked = self.onward_framing() == Framing::Chunked;
+        while !self.is_complete() {
+            self.set_read_deadline(worker);
+            match either(self.client.readable(), upstream.readable()).await {
+                Either::First(readable) => {
+                    readable.map_err(|error| Interrupted::Client(self.read_failed(&error)))?
+                }
+                Either::Second(Ok(())) => return Err(Interrupted::EarlyAnswer),
+                Either::Second(Err(error)) => return Err(Interrupted::Upstream(error)),
+            }
+            let lease = self.read_some(worker).await.map_err(Interrupted::Client)?;
+            self.passed_on = true;
+            if self.scan_error == Some(ScanError::AmbiguousModel) {
+                // It was routed by the first model that it named; nothing that names another one may become complete.
+                return Err(Interrupted::Client(Refusal::BodyMalformed));
+            }
+            if lease.is_empty() {
+                continue;
+            }
+            let mut line = [0; CHUNK_SIZE_LINE_MAX];
+            let sent = if chunked {
+                let taken = chunk_size_line(lease.len(), &mut line);
+                let size_line = IoSlice::new(&line[CHUNK_SIZE_LINE_MAX - taken..]);
+                let mut parts = [
+                    size_line,
+                    IoSlice::new(lease.filled()),
+                    IoSlice::new(b"\r\n"),
+                ];
+                upstream.send(&mut parts, stall_timeout).await
+            } else {
+                upstream
+                    .send(&mut [IoSlice::new(lease.filled())], stall_timeout)
+                    .await
+            };
+            sent.map_err(Interrupted::Upstream)?;
+        }
+        self.client.clear_deadline();
+        if chunked {
+            let last = upstream
+                .send(&mut [IoSlice::new(b"0\r\n\r\n")], stall_timeout)
+                .await;
+            last.map_err(Interrupted::Upstream)?;
+        }
+        Ok(())
+    }
+
+    /// Reads and throws away what is left, if that is at most `bytes_max`; true if the body is complete then.
+    pub async fn drain(&mut self, worker: &'static Worker, bytes_max: usize) -> bool {
+        self.scan = None;
+        self.held.clear();
+        if self.is_complete() {
+            return true;
+        }
+        if self.expects_continue || self.broken.is_some() {
+            // It was never invited; what comes now may be the body or the next request (RFC 9110 section 10.1.1).
+            return false;
+        }
+        if let Framing::Length(bytes) = self.framing
+            && bytes - self.received_bytes > bytes_max as u64
+        {
+            return false;
+        }
+        let before = self.received_bytes;
+        while !self.is_complete() && self.received_bytes - before < bytes_max as u64 {
+            if self.read_some(worker).await.is_err() {
+                return false;
+            }
+        }
+        self.client.clear_deadline();
+        self.is_complete()
+    }
+
+    fn invite(&mut self) {
+        if self.expects_continue && self.received_bytes == 0 {
+            // A client that does not take 25 bytes now will not get its answer either.
+            let _ = self.client.send_now(&mut &mut [IoSlice::new(CONTINUE)][..]);
+        }
+        self.expects_continue = false;
+    }
+
+    fn set_read_deadline(&self, worker: &Worker) {
+        self.client.set_deadline_within(
+            worker.policy.timeouts.request_body_idle,
+            self.total_deadline,
+        );
+    }
+
+    /// Waits for more of the body; returns its payload.
+    async fn read_some(&mut self, worker: &'static Worker) -> Result<Lease, Refusal> {
+        self.set_read_deadline(worker);
+        let waited = self.client.readable().await;
+        waited.map_err(|error| self.read_failed(&error))?;
+        let mut lease = if self.expects_much() {
+            worker.pool.large()
+        } else {
+            worker.pool.small()
+        };
+        match self.client.read_now(&mut lease) {
+            Ok(None) => return Ok(lease),
+            Ok(Some(Received::Bytes(_))) => {}
+            Ok(Some(Received::End)) => return Err(Refusal::ClientGone),
+            Err(error) => return Err(self.read_failed(&error)),
+        }
+        self.take(&mut lease, 0);
+        self.check()?;
+        Ok(lease)
+    }
+
+    fn expects_much(&self) -> bool {
+        match self.framing {
+            Framing::Length(bytes) => bytes - self.received_bytes > SMALL_LEASE_BYTES as u64,
+            _ => self.received_bytes > SMALL_LEASE_BYTES as u64,
+        }
+    }
+
+    fn take_first(&mut self) {
+        let mut lease = self.first.take();
+        self.take(&mut lease, self.head_bytes);
+        self.first = lease;
+    }
+
+    /// Takes the framing out of what was received from `from` on, so that only payload is left there; puts aside what
+    /// belongs to the next request; looks at the payload.
+    fn take(&mut self, lease: &mut Lease, from: usize) {
+        let (mut at, mut payload_end) = (from, from);
+        let mut end = self.parser.is_complete().then_some(from);
+        while end.is_none() {
+            match self.parser.next(lease.filled(), at) {
+                Ok(Some(Piece::Payload(range))) => {
+                    at = range.end;
+                    if range.start != payload_end {
+                        lease.filled_mut().copy_within(range.clone(), payload_end);
+                    }
+                    payload_end += range.len();
+                }
+                Ok(Some(Piece::End(index))) => end = Some(index),
+                Ok(Some(piece)) => at = piece.end(),
+                Ok(None) => break,
+                Err(error) => {
+                    self.broken = Some(error);
+                    break;
+                }
+            }
+        }
+        if let Some(index) = end.or_else(|| self.parser.is_complete().then_some(at))
+            && index < lease.len()
+        {
+            self.next = Some(lease.split_off(index));
+        }
+        lease.truncate(payload_end);
+        let payload = &lease.filled()[from..];
+        self.received_bytes += payload.len() as u64;
+        if let Some(scan) = &mut self.scan
+            && self.scan_error.is_none()
+            && let Err(error) = scan.feed(payload)
+        {
+            self.scan_error = Some(error);
+        }
+    }
+
+    fn check(&self) -> Result<(), Refusal> {
+        if self.broken.is_some() {
+            return Err(Refusal::BodyMalformed);
+        }
+        if self.received_bytes > self.bytes_max {
+            return Err(Refusal::BodyTooLarge {
+                bytes_max: self.bytes_max,
+            });
+        }
+        Ok(())
+    }
+
+    fn read_failed(&self, error: &IoError) -> Refusal {
+        match error {
+            IoError::Interrupted(Interrupt::Deadline) => Refusal::BodyTooSlow,
+            _ => Refusal::ClientGone,
+        }
+    }
+}
+
+/// The most parts that one `sendmsg` takes (UIO_MAXIOV).
+const PARTS_MAX: usize = 1024;
+
+/// How the body can be looked into, if its media type is one in which a model is named.
+fn coding_to_scan(head: &RequestHead, bytes: &[u8]) -> Option<ContentCoding> {
+    if head.framing == Framing::Empty {
+        return None;
+    }
+    let is_json = head.value(bytes, "content-type").is_none_or(|media| {
+        let essence = media
+            .split(|&byte| byte == b';')
+            .next()
+            .unwrap_or_default()
+            .trim_ascii();
+        essence.eq_ignore_ascii_case(b"application/json")
+            || essence.len() > 5 && essence[essence.len() - 5..].eq_ignore_ascii_case(b"+json")
+    });
+    if !is_json {
+        return None;
+    }
+    match head.value(bytes, "content-encoding") {
+        None => Some(ContentCoding::Identity),
+        Some(coding) if coding.eq_ignore_ascii_case(b"identity") => Some(ContentCoding::Identity),
+        Some(coding) if coding.eq_ignore_ascii_case(b"gzip") => Some(ContentCoding::Gzip),
+        Some(coding) if coding.eq_ignore_ascii_case(b"zstd") => Some(ContentCoding::Zstd),
+        Some(_) => None,
+    }
+}

@@ -1,0 +1,576 @@
+//! The answer's way to the client: its head once, then its body as it comes.
+//!
+//! The buffer that the kernel filled is the one that is sent: chunked framing from the upstream is checked by an
+//! incremental parser and the same bytes go on. What is read out of them is read after they were sent. A client that
+//! does not read stops the reads from its upstream: one buffer waits, and the kernel's windows do the rest.
+
+use super::Request;
+use super::audit::Trail;
+use super::egress::{Answer, names_field};
+use super::meter::Transcript;
+use super::reply::{AwaitingHead, Done, Reply, Streaming};
+use crate::headers::{Verdict, reserved};
+use crate::worker::Worker;
+use relay_io::{Bulk, Interrupt, IoError, Lease, Stream};
+use relay_wire::body::Piece;
+use relay_wire::dialect::Terminal;
+use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, HeadWriter, chunk_size_line};
+use relay_wire::head::{Framing, Version};
+use std::io::IoSlice;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything was passed on, or the client left after the event that ends its stream.
+    Complete,
+    /// The provider ended the stream properly, but without the event that ends it in this dialect.
+    Unfinished,
+    /// The client left.
+    ClientGone,
+    /// The client took nothing for too long.
+    ClientStalled,
+    /// The provider broke off.
+    UpstreamBroken,
+    /// The provider was silent, or busy, for too long.
+    Deadline,
+}
+
+impl Ending {
+    /// A name for logs and metrics, from a closed set.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Unfinished => "unfinished",
+            Self::ClientGone => "client_gone",
+            Self::ClientStalled => "client_stalled",
+            Self::UpstreamBroken => "upstream_broken",
+            Self::Deadline => "deadline",
+        }
+    }
+}
+
+/// In which form the body goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// With the framing it came in.
+    AsIs,
+    /// Without the chunks it came in: the client speaks HTTP/1.0.
+    Unchunked,
+    /// In chunks of ours: it came without framing.
+    Rechunked,
+}
+
+/// An answer on its way.
+struct Passage {
+    answer: Answer,
+    form: Form,
+    /// What of the buffer is sent, in order; kept so that the steady state allocates nothing.
+    sent: Vec<Range<usize>>,
+    /// What of the buffer is payload.
+    payload: Vec<Range<usize>>,
+    body_bytes: u64,
+    /// Bytes behind the end of the body: nobody asked for them.
+    has_excess: bool,
+    /// The point in time at which it must be over.
+    total_deadline: u64,
+}
+
+/// Forwards the answer to its end, or as far as it goes.
+pub async fn forward<'c>(
+    worker: &'static Worker,
+    request: &Request<'c>,
+    answer: Answer,
+    mut client: Reply<'c, AwaitingHead>,
+    trail: &mut Trail,
+) -> (Reply<'c, Done>, Transcript) {
+    let form = form_for(answer.head.framing, client.version());
+    let closes_to_end = client.version() == Version::Http10
+        && matches!(answer.head.framing, Framing::Chunked | Framing::UntilClose);
+    if closes_to_end || !answer.request_was_sent {
+        client.close_after();
+    }
+    let _open = answer
+        .observer
+        .is_stream()
+        .then(|| worker.count_open_stream());
+    let head = head_for_client(worker, request, &answer, form, &client, trail);
+    let total = if answer.observer.is_stream() {
+        worker.policy.timeouts.stream_total
+    } else {
+        worker.policy.timeouts.answer_total
+    };
+    let mut passage = Passage {
+        total_deadline: answer.connection.stream.deadline_at(total),
+        answer,
+        form,
+        sent: Vec::new(),
+        payload: Vec::new(),
+        body_bytes: 0,
+        has_excess: false,
+    };
+    let status = passage.answer.head.status;
+    let (client, ending) = passage.run(worker, request, client, &head).await;
+    trail.note_first_byte(passage.answer.answered_at);
+    let transcript = Transcript {
+        ending,
+        status,
+        body_bytes: passage.body_bytes,
+        events: passage.answer.observer.events(),
+        usage: passage.answer.observer.usage(),
+        streamed: passage.answer.observer.is_stream(),
+    };
+    let done = match ending {
+        Ending::Complete | Ending::Unfinished if passage.answer.parser.is_complete() => {
+            passage.release(worker);
+            client.complete()
+        }
+        Ending::Complete | Ending::Unfinished if passage.form == Form::Rechunked => {
+            client.complete()
+        }
+        Ending::Complete | Ending::Unfinished if closes_to_end => client.complete(),
+        _ => client.cut(),
+    };
+    (done, transcript)
+}
+
+fn form_for(framing: Framing, version: Version) -> Form {
+    match (framing, version) {
+        (Framing::Chunked, Version::Http10) => Form::Unchunked,
+        (Framing::UntilClose, Version::Http11) => Form::Rechunked,
+        _ => Form::AsIs,
+    }
+}
+
+impl Passage {
+    async fn run<'c>(
+        &mut self,
+        worker: &'static Worker,
+        request: &Request<'c>,
+        client: Reply<'c, AwaitingHead>,
+        head: &[u8],
+    ) -> (Reply<'c, Streaming>, Ending) {
+        let mut lease = self.answer.lease.take();
+        lease.consume(self.answer.head.head_bytes);
+        let mut step = self.frame(lease.filled());
+        let first_payload = self
+            .sent
+            .first()
+            .map_or(&[][..], |range| &lease.filled()[range.clone()]);
+        let mut line = [0; CHUNK_SIZE_LINE_MAX];
+        let (before, after) = self.chunk_around(first_payload.len(), &mut line);
+        let mut parts = [
+            IoSlice::new(head),
+            IoSlice::new(before),
+            IoSlice::new(first_payload),
+            IoSlice::new(after),
+        ];
+        let (client, sent) = client.begin(worker, &mut parts).await;
+        if let Err(error) = sent {
+            return (client, self.client_failed(&error));
+        }
+        if self.sent.len() > 1
+            && let Err(error) = self.send_rest(worker, client.client(), &lease).await
+        {
+            return (client, self.client_failed(&error));
+        }
+        let mut bulk = Bulk::default();
+        loop {
+            for range in &self.payload {
+                self.answer.observer.observe(&lease.filled()[range.clone()]);
+                self.body_bytes += range.len() as u64;
+            }
+            drop(lease);
+            match step {
+                Step::More => {}
+                Step::End => return (client, self.ended()),
+                Step::Broken => return self.broke(request, client, Ending::UpstreamBroken),
+            }
+            self.let_heartbeat_beat(worker, request, client.client());
+            self.set_deadline(worker);
+            let received = self
+                .answer
+                .connection
+                .stream
+                .receive(&worker.pool, &mut bulk)
+                .await;
+            client.client().disarm_heartbeat();
+            lease = match received {
+                Ok(Some(lease)) => lease,
+                Ok(None) if self.answer.parser.may_end_here() => {
+                    return self.end_without_framing(worker, client).await;
+                }
+                Ok(None) => return self.broke(request, client, Ending::UpstreamBroken),
+                Err(error) => {
+                    let ending = self.upstream_failed(&error, client.client());
+                    return self.broke(request, client, ending);
+                }
+            };
+            step = self.frame(lease.filled());
+            if let Err(error) = self.send(worker, client.client(), &lease).await {
+                return (client, self.client_failed(&error));
+            }
+        }
+    }
+
+    /// Finds out what of the buffer goes on, and what of it is payload.
+    fn frame(&mut self, bytes: &[u8]) -> Step {
+        self.sent.clear();
+        self.payload.clear();
+        let mut at = 0;
+        let keeps_framing = self.form == Form::AsIs;
+        loop {
+            match self.answer.parser.next(bytes, at) {
+                Ok(Some(Piece::Payload(range))) => {
+                    at = range.end;
+                    push_joined(&mut self.sent, range.clone());
+                    push_joined(&mut self.payload, range);
+                }
+                Ok(Some(Piece::Framing(range))) => {
+                    at = range.end;
+                    if keeps_framing {
+                        push_joined(&mut self.sent, range);
+                    }
+                }
+                Ok(Some(Piece::Trailer(range))) => at = range.end,
+                Ok(Some(Piece::End(index))) => {
+                    self.has_excess = index < bytes.len();
+                    return Step::End;
+                }
+                Ok(None) if self.answer.parser.is_complete() => return Step::End,
+                Ok(None) => return Step::More,
+                Err(_) => return Step::Broken,
+            }
+        }
+    }
+
+    /// Sends what `frame` found, all of the parts that the buffer allows in one call.
+    async fn send(
+        &mut self,
+        worker: &Worker,
+        client: &Stream,
+        lease: &Lease,
+    ) -> Result<(), IoError> {
+        if let [only] = &self.sent[..] {
+            let payload = &lease.filled()[only.clone()];
+            let mut line = [0; CHUNK_SIZE_LINE_MAX];
+            let (before, after) = self.chunk_around(payload.len(), &mut line);
+            let mut three = [
+                IoSlice::new(before),
+                IoSlice::new(payload),
+                IoSlice::new(after),
+            ];
+            let parts = if before.is_empty() {
+                &mut three[1..2]
+            } else {
+                &mut three[..]
+            };
+            return self.send_parts(worker, client, parts).await;
+        }
+        let mut rest = &self.sent[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(PARTS_MAX));
+            let mut parts = [IoSlice::new(&[]); PARTS_MAX];
+            for (part, range) in parts.iter_mut().zip(now) {
+                *part = IoSlice::new(&lease.filled()[range.clone()]);
+            }
+            self.send_parts(worker, client, &mut parts[..now.len()])
+                .await?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    async fn send_rest(
+        &mut self,
+        worker: &Worker,
+        client: &Stream,
+        lease: &Lease,
+    ) -> Result<(), IoError> {
+        let ranges = std::mem::take(&mut self.sent);
+        for range in &ranges[1..] {
+            self.send_parts(
+                worker,
+                client,
+                &mut [IoSlice::new(&lease.filled()[range.clone()])],
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn send_parts(
+        &self,
+        worker: &Worker,
+        client: &Stream,
+        mut parts: &mut [IoSlice<'_>],
+    ) -> Result<(), IoError> {
+        if client.send_now(&mut parts)? {
+            return Ok(());
+        }
+        // The client is slow: meanwhile only the time of the whole answer runs, not the time between two events.
+        self.answer
+            .connection
+            .stream
+            .set_deadline_at(self.total_deadline);
+        client.send(parts, worker.policy.timeouts.write_stall).await
+    }
+
+    /// What stands before and behind so many bytes of payload in the form in which they go on.
+    fn chunk_around<'l>(
+        &self,
+        payload_bytes: usize,
+        line: &'l mut [u8; CHUNK_SIZE_LINE_MAX],
+    ) -> (&'l [u8], &'static [u8]) {
+        if self.form != Form::Rechunked || payload_bytes == 0 {
+            return (b"", b"");
+        }
+        let taken = chunk_size_line(payload_bytes, line);
+        (&line[CHUNK_SIZE_LINE_MAX - taken..], b"\r\n")
+    }
+
+    fn set_deadline(&self, worker: &Worker) {
+        let timeouts = &worker.policy.timeouts;
+        let idle_timeout = if !self.answer.observer.is_stream() {
+            timeouts.answer_total
+        } else if self.answer.observer.events() == 0 {
+            timeouts.first_event
+        } else {
+            timeouts.event_idle
+        };
+        self.answer
+            .connection
+            .stream
+            .set_deadline_within(idle_timeout, self.total_deadline);
+    }
+
+    /// While the upstream is silent between two events, the client may be sent something harmless.
+    fn let_heartbeat_beat(&self, worker: &Worker, request: &Request<'_>, client: &Stream) {
+        let every = worker.policy.timeouts.heartbeat;
+        if every == Duration::ZERO
+            || self.answer.observer.terminal().is_some()
+            || !self.answer.observer.is_between_events()
+            || !self.answer.parser.at_chunk_boundary()
+        {
+            return;
+        }
+        let chunked = self.is_chunked_to_client();
+        if let Some(bytes) = worker.heartbeats.of(request.dialect, chunked) {
+            client.arm_heartbeat(bytes, every);
+        }
+    }
+
+    fn is_chunked_to_client(&self) -> bool {
+        match self.form {
+            Form::Rechunked => true,
+            Form::Unchunked => false,
+            Form::AsIs => self.answer.head.framing == Framing::Chunked,
+        }
+    }
+
+    fn ended(&self) -> Ending {
+        match self.answer.observer.terminal() {
+            None if self.answer.observer.is_stream() && !self.answer.is_opaque => {
+                Ending::Unfinished
+            }
+            _ => Ending::Complete,
+        }
+    }
+
+    /// The upstream has closed the connection, and that is how this body ends.
+    async fn end_without_framing<'c>(
+        &mut self,
+        worker: &Worker,
+        client: Reply<'c, Streaming>,
+    ) -> (Reply<'c, Streaming>, Ending) {
+        let ending = self.ended();
+        if ending == Ending::Unfinished {
+            // Nothing tells a proper end from a broken connection here, so the stream's own last event has to.
+            return (client, Ending::UpstreamBroken);
+        }
+        if self.form == Form::Rechunked {
+            let mut last = [IoSlice::new(b"0\r\n\r\n")];
+            if let Err(error) = self.send_parts(worker, client.client(), &mut last).await {
+                return (client, self.client_failed(&error));
+            }
+        }
+        (client, ending)
+    }
+
+    /// The answer cannot go on. If the client is still there and stands between two events, it is told in its dialect; in
+    /// any case it must see that this is not the end.
+    fn broke<'c>(
+        &self,
+        request: &Request<'_>,
+        client: Reply<'c, Streaming>,
+        ending: Ending,
+    ) -> (Reply<'c, Streaming>, Ending) {
+        if matches!(ending, Ending::Complete | Ending::ClientGone) {
+            return (client, ending);
+        }
+        if self.answer.observer.is_between_events()
+            && self.answer.parser.at_chunk_boundary()
+            && (self.is_chunked_to_client()
+                || !matches!(self.answer.head.framing, Framing::Length(_)))
+            && let Some(event) = request.dialect.broken_stream_event(
+                "The provider's stream ended before it was complete.",
+                request.id.as_str(),
+            )
+        {
+            let mut line = [0; CHUNK_SIZE_LINE_MAX];
+            let taken = chunk_size_line(event.len(), &mut line);
+            let size_line = &line[CHUNK_SIZE_LINE_MAX - taken..];
+            let mut chunk = [
+                IoSlice::new(size_line),
+                IoSlice::new(&event),
+                IoSlice::new(b"\r\n"),
+            ];
+            let parts = if self.is_chunked_to_client() {
+                &mut chunk[..]
+            } else {
+                &mut chunk[1..2]
+            };
+            // Last words: if the client does not take them at once, the cut alone has to do.
+            let _ = client.client().send_now(&mut &mut *parts);
+        }
+        (client, ending)
+    }
+
+    fn client_failed(&self, error: &IoError) -> Ending {
+        match error {
+            _ if self.answer.observer.terminal() == Some(Terminal::Completed) => Ending::Complete,
+            IoError::Interrupted(Interrupt::Deadline) => Ending::ClientStalled,
+            _ => Ending::ClientGone,
+        }
+    }
+
+    fn upstream_failed(&self, error: &IoError, client: &Stream) -> Ending {
+        match error {
+            // Clients close as soon as they have read the event that ends the stream.
+            IoError::Interrupted(Interrupt::Tied)
+                if self.answer.observer.terminal() == Some(Terminal::Completed) =>
+            {
+                Ending::Complete
+            }
+            IoError::Interrupted(Interrupt::Tied)
+                if client.interrupted() == Some(Interrupt::Deadline) =>
+            {
+                Ending::ClientStalled
+            }
+            IoError::Interrupted(Interrupt::Tied) => Ending::ClientGone,
+            IoError::Interrupted(Interrupt::Deadline) => Ending::Deadline,
+            _ => Ending::UpstreamBroken,
+        }
+    }
+
+    /// Keeps the connection for the next request, if it is certain where the next answer begins.
+    fn release(self, worker: &Worker) {
+        let answer = self.answer;
+        if answer.head.keep_alive && answer.request_was_sent && !self.has_excess {
+            worker.idle.keep(answer.connection, &worker.policy.timeouts);
+        }
+    }
+}
+
+/// What follows what was read.
+enum Step {
+    More,
+    End,
+    Broken,
+}
+
+/// Parts of one `sendmsg` where a buffer holds many small chunks whose framing is taken out.
+const PARTS_MAX: usize = 64;
+
+fn push_joined(ranges: &mut Vec<Range<usize>>, next: Range<usize>) {
+    match ranges.last_mut() {
+        Some(last) if last.end == next.start => last.end = next.end,
+        _ => ranges.push(next),
+    }
+}
+
+/// The head as the client sees it: what the rules let pass, framing of our own, and what the gateway adds.
+fn head_for_client(
+    worker: &Worker,
+    request: &Request<'_>,
+    answer: &Answer,
+    form: Form,
+    client: &Reply<'_, AwaitingHead>,
+    trail: &mut Trail,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    let bytes = answer.lease.filled();
+    let rules = worker.policy.headers.response(answer.upstream);
+    let mut head = HeadWriter::response(&mut out, answer.head.status);
+    let connection = answer.head.value(bytes, "connection").unwrap_or_default();
+    let mut upstream_request_id = None;
+    for field in &answer.head.fields {
+        let (name, value) = (field.name.of(bytes), field.value.of(bytes));
+        if reserved(name).is_some()
+            || names_field(connection, name)
+            || rules.verdict(name) == Verdict::Drop
+        {
+            continue;
+        }
+        if name.eq_ignore_ascii_case(b"x-request-id") {
+            upstream_request_id.get_or_insert(value);
+            continue;
+        }
+        // What the writer refuses is left out.
+        let _ = head.field(name, value);
+    }
+    for (name, value) in &rules.set {
+        head.known(name, value);
+    }
+    match (answer.head.framing, form) {
+        (Framing::Length(count), _) => head.number("content-length", count),
+        (Framing::Chunked, Form::AsIs) | (Framing::UntilClose, Form::Rechunked) => {
+            head.known("transfer-encoding", "chunked");
+        }
+        (Framing::Empty, _) => {
+            // HEAD and 304 tell how long the body would be; 204 has none (RFC 9110 section 8.6).
+            let told = answer
+                .head
+                .value(bytes, "content-length")
+                .and_then(parse_number);
+            if let Some(count) = told.filter(|_| answer.head.status != 204) {
+                head.number("content-length", count);
+            }
+        }
+        _ => {}
+    }
+    write_request_ids(&mut head, request, upstream_request_id);
+    if answer.head.status >= 400 {
+        head.known("x-relay-error-source", "upstream");
+    }
+    head.number("x-relay-attempts", u64::from(trail.attempts()));
+    let before = answer.asked_at.saturating_duration_since(request.held_at);
+    let overhead = before + Instant::now().saturating_duration_since(answer.answered_at);
+    trail.note_overhead(overhead);
+    head.number("x-relay-overhead-us", overhead.as_micros() as u64);
+    client.connection_field(&mut head);
+    head.finish();
+    out
+}
+
+/// A client that named its request gets that name back, and the provider's beside it; any other gets the provider's,
+/// which is the one that the provider's support asks for.
+fn write_request_ids(head: &mut HeadWriter<'_>, request: &Request<'_>, upstream: Option<&[u8]>) {
+    let own = request.id.as_str();
+    match upstream {
+        Some(theirs) if request.id.is_given_by_client() => {
+            head.known("x-request-id", own);
+            let _ = head.field(b"x-upstream-request-id", theirs);
+        }
+        Some(theirs) => {
+            let _ = head.field(b"x-request-id", theirs);
+            head.known("x-relay-request-id", own);
+        }
+        None => head.known("x-request-id", own),
+    }
+}
+
+fn parse_number(value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}

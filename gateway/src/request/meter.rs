@@ -1,0 +1,137 @@
+//! What an answer used.
+
+use super::forward::Ending;
+use super::limit::Permit;
+use relay_wire::dialect::{AnswerObserver, Dialect, Progress, StreamObserver, Terminal, Usage};
+
+/// Everything that is known of an answer once it has been forwarded.
+pub struct Transcript {
+    /// How it ended.
+    pub ending: Ending,
+    /// The status that the client saw.
+    pub status: u16,
+    /// Bytes of the body sent to the client.
+    pub body_bytes: u64,
+    /// Events, if it was a stream.
+    pub events: u64,
+    /// Tokens as the provider counted them, if it said so.
+    pub usage: Option<Usage>,
+    /// It was a stream.
+    pub streamed: bool,
+}
+
+/// Gives the tenant's place back, now that what the request used is known.
+pub fn settle(permit: Permit, _transcript: &Transcript) {
+    drop(permit);
+}
+
+/// Reads an answer as it passes.
+pub enum Observer {
+    /// Server-sent events.
+    Stream(StreamObserver),
+    /// One JSON document.
+    Document(AnswerObserver),
+    /// Something in which there is nothing to read.
+    Blind,
+}
+
+impl Observer {
+    /// The observer that fits the answer's media type.
+    pub fn new(
+        dialect: Dialect,
+        content_type: Option<&[u8]>,
+        event_bytes_max: u64,
+        depth_max: usize,
+    ) -> Self {
+        match content_type {
+            Some(media) if is_media_type(media, b"text/event-stream") => {
+                Self::Stream(StreamObserver::new(dialect, event_bytes_max))
+            }
+            Some(media) if is_media_type(media, b"application/json") => {
+                Self::Document(AnswerObserver::new(dialect, depth_max))
+            }
+            _ => Self::Blind,
+        }
+    }
+
+    /// Observes the next bytes of the body.
+    pub fn observe(&mut self, payload: &[u8]) {
+        match self {
+            Self::Stream(stream) => stream.observe(payload),
+            Self::Document(document) => document.observe(payload),
+            Self::Blind => {}
+        }
+    }
+
+    /// Is the answer a stream of events?
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream(_))
+    }
+
+    /// Events so far.
+    pub fn events(&self) -> u64 {
+        if let Self::Stream(stream) = self {
+            stream.events()
+        } else {
+            0
+        }
+    }
+
+    /// The tokens, as far as known.
+    pub fn usage(&self) -> Option<Usage> {
+        match self {
+            Self::Stream(stream) => stream.usage(),
+            Self::Document(document) => document.usage(),
+            Self::Blind => None,
+        }
+    }
+
+    /// How the stream said that it is over.
+    pub fn terminal(&self) -> Option<Terminal> {
+        if let Self::Stream(stream) = self {
+            stream.terminal()
+        } else {
+            None
+        }
+    }
+
+    /// The provider reported a failure before it produced anything.
+    pub fn failed_before_output(&self) -> bool {
+        let Self::Stream(stream) = self else {
+            return false;
+        };
+        stream.terminal() == Some(Terminal::Failed) && stream.progress() < Progress::Output
+    }
+
+    /// Between two events of a stream that has begun: something of the gateway's own may be sent here.
+    pub fn is_between_events(&self) -> bool {
+        let Self::Stream(stream) = self else {
+            return false;
+        };
+        stream.events() > 0 && stream.at_boundary()
+    }
+}
+
+/// Is this `Content-Type` of that media type, whatever its parameters (RFC 9110 section 8.3.1)?
+pub fn is_media_type(content_type: &[u8], media_type: &[u8]) -> bool {
+    content_type
+        .split(|&byte| byte == b';')
+        .next()
+        .is_some_and(|essence| essence.trim_ascii().eq_ignore_ascii_case(media_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_media_type;
+
+    #[test]
+    fn media_types_without_their_parameters() {
+        assert!(is_media_type(b"text/event-stream", b"text/event-stream"));
+        assert!(is_media_type(
+            b"Text/Event-Stream; charset=utf-8",
+            b"text/event-stream"
+        ));
+        assert!(!is_media_type(b"text/event-streams", b"text/event-stream"));
+        assert!(!is_media_type(b"", b"text/event-stream"));
+    }
+}

@@ -1,0 +1,401 @@
+//! The one error model: who is to blame, what to do, and whether trying again may help.
+//!
+//! The client's answer and the operator's record are made from the same value, but they are different texts: the client
+//! never learns an account's name, an address, or what the provider said about the operator's credentials.
+
+use relay_wire::head::FramingError;
+
+/// Why a request was not served.
+#[derive(Debug)]
+pub enum Refusal {
+    /// No key in any of the fields.
+    KeyMissing,
+    /// A key that belongs to nobody.
+    KeyUnknown,
+    /// A key whose time is over.
+    KeyExpired,
+    /// The tenant has as many requests in flight as it may have.
+    TenantConcurrencyExceeded,
+    /// The model is not one of the tenant's.
+    ModelNotAllowed,
+    /// The tenant may only use certain models, and the request does not say which one it wants.
+    ModelUnknown(&'static str),
+    /// The bytes are not a request.
+    Framing(FramingError),
+    /// The head did not arrive in time.
+    HeadTooSlow,
+    /// The framing of the body is broken.
+    BodyMalformed,
+    /// The body did not arrive in time.
+    BodyTooSlow,
+    /// The body is larger than allowed.
+    BodyTooLarge {
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// Too many bodies are being held at the moment.
+    Overloaded,
+    /// None of the tenant's upstreams serves this model or this kind of request.
+    NoUpstream,
+    /// All accounts are busy, or the provider refused the last one that was left.
+    NoAccountAvailable,
+    /// An account's own address is missing on this host, or has no port left.
+    EgressUnavailable,
+    /// The provider limits the rate of the accounts.
+    UpstreamRateLimited {
+        /// When to try again, as the provider said.
+        retry_after_seconds: Option<u32>,
+    },
+    /// The provider did not answer in time.
+    UpstreamTimeout,
+    /// The provider could not be reached, or answered with an error of its own.
+    UpstreamError {
+        /// Its status, if there was one.
+        status: Option<u16>,
+    },
+    /// The provider is overloaded (503, 529).
+    UpstreamOverloaded {
+        /// When to try again, as the provider said.
+        retry_after_seconds: Option<u32>,
+    },
+    /// What the provider sent is not a proper answer.
+    UpstreamMalformed,
+    /// Nobody is there any more to be answered.
+    ClientGone,
+}
+
+/// Whose fault it was (`x-relay-error-source`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The gateway refused: the client's request, or the gateway's own state.
+    Gateway,
+    /// The provider failed.
+    Upstream,
+}
+
+impl Source {
+    /// The value of the header field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// What a refusal looks like to the client.
+pub struct Shape {
+    /// HTTP status.
+    pub status: u16,
+    /// `error.code`
+    pub code: &'static str,
+    /// `error.type`
+    pub kind: &'static str,
+    /// `error.message`
+    pub message: String,
+    /// `error.param`
+    pub param: Option<&'static str>,
+    /// `error.retryable`
+    pub retryable: bool,
+    /// `Retry-After`, on every 429 and 503.
+    pub retry_after_seconds: Option<u32>,
+    /// `x-relay-error-source`
+    pub source: Source,
+}
+
+const INVALID_REQUEST: &str = "invalid_request_error";
+const AUTHENTICATION: &str = "authentication_error";
+const PERMISSION: &str = "permission_error";
+const RATE_LIMIT: &str = "rate_limit_error";
+const GATEWAY: &str = "gateway_error";
+const UPSTREAM: &str = "upstream_error";
+
+/// `Retry-After` where nobody said better: a place is usually free again after a moment.
+const RETRY_SOON_SECONDS: u32 = 1;
+/// `Retry-After` where something has to recover first.
+const RETRY_LATER_SECONDS: u32 = 5;
+
+impl Refusal {
+    /// The `code` in the client's answer and in the record.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::KeyMissing => "missing_api_key",
+            Self::KeyUnknown => "invalid_api_key",
+            Self::KeyExpired => "expired_api_key",
+            Self::TenantConcurrencyExceeded => "tenant_concurrency_exceeded",
+            Self::ModelNotAllowed => "model_not_allowed",
+            Self::ModelUnknown(_) => "model_required",
+            Self::Framing(error) => framing_code(*error),
+            Self::HeadTooSlow | Self::BodyTooSlow => "request_timeout",
+            Self::BodyMalformed => "bad_request",
+            Self::BodyTooLarge { .. } => "request_too_large",
+            Self::Overloaded => "gateway_overloaded",
+            Self::NoUpstream => "no_upstream_for_request",
+            Self::NoAccountAvailable => "no_account_available",
+            Self::EgressUnavailable => "egress_unavailable",
+            Self::UpstreamRateLimited { .. } => "upstream_rate_limited",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamError { .. } | Self::UpstreamMalformed => "upstream_error",
+            Self::UpstreamOverloaded { .. } => "upstream_overloaded",
+            Self::ClientGone => "client_gone",
+        }
+    }
+
+    /// The whole answer. `attempts`: accounts that were tried.
+    pub fn shape(&self, attempts: u32) -> Shape {
+        let code = self.code();
+        let refused = |status, kind, message: &str| Shape {
+            status,
+            code,
+            kind,
+            message: message.to_owned(),
+            param: None,
+            retryable: false,
+            retry_after_seconds: None,
+            source: Source::Gateway,
+        };
+        let passing = |status, kind, after: u32, message: &str| Shape {
+            retryable: true,
+            retry_after_seconds: Some(after),
+            ..refused(status, kind, message)
+        };
+        let upstream = |status, after: Option<u32>, message: &str| Shape {
+            source: Source::Upstream,
+            retryable: true,
+            retry_after_seconds: after,
+            message: format!("{message} ({})", accounts_tried(attempts)),
+            ..refused(status, UPSTREAM, "")
+        };
+        match self {
+            Self::KeyMissing => refused(
+                401,
+                AUTHENTICATION,
+                "No API key: send it as X-API-Key or as Authorization: Bearer.",
+            ),
+            Self::KeyUnknown => refused(401, AUTHENTICATION, "The API key is not known here."),
+            Self::KeyExpired => refused(401, AUTHENTICATION, "The API key has expired."),
+            Self::TenantConcurrencyExceeded => passing(
+                429,
+                RATE_LIMIT,
+                RETRY_SOON_SECONDS,
+                "Too many requests in flight: wait until one of them is over.",
+            ),
+            Self::ModelNotAllowed => Shape {
+                param: Some("model"),
+                ..refused(403, PERMISSION, "This API key may not use this model.")
+            },
+            Self::ModelUnknown(why) => Shape {
+                param: Some("model"),
+                ..refused(400, INVALID_REQUEST, why)
+            },
+            Self::Framing(error) => refused(error.status(), INVALID_REQUEST, error.message()),
+            Self::HeadTooSlow => refused(408, INVALID_REQUEST, "The request head took too long."),
+            Self::BodyTooSlow => refused(408, INVALID_REQUEST, "The request body took too long."),
+            Self::BodyMalformed => refused(
+                400,
+                INVALID_REQUEST,
+                "The framing of the request body is not valid.",
+            ),
+            Self::BodyTooLarge { bytes_max } => refused(
+                413,
+                INVALID_REQUEST,
+                &format!("The request body is larger than {bytes_max} bytes."),
+            ),
+            Self::Overloaded => passing(
+                503,
+                GATEWAY,
+                RETRY_SOON_SECONDS,
+                "The gateway is holding as many request bodies as it may.",
+            ),
+            Self::NoUpstream => refused(
+                404,
+                INVALID_REQUEST,
+                "No provider that this API key may use serves this model or this kind of request.",
+            ),
+            Self::NoAccountAvailable => passing(
+                503,
+                GATEWAY,
+                if attempts == 0 {
+                    RETRY_SOON_SECONDS
+                } else {
+                    RETRY_LATER_SECONDS
+                },
+                "No account of the provider is available at the moment.",
+            ),
+            Self::EgressUnavailable => passing(
+                503,
+                GATEWAY,
+                RETRY_LATER_SECONDS,
+                "The address from which the provider is called is not available.",
+            ),
+            Self::UpstreamRateLimited {
+                retry_after_seconds,
+            } => Shape {
+                kind: RATE_LIMIT,
+                ..upstream(
+                    429,
+                    Some(retry_after_seconds.unwrap_or(RETRY_LATER_SECONDS)),
+                    "The provider limits the rate of requests.",
+                )
+            },
+            Self::UpstreamTimeout => upstream(504, None, "The provider did not answer in time."),
+            Self::UpstreamError {
+                status: Some(status),
+            } => upstream(
+                502,
+                None,
+                &format!("The provider answered with status {status}."),
+            ),
+            Self::UpstreamError { status: None } => upstream(
+                502,
+                None,
+                "The provider could not be reached, or broke off.",
+            ),
+            Self::UpstreamOverloaded {
+                retry_after_seconds,
+            } => upstream(
+                503,
+                Some(retry_after_seconds.unwrap_or(RETRY_LATER_SECONDS)),
+                "The provider is busy.",
+            ),
+            Self::UpstreamMalformed => Shape {
+                retryable: false,
+                ..upstream(502, None, "The provider's answer is not valid HTTP.")
+            },
+            Self::ClientGone => refused(499, INVALID_REQUEST, "The client closed the connection."),
+        }
+    }
+
+    /// What was received cannot be told apart from a next request: nothing more may be read from the connection.
+    pub fn ends_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Framing(_)
+                | Self::HeadTooSlow
+                | Self::BodyMalformed
+                | Self::BodyTooSlow
+                | Self::ClientGone
+        )
+    }
+}
+
+fn accounts_tried(attempts: u32) -> String {
+    match attempts {
+        1 => "1 account tried".to_owned(),
+        more => format!("{more} accounts tried"),
+    }
+}
+
+fn framing_code(error: FramingError) -> &'static str {
+    match error.status() {
+        405 => "method_not_allowed",
+        414 => "target_too_long",
+        417 => "expectation_failed",
+        431 => "header_fields_too_large",
+        505 => "http_version_not_supported",
+        _ => "bad_request",
+    }
+}
+
+impl Shape {
+    /// The body: OpenAI's error envelope, with two members of our own.
+    pub fn body(&self, request_id: &str) -> Vec<u8> {
+        serde_json::json!({
+            "error": {
+                "message": self.message,
+                "type": self.kind,
+                "code": self.code,
+                "param": self.param,
+                "request_id": request_id,
+                "retryable": self.retryable,
+            }
+        })
+        .to_string()
+        .into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Refusal> {
+        vec![
+            Refusal::KeyMissing,
+            Refusal::KeyUnknown,
+            Refusal::KeyExpired,
+            Refusal::TenantConcurrencyExceeded,
+            Refusal::ModelNotAllowed,
+            Refusal::ModelUnknown("which model?"),
+            Refusal::Framing(FramingError::Malformed),
+            Refusal::HeadTooSlow,
+            Refusal::BodyMalformed,
+            Refusal::BodyTooSlow,
+            Refusal::BodyTooLarge { bytes_max: 5 },
+            Refusal::Overloaded,
+            Refusal::NoUpstream,
+            Refusal::NoAccountAvailable,
+            Refusal::EgressUnavailable,
+            Refusal::UpstreamRateLimited {
+                retry_after_seconds: None,
+            },
+            Refusal::UpstreamTimeout,
+            Refusal::UpstreamError { status: None },
+            Refusal::UpstreamError { status: Some(500) },
+            Refusal::UpstreamOverloaded {
+                retry_after_seconds: Some(7),
+            },
+            Refusal::UpstreamMalformed,
+            Refusal::ClientGone,
+        ]
+    }
+
+    #[test]
+    fn every_429_and_503_says_when_to_come_back() {
+        for refusal in all() {
+            let shape = refusal.shape(1);
+            assert_eq!(
+                matches!(shape.status, 429 | 503),
+                shape.retry_after_seconds.is_some(),
+                "{refusal:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn codes_that_stop_codex_are_never_used() {
+        for refusal in all() {
+            assert!(
+                !matches!(refusal.code(), "server_is_overloaded" | "slow_down"),
+                "{refusal:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_three_kinds_of_bad_keys_look_alike_but_for_code_and_message() {
+        let shapes = [
+            Refusal::KeyMissing,
+            Refusal::KeyUnknown,
+            Refusal::KeyExpired,
+        ]
+        .map(|refusal| refusal.shape(0));
+        for shape in &shapes {
+            assert_eq!((shape.status, shape.kind), (401, AUTHENTICATION));
+        }
+        assert_ne!(shapes[0].code, shapes[1].code);
+        assert_ne!(shapes[1].code, shapes[2].code);
+    }
+
+    #[test]
+    fn the_envelope_has_all_members() {
+        let body = Refusal::ModelNotAllowed.shape(0).body("req-1");
+        let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let error = &value["error"];
+        assert_eq!(error["code"], "model_not_allowed");
+        assert_eq!(error["param"], "model");
+        assert_eq!(error["request_id"], "req-1");
+        assert_eq!(error["retryable"], false);
+        assert!(error["message"].is_string() && error["type"].is_string());
+    }
+}

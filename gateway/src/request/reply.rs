@@ -1,0 +1,352 @@
+//! The client's end of a request: what may be sent to it, and when.
+//!
+//! A reply is in one of three states, and each step consumes it: nothing sent yet (`AwaitingHead`), the head is out and
+//! the body follows (`Streaming`), over (`Done`). A second head, or a body without one, cannot be written.
+
+use super::Request;
+use super::refusal::{Refusal, Shape};
+use crate::worker::Worker;
+use relay_io::{IoError, Received, Stream};
+use relay_wire::encode::HeadWriter;
+use relay_wire::head::{FramingError, Method, Version};
+use std::io::IoSlice;
+use std::time::Duration;
+
+/// Bytes of a client's own `x-request-id` that are kept.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// Bytes of a refused request's body that are read and thrown away, so that the connection can go on or the answer is
+/// not lost to a reset (limits.md: an early answer drains at most 64 KiB, else closes).
+const DRAIN_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a connection that is being closed waits for its client to have read the answer.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The name of one request.
+#[derive(Clone, Copy)]
+pub struct RequestId {
+    bytes: [u8; REQUEST_ID_BYTES_MAX],
+    length: u8,
+    given_by_client: bool,
+}
+
+impl RequestId {
+    /// The client's own, cut and only if it is made of harmless characters; else a fresh one.
+    pub fn of(given: Option<&[u8]>, worker: &Worker) -> Self {
+        let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
+        match given {
+            Some(id) if !id.is_empty() && id.iter().all(harmless) => {
+                let length = id.len().min(REQUEST_ID_BYTES_MAX);
+                let mut bytes = [0; REQUEST_ID_BYTES_MAX];
+                bytes[..length].copy_from_slice(&id[..length]);
+                Self {
+                    bytes,
+                    length: length as u8,
+                    given_by_client: true,
+                }
+            }
+            _ => Self::fresh(worker),
+        }
+    }
+
+    /// A fresh one: `req_` and 96 random bits.
+    pub fn fresh(worker: &Worker) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut bytes = [0; REQUEST_ID_BYTES_MAX];
+        bytes[..4].copy_from_slice(b"req_");
+        let mut random = worker.random_u128();
+        for byte in &mut bytes[4..28] {
+            *byte = DIGITS[(random & 15) as usize];
+            random >>= 4;
+        }
+        Self {
+            bytes,
+            length: 28,
+            given_by_client: false,
+        }
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+    }
+
+    /// The client sent it, and gets it back.
+    pub fn is_given_by_client(&self) -> bool {
+        self.given_by_client
+    }
+}
+
+/// What a client is still owed.
+pub struct Reply<'c, State> {
+    client: &'c Stream,
+    request_id: RequestId,
+    version: Version,
+    answers_head: bool,
+    keep_alive: bool,
+    state: State,
+}
+
+/// Nothing was sent yet.
+pub struct AwaitingHead;
+
+/// The head is out, the body follows.
+pub struct Streaming;
+
+/// Everything that will be sent was sent.
+pub struct Done {
+    /// What was sent is visibly not all: the connection is cut.
+    cut: bool,
+}
+
+impl<'c> Reply<'c, AwaitingHead> {
+    /// The reply that this request is owed. `closing`: no more requests are served on this connection.
+    pub fn new(request: &Request<'c>, closing: bool) -> Self {
+        Self {
+            client: request.client,
+            request_id: request.id,
+            version: request.head.version,
+            answers_head: request.head.method == Method::Head,
+            keep_alive: request.head.keep_alive && !closing,
+            state: AwaitingHead,
+        }
+    }
+
+    /// Sends the head of a forwarded answer together with the part of its body that is already there.
+    ///
+    /// # Errors
+    /// The client is gone or takes nothing.
+    pub async fn begin(
+        self,
+        worker: &Worker,
+        parts: &mut [IoSlice<'_>],
+    ) -> (Reply<'c, Streaming>, Result<(), IoError>) {
+        let sent = self
+            .client
+            .send(parts, worker.policy.timeouts.write_stall)
+            .await;
+        (self.into_state(Streaming), sent)
+    }
+
+    /// The version that the client speaks.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Whether this connection will serve another request, as things stand.
+    pub fn keeps_alive(&self) -> bool {
+        self.keep_alive
+    }
+
+    /// This connection will serve no further request.
+    pub fn close_after(&mut self) {
+        self.keep_alive = false;
+    }
+
+    /// Refuses the request in the one error model.
+    pub async fn refuse(
+        mut self,
+        worker: &'static Worker,
+        request: &mut Request<'_>,
+        refusal: &Refusal,
+        attempts: u32,
+    ) -> Reply<'c, Done> {
+        if matches!(refusal, Refusal::ClientGone) {
+            return self.into_state(Done { cut: true });
+        }
+        self.client.forgive_deadline();
+        // What is left of the body is read only where that is certain to be little.
+        let drained =
+            !refusal.ends_connection() && request.body.drain(worker, DRAIN_BYTES_MAX).await;
+        self.keep_alive &= drained;
+        let shape = refusal.shape(attempts);
+        let body = shape.body(self.request_id.as_str());
+        let head = self.error_head(&shape, body.len(), attempts, request.received_at.elapsed());
+        self.send_whole(worker, &head, &body).await
+    }
+
+    fn error_head(
+        &self,
+        shape: &Shape,
+        body_bytes: usize,
+        attempts: u32,
+        elapsed: Duration,
+    ) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(512);
+        let mut head = HeadWriter::response(&mut bytes, shape.status);
+        head.known("content-type", "application/json");
+        head.number("content-length", body_bytes as u64);
+        head.known("x-request-id", self.request_id.as_str());
+        head.known("x-relay-error-source", shape.source.as_str());
+        head.known(
+            "x-should-retry",
+            if shape.retryable { "true" } else { "false" },
+        );
+        head.number("x-relay-attempts", u64::from(attempts));
+        if attempts == 0 {
+            head.number("x-relay-overhead-us", elapsed.as_micros() as u64);
+        }
+        if let Some(seconds) = shape.retry_after_seconds {
+            head.number("retry-after", u64::from(seconds));
+        }
+        if shape.status == 405 {
+            head.known("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        }
+        self.connection_field(&mut head);
+        head.finish();
+        bytes
+    }
+
+    /// `Connection`, where it differs from what the client's version takes for granted (RFC 9112 section 9.3).
+    pub fn connection_field(&self, head: &mut HeadWriter<'_>) {
+        match (self.version, self.keep_alive) {
+            (Version::Http11, true) | (Version::Http10, false) => {}
+            (Version::Http11, false) => head.known("connection", "close"),
+            (Version::Http10, true) => head.known("connection", "keep-alive"),
+        }
+    }
+
+    /// The fixed answer of `/health`.
+    pub async fn answer_health_check(
+        self,
+        worker: &'static Worker,
+        request: &mut Request<'_>,
+    ) -> Reply<'c, Done> {
+        let mut reply = self;
+        reply.keep_alive &= request.body.drain(worker, DRAIN_BYTES_MAX).await;
+        let body = worker.health_body();
+        let mut bytes = Vec::with_capacity(256);
+        let mut head = HeadWriter::response(&mut bytes, 200);
+        head.known("content-type", "application/json");
+        head.number("content-length", body.len() as u64);
+        head.known("cache-control", "no-store");
+        reply.connection_field(&mut head);
+        head.finish();
+        reply.send_whole(worker, &bytes, body.as_bytes()).await
+    }
+
+    async fn send_whole(self, worker: &Worker, head: &[u8], body: &[u8]) -> Reply<'c, Done> {
+        let body = if self.answers_head { &[][..] } else { body };
+        let mut parts = [IoSlice::new(head), IoSlice::new(body)];
+        let sent = self
+            .client
+            .send(&mut parts, worker.policy.timeouts.write_stall)
+            .await;
+        self.into_state(Done { cut: sent.is_err() })
+    }
+}
+
+impl<'c> Reply<'c, Streaming> {
+    /// The client's connection.
+    pub fn client(&self) -> &'c Stream {
+        self.client
+    }
+
+    /// All of the answer was sent.
+    pub fn complete(self) -> Reply<'c, Done> {
+        self.into_state(Done { cut: false })
+    }
+
+    /// Not all of it was sent, and that must be seen.
+    pub fn cut(self) -> Reply<'c, Done> {
+        self.into_state(Done { cut: true })
+    }
+}
+
+impl<'c> Reply<'c, Done> {
+    /// Another request may be read from this connection.
+    pub fn connection_goes_on(&self) -> bool {
+        self.keep_alive && !self.state.cut
+    }
+
+    /// Closes the connection: visibly early where the answer was cut, and otherwise not before the client had time to
+    /// read it (RFC 9112 section 9.6).
+    pub async fn close(self, worker: &Worker, request: Request<'_>) {
+        if self.state.cut {
+            // In chunked framing the missing last chunk tells it; where the connection's end is the body's end only a
+            // reset does.
+            if self.version == Version::Http10 {
+                self.client.reset_on_close();
+            }
+            return;
+        }
+        if request.body.is_complete() && !request.body.has_next() {
+            return;
+        }
+        linger(worker, self.client).await;
+    }
+}
+
+impl<'c, State> Reply<'c, State> {
+    fn into_state<Next>(self, state: Next) -> Reply<'c, Next> {
+        Reply {
+            client: self.client,
+            request_id: self.request_id,
+            version: self.version,
+            answers_head: self.answers_head,
+            keep_alive: self.keep_alive,
+            state,
+        }
+    }
+
+    /// The request's name.
+    pub fn request_id(&self) -> &RequestId {
+        &self.request_id
+    }
+
+    /// The request was HEAD: the head is all there is.
+    pub fn answers_head(&self) -> bool {
+        self.answers_head
+    }
+}
+
+impl Reply<'_, AwaitingHead> {
+    /// Refuses bytes that are not a request, and ends the connection.
+    pub async fn refuse_framing(worker: &'static Worker, client: &Stream, error: FramingError) {
+        refuse_without_request(worker, client, &Refusal::Framing(error)).await;
+    }
+
+    /// Refuses a head that never became complete, and ends the connection.
+    pub async fn refuse_slow_head(worker: &'static Worker, client: &Stream) {
+        client.forgive_deadline();
+        refuse_without_request(worker, client, &Refusal::HeadTooSlow).await;
+    }
+}
+
+async fn refuse_without_request(worker: &'static Worker, client: &Stream, refusal: &Refusal) {
+    let reply = Reply {
+        client,
+        request_id: RequestId::fresh(worker),
+        version: Version::Http11,
+        answers_head: false,
+        keep_alive: false,
+        state: AwaitingHead,
+    };
+    let shape = refusal.shape(0);
+    let body = shape.body(reply.request_id.as_str());
+    let head = reply.error_head(&shape, body.len(), 0, Duration::ZERO);
+    super::audit::record_unparsed(worker, reply.request_id, refusal);
+    reply.send_whole(worker, &head, &body).await;
+    linger(worker, client).await;
+}
+
+/// Says that nothing more comes, and reads what the client still sends, for a moment: a close with unread bytes would
+/// reset the connection and could take the answer with it.
+async fn linger(worker: &Worker, client: &Stream) {
+    client.finish_sending();
+    client.set_deadline(LINGER_TIMEOUT);
+    let mut lease = worker.pool.small();
+    let mut drained_bytes = 0;
+    while drained_bytes < DRAIN_BYTES_MAX {
+        match client.read(&mut lease).await {
+            Ok(Received::Bytes(count)) => drained_bytes += count,
+            Ok(Received::End) | Err(_) => return,
+        }
+        lease.truncate(0);
+    }
+}
+
+/// `GET /health`, asked by load balancers without a key.
+pub fn is_health_check(request: &Request<'_>) -> bool {
+    matches!(request.head.method, Method::Get | Method::Head) && request.path() == b"/health"
+}

@@ -1,0 +1,195 @@
+//! From a policy to a running gateway.
+
+use crate::config::{Policy, Problem};
+use crate::control::log::Log;
+use crate::control::{self, Control, End, names};
+use crate::journal;
+use crate::limits::InFlight;
+use crate::worker::Figures;
+use crate::worker::mailbox::Mailbox;
+use crate::worker::start::{self as worker_start, Parts};
+use relay_io::Engine;
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Why the gateway did not start. One line that names what is missing.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Descriptors that are not client connections or their upstream counterparts: listeners, rings, log, state.
+const DESCRIPTORS_RESERVED: u64 = 256;
+
+/// A gateway whose sockets are open and whose workers run.
+pub struct Gateway {
+    /// Where tenants connect; with the real port where the configuration says 0.
+    pub listeners: Vec<SocketAddr>,
+    /// Where the admin API listens.
+    pub admin: SocketAddr,
+    control: Control,
+}
+
+/// Runs the gateway until it was ordered to stop and everything was served.
+pub fn run(policy: Policy, warnings: &[Problem]) -> ExitCode {
+    match Gateway::start(policy, warnings).and_then(Gateway::serve) {
+        Ok(End::Drained | End::DrainTimedOut) => ExitCode::SUCCESS,
+        Ok(End::WorkerLost) => {
+            eprintln!("codex-relay: a worker ended unexpectedly");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("codex-relay: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Gateway {
+    /// Opens the sockets, resolves the upstreams' names, and starts the workers.
+    ///
+    /// # Errors
+    /// A port is in use, an address is not this host's, a directory cannot be made.
+    pub fn start(policy: Policy, warnings: &[Problem]) -> Result<Self, StartError> {
+        let descriptors = relay_io::raise_descriptor_limit();
+        relay_io::forbid_core_dumps();
+        let mut log = Log::open(&policy)
+            .map_err(|error| StartError(format!("cannot open the log: {error}")))?;
+        for warning in warnings {
+            log.event("config_warning", &[("warning", warning.to_string())]);
+        }
+        let admin = TcpListener::bind(policy.admin)
+            .map_err(|error| cannot_listen("the admin API", policy.admin, &error))?;
+        admin
+            .set_nonblocking(true)
+            .map_err(|error| StartError(error.to_string()))?;
+        let admin_address = admin
+            .local_addr()
+            .map_err(|error| StartError(error.to_string()))?;
+
+        let workers = policy.node.workers;
+        let (addresses, sockets) = open_listeners(&policy, workers)?;
+        for address in &addresses {
+            log.event("listening", &[("address", address.to_string())]);
+        }
+        log.event("admin", &[("address", admin_address.to_string())]);
+
+        let (engine, refused) = Engine::probe();
+        if let Some(refused) = refused {
+            let why = refused.0.to_string();
+            log.event(
+                "io_uring_refused",
+                &[("error", why), ("engine", engine.as_str().into())],
+            );
+        }
+        let (resolved, errors) = names::resolve_at_start(&policy);
+        for error in errors {
+            log.event("name_not_resolved", &[("error", error)]);
+        }
+        let connections_max = policy
+            .limits
+            .connections_per_worker_max
+            .unwrap_or_else(|| connections_per_worker(descriptors, workers));
+        let policy = Arc::new(policy);
+        let mailbox: &'static Mailbox = Box::leak(Box::new(Mailbox::new(resolved, workers)));
+        let in_flight: &'static InFlight = Box::leak(Box::new(InFlight::new(&policy)));
+        let mut control = Control {
+            policy: policy.clone(),
+            mailbox,
+            in_flight,
+            figures: Vec::new(),
+            journals: Vec::new(),
+            admin,
+            engine,
+            log,
+        };
+        let cores = relay_io::allowed_cores();
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            let figures: &'static Figures = Box::leak(Box::default());
+            let (journal, reader) = journal::queue(&figures.reports_lost);
+            control.figures.push(figures);
+            control.journals.push(reader);
+            let parts = Parts {
+                index,
+                core: (workers <= cores.len()).then(|| cores[index]),
+                engine,
+                policy: policy.clone(),
+                sockets,
+                in_flight,
+                mailbox,
+                figures,
+                journal,
+                connections_max,
+            };
+            worker_start::start(parts)
+                .map_err(|error| StartError(format!("cannot start worker {index}: {error}")))?;
+        }
+        Ok(Self {
+            listeners: addresses,
+            admin: admin_address,
+            control,
+        })
+    }
+
+    /// Serves until it was ordered to stop and everything was served, on this thread.
+    ///
+    /// # Errors
+    /// The control thread's runtime could not be started.
+    pub fn serve(self) -> Result<End, StartError> {
+        control::run(self.control)
+            .map_err(|error| StartError(format!("cannot start the control thread: {error}")))
+    }
+}
+
+/// Opens every listener once for each worker. Where the port is 0 the first worker's is the others' too.
+fn open_listeners(
+    policy: &Policy,
+    workers: usize,
+) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
+    let mut addresses = Vec::new();
+    let mut by_worker: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    for &configured in &policy.listeners {
+        // With SO_REUSEPORT alone a second gateway of the same user would share the port without a word.
+        if configured.port() != 0 {
+            TcpListener::bind(configured)
+                .map_err(|error| cannot_listen("tenants", configured, &error))?;
+        }
+        let mut address = configured;
+        for sockets in &mut by_worker {
+            let socket = relay_io::bind(address)
+                .map_err(|error| cannot_listen("tenants", address, &error))?;
+            address = socket
+                .local_addr()
+                .map_err(|error| StartError(error.to_string()))?;
+            sockets.push(socket);
+        }
+        addresses.push(address);
+    }
+    Ok((addresses, by_worker))
+}
+
+fn cannot_listen(whom: &str, address: SocketAddr, error: &std::io::Error) -> StartError {
+    let why = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "the port is in use".to_owned(),
+        std::io::ErrorKind::AddrNotAvailable => "the address is not one of this host's".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "not permitted (a port below 1024?)".to_owned(),
+        _ => error.to_string(),
+    };
+    StartError(format!("cannot listen for {whom} on {address}: {why}"))
+}
+
+/// Every client connection may need a connection to a provider.
+fn connections_per_worker(descriptors: u64, workers: usize) -> usize {
+    let usable = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / 2;
+    usize::try_from(usable)
+        .unwrap_or(usize::MAX)
+        .div_euclid(workers)
+        .max(16)
+}

@@ -1,0 +1,266 @@
+//! One worker thread's world: everything that the requests of one core share, and nothing that another core touches but
+//! a few counters.
+
+pub mod mailbox;
+pub mod start;
+
+use crate::accounts::Turns;
+use crate::config::Policy;
+use crate::config::policy::UpstreamId;
+use crate::journal::{Report, Writer};
+use crate::limits::InFlight;
+use crate::upstreams::IdleConnections;
+use mailbox::Mailbox;
+use relay_io::{Pool, Wheel};
+use relay_wire::dialect::Dialect;
+use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
+use relay_wire::head::HeadLimits;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A worker's world. Lives as long as the process; belongs to one thread.
+pub struct Worker {
+    /// What the operator wants.
+    pub policy: Arc<Policy>,
+    /// Bounds of a head, as the parser wants them.
+    pub head_limits: HeadLimits,
+    /// Counters shared with the other workers.
+    pub in_flight: &'static InFlight,
+    /// Buffers.
+    pub pool: Pool,
+    /// Deadlines.
+    pub wheel: Wheel,
+    /// Connections to providers, kept for the next request.
+    pub idle: IdleConnections,
+    /// Whose turn it is.
+    pub turns: Turns,
+    /// Reports to the control thread.
+    pub journal: Writer,
+    /// Client connections of this worker.
+    pub connections: Connections,
+    /// What is sent while a provider is silent.
+    pub heartbeats: Heartbeats,
+    mailbox: &'static Mailbox,
+    addresses: RefCell<Rc<[Vec<SocketAddr>]>>,
+    addresses_version: Cell<u64>,
+    held_body_bytes: Rc<Cell<usize>>,
+    random: RefCell<fastrand::Rng>,
+    figures: &'static Figures,
+    draining: Cell<bool>,
+}
+
+/// Figures of one worker that the control thread reads at any time.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Figures {
+    /// Client connections open.
+    pub connections: AtomicU64,
+    /// Client connections accepted.
+    pub connections_accepted: AtomicU64,
+    /// Streams being forwarded.
+    pub streams_open: AtomicU64,
+    /// Requests begun.
+    pub requests_begun: AtomicU64,
+    /// Connections to providers opened.
+    pub upstream_connections_opened: AtomicU64,
+    /// Connections to providers kept idle.
+    pub upstream_connections_idle: AtomicU64,
+    /// Bytes of request bodies held.
+    pub held_body_bytes: AtomicU64,
+    /// Reports that found no room.
+    pub reports_lost: AtomicU64,
+}
+
+/// Only the owning thread writes, so a load and a store do, without a locked instruction.
+fn add(figure: &AtomicU64, change: i64) {
+    figure.store(
+        figure.load(Ordering::Relaxed).wrapping_add_signed(change),
+        Ordering::Relaxed,
+    );
+}
+
+impl Worker {
+    /// A random number, for names and jitter; not for secrets.
+    pub fn random_u128(&self) -> u128 {
+        self.random.borrow_mut().u128(..)
+    }
+
+    /// A random number from 0 up to 1.
+    pub fn random_fraction(&self) -> f64 {
+        self.random.borrow_mut().f64()
+    }
+
+    /// No new connections, and every answer is its connection's last.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Where the upstream can be reached, as last resolved.
+    pub fn addresses_of(&self, upstream: UpstreamId) -> Addresses {
+        Addresses {
+            all: self.addresses.borrow().clone(),
+            upstream,
+        }
+    }
+
+    /// The body of the answer to `GET /health`.
+    pub fn health_body(&self) -> String {
+        format!(
+            "{{\"status\":\"ok\",\"version\":\"{}\",\"time\":\"{}\"}}\n",
+            env!("CARGO_PKG_VERSION"),
+            jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        )
+    }
+
+    /// Counts a request.
+    pub fn count_request(&self) {
+        add(&self.figures.requests_begun, 1);
+    }
+
+    /// Counts an open stream until the result is dropped.
+    pub fn count_open_stream(&self) -> OpenStream {
+        add(&self.figures.streams_open, 1);
+        OpenStream(self.figures)
+    }
+
+    /// Counts a connection opened to a provider.
+    pub fn note_connection_opened(&self) {
+        add(&self.figures.upstream_connections_opened, 1);
+    }
+
+    /// Reports that a connection could not be accepted.
+    pub fn note_accept_error(&self, error: &std::io::Error) {
+        self.journal.report(Report::AcceptFailed(error.to_string()));
+    }
+
+    /// Reports that serving a connection panicked.
+    pub fn note_panic(&self) {
+        self.journal.report(Report::Panicked);
+    }
+
+    /// An account of held bytes that stands at zero.
+    pub fn hold_nothing(&self) -> HeldBytes {
+        HeldBytes {
+            total: self.held_body_bytes.clone(),
+            bytes: 0,
+            bytes_max: self.policy.limits.held_body_bytes_max,
+        }
+    }
+}
+
+/// Addresses of one upstream.
+pub struct Addresses {
+    all: Rc<[Vec<SocketAddr>]>,
+    upstream: UpstreamId,
+}
+
+impl std::ops::Deref for Addresses {
+    type Target = [SocketAddr];
+
+    fn deref(&self) -> &[SocketAddr] {
+        &self.all[usize::from(self.upstream.0)]
+    }
+}
+
+/// A stream that is being forwarded.
+pub struct OpenStream(&'static Figures);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        add(&self.0.streams_open, -1);
+    }
+}
+
+/// Client connections of one worker, and how many there may be.
+pub struct Connections {
+    open: Rc<Cell<usize>>,
+    max: usize,
+    figures: &'static Figures,
+}
+
+/// One client connection.
+pub struct ConnectionPlace {
+    open: Rc<Cell<usize>>,
+    figures: &'static Figures,
+}
+
+impl Connections {
+    /// No more may be accepted for now.
+    pub fn is_full(&self) -> bool {
+        self.open.get() >= self.max
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Counts one more, until the place is dropped.
+    pub fn enter(&self) -> ConnectionPlace {
+        self.open.set(self.open.get() + 1);
+        add(&self.figures.connections, 1);
+        add(&self.figures.connections_accepted, 1);
+        ConnectionPlace {
+            open: self.open.clone(),
+            figures: self.figures,
+        }
+    }
+}
+
+impl Drop for ConnectionPlace {
+    fn drop(&mut self) {
+        self.open.set(self.open.get() - 1);
+        add(&self.figures.connections, -1);
+    }
+}
+
+/// Bytes of one request body that are being held; given back when dropped.
+pub struct HeldBytes {
+    total: Rc<Cell<usize>>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl HeldBytes {
+    /// Counts more, if the worker may hold so many.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        if self.total.get() + bytes > self.bytes_max {
+            return false;
+        }
+        self.total.set(self.total.get() + bytes);
+        self.bytes += bytes;
+        true
+    }
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.total.set(self.total.get() - self.bytes);
+    }
+}
+
+/// Heartbeats, ready to be sent: by dialect, plain and as a chunk. Made once per worker and never freed.
+pub struct Heartbeats([[Option<&'static [u8]>; 2]; Dialect::ALL.len()]);
+
+impl Heartbeats {
+    fn new() -> Self {
+        Self(Dialect::ALL.map(|dialect| match dialect.heartbeat() {
+            Some(event) => {
+                let mut line = [0; CHUNK_SIZE_LINE_MAX];
+                let taken = chunk_size_line(event.len(), &mut line);
+                let chunk = [&line[CHUNK_SIZE_LINE_MAX - taken..], event, b"\r\n"].concat();
+                [Some(event), Some(Box::leak(chunk.into_boxed_slice()))]
+            }
+            None => [None, None],
+        }))
+    }
+
+    /// The heartbeat of a dialect, if it has one.
+    pub fn of(&self, dialect: Dialect, chunked: bool) -> Option<&'static [u8]> {
+        let position = Dialect::ALL.iter().position(|&known| known == dialect)?;
+        self.0[position][usize::from(chunked)]
+    }
+}

@@ -1,0 +1,147 @@
+//! Starting a worker, and what it does besides serving: looking into its mailbox, and finishing.
+
+use super::mailbox::Mailbox;
+use super::{Connections, Figures, Heartbeats, Worker};
+use crate::accounts::Turns;
+use crate::config::Policy;
+use crate::journal::Writer;
+use crate::limits::InFlight;
+use crate::listen::accept;
+use crate::upstreams::IdleConnections;
+use relay_io::{Engine, Listener, Pool, Wheel, spawn};
+use relay_wire::head::HeadLimits;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+/// Ticks of the wheel between two looks at the kept connections (1 s).
+const SWEEP_TICKS: u32 = 20;
+
+/// What a worker is made of; sent to its thread.
+pub struct Parts {
+    /// Its number, from 0.
+    pub index: usize,
+    /// The core it is pinned to, if it is.
+    pub core: Option<usize>,
+    /// What drives it.
+    pub engine: Engine,
+    /// What the operator wants.
+    pub policy: Arc<Policy>,
+    /// Its sockets, one for each listener.
+    pub sockets: Vec<TcpListener>,
+    /// Counters shared with the other workers.
+    pub in_flight: &'static InFlight,
+    /// Orders.
+    pub mailbox: &'static Mailbox,
+    /// Its figures.
+    pub figures: &'static Figures,
+    /// Its end of its queue of reports.
+    pub journal: Writer,
+    /// Client connections it may have.
+    pub connections_max: usize,
+}
+
+/// Starts the worker's thread. It ends when it was ordered to drain and nothing is left.
+///
+/// # Errors
+/// The thread could not be started.
+pub fn start(parts: Parts) -> io::Result<JoinHandle<io::Result<()>>> {
+    std::thread::Builder::new()
+        .name(format!("worker-{}", parts.index))
+        .spawn(move || {
+            if let Some(core) = parts.core {
+                // Unpinned is slower, not wrong.
+                let _ = relay_io::pin_to_core(core);
+            }
+            let mailbox = parts.mailbox;
+            let outcome = relay_io::run(parts.engine, run(parts));
+            mailbox.note_worker_done();
+            outcome?
+        })
+}
+
+async fn run(parts: Parts) -> io::Result<()> {
+    let engine = parts.engine;
+    let limits = &parts.policy.limits;
+    let worker: &'static Worker = Box::leak(Box::new(Worker {
+        head_limits: HeadLimits {
+            head_bytes_max: limits.head_bytes_max,
+            fields_max: limits.head_fields_max,
+            target_bytes_max: limits.target_bytes_max,
+        },
+        in_flight: parts.in_flight,
+        pool: Pool::new(),
+        wheel: Wheel::new(),
+        idle: IdleConnections::new(&parts.policy),
+        turns: Turns::new(&parts.policy),
+        journal: parts.journal,
+        connections: Connections {
+            open: Rc::default(),
+            max: parts.connections_max,
+            figures: parts.figures,
+        },
+        heartbeats: Heartbeats::new(),
+        mailbox: parts.mailbox,
+        addresses: RefCell::new(parts.mailbox.addresses().into()),
+        addresses_version: Cell::new(parts.mailbox.addresses_version()),
+        held_body_bytes: Rc::default(),
+        random: RefCell::new(fastrand::Rng::new()),
+        figures: parts.figures,
+        draining: Cell::new(false),
+        policy: parts.policy,
+    }));
+    let mut listeners = Vec::new();
+    for socket in parts.sockets {
+        let listener = Rc::new(Listener::adopt(socket, engine)?);
+        listeners.push(listener.clone());
+        spawn(accept::run(worker, listener));
+    }
+    let mut ticks: u32 = 0;
+    worker
+        .wheel
+        .turn(|| {
+            ticks = ticks.wrapping_add(1);
+            worker.read_mailbox(&listeners);
+            if ticks.is_multiple_of(SWEEP_TICKS) {
+                worker.idle.sweep();
+            }
+            worker.publish_figures();
+            worker.draining.get() && worker.connections.count() == 0
+        })
+        .await;
+    Ok(())
+}
+
+impl Worker {
+    fn read_mailbox(&self, listeners: &[Rc<Listener>]) {
+        let version = self.mailbox.addresses_version();
+        if version != self.addresses_version.get() {
+            self.addresses_version.set(version);
+            self.addresses.replace(self.mailbox.addresses().into());
+        }
+        if !self.mailbox.is_draining() {
+            return;
+        }
+        if !self.draining.replace(true) {
+            for listener in listeners {
+                listener.stop();
+            }
+            self.idle.clear();
+        }
+        // At every tick again: a connection may have become idle since.
+        self.wheel.end_idle();
+    }
+
+    fn publish_figures(&self) {
+        self.figures
+            .upstream_connections_idle
+            .store(self.idle.count() as u64, Ordering::Relaxed);
+        self.figures
+            .held_body_bytes
+            .store(self.held_body_bytes.get() as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,101 @@
+//! What single events of a stream mean.
+
+use super::Dialect;
+use super::layout::{Layout, Member};
+use crate::json::JsonScan;
+use memchr::memmem::Finder;
+use std::sync::LazyLock;
+
+/// What an event does to the stream that it is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It carries no output.
+    Preamble,
+    Output,
+    Completed,
+    Failed,
+}
+
+/// What an event of a named type means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Meaning {
+    pub(super) effect: Effect,
+    /// Its data may have token counts in it.
+    pub(super) has_usage: bool,
+}
+
+impl Dialect {
+    /// Events say of which type they are.
+    pub(super) fn has_event_types(self) -> bool {
+        matches!(self, Self::Responses | Self::Messages)
+    }
+
+    /// What an event of this type means. Unknown types count as output: a retry must not repeat any.
+    pub(super) fn meaning(self, event_type: &[u8]) -> Meaning {
+        let (effect, has_usage) = match (self, event_type) {
+            (_, b"error") => (Effect::Failed, false),
+            (
+                Self::Responses,
+                b"response.created" | b"response.in_progress" | b"response.queued" | b"keepalive",
+            )
+            | (Self::Messages, b"ping") => (Effect::Preamble, false),
+            (Self::Responses, b"response.completed" | b"response.incomplete") => {
+                (Effect::Completed, true)
+            }
+            (Self::Responses, b"response.failed") => (Effect::Failed, true),
+            (Self::Messages, b"message_start") => (Effect::Preamble, true),
+            (Self::Messages, b"message_delta") => (Effect::Output, true),
+            (Self::Messages, b"message_stop") => (Effect::Completed, false),
+            _ => (Effect::Output, false),
+        };
+        Meaning { effect, has_usage }
+    }
+}
+
+/// The type that the first bytes of an event's data name, if it is where all providers write it: in the first
+/// member, without escapes.
+pub(super) fn type_at_start(data: &[u8]) -> Option<&[u8]> {
+    let after = |text: &'_ [u8], wanted: &[u8]| -> Option<usize> {
+        let start = text.iter().position(|byte| !b" \t\r\n".contains(byte))?;
+        text[start..]
+            .starts_with(wanted)
+            .then_some(start + wanted.len())
+    };
+    let mut rest = data;
+    for wanted in [&b"{"[..], b"\"type\"", b":", b"\""] {
+        rest = &rest[after(rest, wanted)?..];
+    }
+    let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+    (rest[end] == b'"').then_some(&rest[..end])
+}
+
+/// Whether data may have an `error` or `usage` that is not null. Nearly all events of a Chat
+/// stream have neither, and three searches cost a fraction of reading the JSON. Keys could also be
+/// written with escapes, as `\u00XX`.
+pub(super) fn may_have_error_or_usage(data: &[u8]) -> bool {
+    static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
+    static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
+    static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\\u00"));
+    let is_not_null = |start: usize| !data[start..].starts_with(b":null");
+    ESCAPE.find(data).is_some()
+        || ERROR.find(data).is_some()
+        || USAGE
+            .find_iter(data)
+            .any(|start| is_not_null(start + USAGE.needle().len()))
+}
+
+/// The effect of an event without a type, read to its end.
+pub(super) fn effect_of_members(layout: &Layout, json: &JsonScan) -> Effect {
+    let has = |member| {
+        layout
+            .indices_of(member)
+            .any(|index| json.found(index).is_not_null())
+    };
+    if has(Member::Error) {
+        Effect::Failed
+    } else if has(Member::Completion) {
+        Effect::Completed
+    } else {
+        Effect::Output
+    }
+}

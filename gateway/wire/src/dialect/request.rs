@@ -1,0 +1,161 @@
+//! What the gateway wants to know of a request body, read as it passes.
+
+use super::decode::Source;
+use crate::json::{JsonError, JsonScan, Path};
+use std::borrow::Cow;
+
+const PATHS: &[Path] = &[
+    &["model"],
+    &["stream"],
+    &["prompt_cache_key"],
+    &["previous_response_id"],
+];
+const MODEL: usize = 0;
+const STREAM: usize = 1;
+const PROMPT_CACHE_KEY: usize = 2;
+const PREVIOUS_RESPONSE_ID: usize = 3;
+
+/// Longer model names and keys are of no use to anybody.
+const CAPTURE_BYTES_MAX: usize = 1024;
+
+/// What the gateway wants to know of a request body. Nothing is known of one that had an error.
+#[derive(Debug)]
+pub struct RequestScan {
+    source: Source,
+    error: Option<ScanError>,
+    /// Of the members that are strings: the text of those that came with escapes, and of which occurrence it is.
+    unescaped: [(u32, Option<String>); PATHS.len()],
+}
+
+/// Encodings of a request body that can be looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ContentCoding {
+    Identity,
+    Gzip,
+    Zstd,
+}
+
+/// Why nothing can be concluded from a request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ScanError {
+    Json(JsonError),
+    /// The compressed data is damaged, or needs a window of more than 8 MiB.
+    Compression,
+    /// Decoded, the body exceeds the limit.
+    DecodedTooLarge,
+    /// `model` is there twice, or is not a string of at most 1 KiB.
+    AmbiguousModel,
+}
+
+impl From<JsonError> for ScanError {
+    fn from(error: JsonError) -> Self {
+        Self::Json(error)
+    }
+}
+
+impl RequestScan {
+    /// A scan of a body in this coding, decoding at most `decoded_bytes_max` bytes.
+    pub fn new(coding: ContentCoding, depth_max: usize, decoded_bytes_max: u64) -> Self {
+        let scan = JsonScan::new(PATHS, depth_max, CAPTURE_BYTES_MAX);
+        let source = match coding {
+            ContentCoding::Identity => Source::identity(scan),
+            ContentCoding::Gzip => Source::gzip(scan, decoded_bytes_max),
+            ContentCoding::Zstd => Source::zstd(scan, decoded_bytes_max),
+        };
+        Self {
+            source,
+            error: None,
+            unescaped: Default::default(),
+        }
+    }
+
+    /// Scans the next piece of the body as it is on the wire. The first error sticks.
+    ///
+    /// # Errors
+    /// See `ScanError`.
+    pub fn feed(&mut self, piece: &[u8]) -> Result<(), ScanError> {
+        self.checked(|source| source.feed(piece))
+    }
+
+    /// The body is over.
+    ///
+    /// # Errors
+    /// It was not a complete JSON object, or one of the earlier errors.
+    pub fn finish(&mut self) -> Result<(), ScanError> {
+        self.checked(|source| {
+            source.finish()?;
+            if source.scan().is_complete() {
+                Ok(())
+            } else {
+                Err(JsonError::Invalid.into())
+            }
+        })
+    }
+
+    /// `model`, unescaped.
+    pub fn model(&self) -> Option<&str> {
+        self.text(MODEL)
+    }
+
+    /// `stream`, false if it is not there. Of several the last counts.
+    pub fn stream(&self) -> bool {
+        self.error.is_none() && self.source.scan().found(STREAM).as_bool() == Some(true)
+    }
+
+    /// `prompt_cache_key`. Of several the last counts.
+    pub fn prompt_cache_key(&self) -> Option<&str> {
+        self.text(PROMPT_CACHE_KEY)
+    }
+
+    /// `previous_response_id`. Of several the last counts.
+    pub fn previous_response_id(&self) -> Option<&str> {
+        self.text(PREVIOUS_RESPONSE_ID)
+    }
+
+    fn checked(
+        &mut self,
+        step: impl FnOnce(&mut Source) -> Result<(), ScanError>,
+    ) -> Result<(), ScanError> {
+        if self.error.is_none() {
+            let stepped = step(&mut self.source);
+            self.error = stepped.and_then(|()| self.check_model()).err();
+            self.unescape();
+        }
+        self.error.map_or(Ok(()), Err)
+    }
+
+    fn check_model(&self) -> Result<(), ScanError> {
+        let model = self.source.scan().found(MODEL);
+        let begins_otherwise = model.raw.first().is_some_and(|&byte| byte != b'"');
+        let is_no_string = model.complete && model.as_str().is_none();
+        if model.times > 1 || model.truncated || begins_otherwise || is_no_string {
+            return Err(ScanError::AmbiguousModel);
+        }
+        Ok(())
+    }
+
+    /// Keeps the text of strings with escapes, which cannot be lent from where they were captured.
+    fn unescape(&mut self) {
+        for index in [MODEL, PROMPT_CACHE_KEY, PREVIOUS_RESPONSE_ID] {
+            let found = self.source.scan().found(index);
+            let (occurrence, text) = &mut self.unescaped[index];
+            if found.complete && found.times != *occurrence {
+                *occurrence = found.times;
+                *text = match found.as_str() {
+                    Some(Cow::Owned(unescaped)) => Some(unescaped),
+                    Some(Cow::Borrowed(_)) | None => None,
+                };
+            }
+        }
+    }
+
+    fn text(&self, index: usize) -> Option<&str> {
+        let found = self.source.scan().found(index);
+        if self.error.is_some() || !found.complete {
+            return None;
+        }
+        found.as_plain_str().or(self.unescaped[index].1.as_deref())
+    }
+}

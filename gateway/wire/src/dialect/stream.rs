@@ -1,0 +1,309 @@
+//! What a streamed answer says about itself as it passes: how far it is, how it ended, what it used.
+
+use super::event::{self, Effect, Meaning};
+use super::layout::{Layout, Member};
+use super::usage::Counts;
+use super::{Dialect, Usage};
+use crate::json::{DEPTH_CEILING, JsonScan};
+use crate::sse::{EventScan, Line};
+
+/// How a stream says that it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terminal {
+    /// The answer is complete (`response.completed`, `[DONE]`, `message_stop`, Gemini's `finishReason`), or ended as the
+    /// provider meant it to (`response.incomplete`).
+    Completed,
+    /// The provider reported a failure in the stream (`response.failed`, `error`).
+    Failed,
+}
+
+/// How far a stream has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    /// No event yet.
+    Silent,
+    /// Events that carry no output (`response.created`, `response.in_progress`, `message_start`, `ping`), and reports of failure.
+    Preamble,
+    /// At least one output event was seen: from here on a retry could repeat output.
+    Output,
+}
+
+/// Reads a streamed answer as it passes.
+#[derive(Debug)]
+pub struct StreamObserver {
+    lines: EventScan,
+    reader: EventReader,
+}
+
+impl StreamObserver {
+    /// An observer. Events longer than `event_bytes_max` are counted but not read.
+    pub fn new(dialect: Dialect, event_bytes_max: u64) -> Self {
+        Self {
+            lines: EventScan::new(),
+            reader: EventReader::new(dialect, event_bytes_max),
+        }
+    }
+
+    /// Observes the next payload bytes. Allocates nothing for events that carry no usage.
+    pub fn observe(&mut self, payload: &[u8]) {
+        let Self { lines, reader } = self;
+        lines.feed(payload, &mut |line| reader.line(&line));
+    }
+
+    /// Events with data so far.
+    pub fn events(&self) -> u64 {
+        self.reader.events
+    }
+
+    /// Between two events.
+    pub fn at_boundary(&self) -> bool {
+        self.lines.at_boundary()
+    }
+
+    /// How far the stream has come.
+    pub fn progress(&self) -> Progress {
+        self.reader.progress
+    }
+
+    /// How the stream said that it is over, if it did. A failure outweighs a completion.
+    pub fn terminal(&self) -> Option<Terminal> {
+        self.reader.terminal
+    }
+
+    /// The last usage seen.
+    pub fn usage(&self) -> Option<Usage> {
+        self.reader
+            .counts
+            .map(|counts| counts.usage(self.reader.dialect))
+    }
+}
+
+/// Enough for the longest type that matters.
+const TYPE_BYTES_MAX: usize = 32;
+/// Enough for types and counts; of other members it matters only whether they are null.
+const MEMBER_BYTES_MAX: usize = 32;
+/// Enough for the type at the start of the data.
+const HEAD_BYTES_MAX: usize = 64;
+
+/// Puts events together and draws the conclusions.
+#[derive(Debug)]
+struct EventReader {
+    dialect: Dialect,
+    layout: Layout,
+    event_bytes_max: u64,
+    events: u64,
+    progress: Progress,
+    terminal: Option<Terminal>,
+    counts: Option<Counts>,
+    /// Of the current event: the value of its `event:` line.
+    event_type: Start<TYPE_BYTES_MAX>,
+    /// Of the current event: how its data begins, as long as that may matter.
+    head: Start<HEAD_BYTES_MAX>,
+    data: Data,
+    json: JsonScan,
+}
+
+/// What is done with the data of the current event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Data {
+    /// None has come.
+    Awaited,
+    /// It is only kept in `head`, until that says of which type the event is.
+    Typing,
+    /// All of it comes at once.
+    Whole,
+    /// The JSON scan reads it.
+    Read,
+    Skipped,
+}
+
+impl EventReader {
+    fn new(dialect: Dialect, event_bytes_max: u64) -> Self {
+        let layout = dialect.layout();
+        Self {
+            dialect,
+            layout,
+            event_bytes_max,
+            events: 0,
+            progress: Progress::Silent,
+            terminal: None,
+            counts: None,
+            event_type: Start::default(),
+            head: Start::default(),
+            data: Data::Awaited,
+            json: JsonScan::new(layout.paths, DEPTH_CEILING, MEMBER_BYTES_MAX),
+        }
+    }
+
+    fn line(&mut self, line: &Line<'_>) {
+        match *line {
+            Line::EventStart => self.event_type.clear(),
+            Line::Event(part) => drop(self.event_type.push(part)),
+            Line::DataStart { is_last } if self.data == Data::Awaited => self.begin_data(is_last),
+            Line::DataStart { .. } => self.read_data(b"\n"),
+            Line::Data(part) => self.read_data(part),
+            Line::Dispatch { has_data, bytes } => {
+                if has_data {
+                    self.end_event(bytes);
+                }
+                self.event_type.clear();
+            }
+        }
+    }
+
+    fn begin_data(&mut self, is_last: bool) {
+        let event_type = self.event_type.bytes();
+        self.data = match self.dialect {
+            Dialect::Responses | Dialect::Messages if event_type.is_empty() => Data::Typing,
+            Dialect::Responses | Dialect::Messages => self.data_of_type(event_type),
+            Dialect::ChatCompletions | Dialect::Opaque if is_last => Data::Whole,
+            Dialect::ChatCompletions | Dialect::Opaque | Dialect::Gemini => Data::Read,
+        };
+    }
+
+    fn data_of_type(&self, event_type: &[u8]) -> Data {
+        if self.dialect.meaning(event_type).has_usage {
+            Data::Read
+        } else {
+            Data::Skipped
+        }
+    }
+
+    fn read_data(&mut self, part: &[u8]) {
+        match self.data {
+            Data::Skipped | Data::Awaited => {}
+            Data::Typing => {
+                let rest = self.head.push(part);
+                if self.head.is_full() {
+                    self.end_typing();
+                    self.read_data(rest);
+                }
+            }
+            Data::Whole => {
+                self.data = Data::Read;
+                if event::may_have_error_or_usage(part) {
+                    self.read_data(part);
+                } else {
+                    self.head.push(part);
+                }
+            }
+            Data::Read => {
+                self.head.push(part);
+                // From data that is not JSON nothing is concluded; the scan keeps the error.
+                let _ = self.json.feed(part);
+            }
+        }
+    }
+
+    /// The type is in `head` or nowhere near.
+    fn end_typing(&mut self) {
+        self.data = match event::type_at_start(self.head.bytes()) {
+            Some(event_type) => self.data_of_type(event_type),
+            None => Data::Read,
+        };
+        if self.data == Data::Read {
+            let _ = self.json.feed(self.head.bytes());
+        }
+    }
+
+    fn end_event(&mut self, bytes: u64) {
+        self.events += 1;
+        if self.data == Data::Typing {
+            self.end_typing();
+        }
+        let is_read = bytes <= self.event_bytes_max && self.json.is_complete();
+        let Meaning { effect, has_usage } = self.meaning(is_read);
+        if is_read && has_usage {
+            self.read_usage();
+        }
+        let (progress, terminal) = match effect {
+            Effect::Preamble => (Progress::Preamble, None),
+            Effect::Failed => (Progress::Preamble, Some(Terminal::Failed)),
+            Effect::Output => (Progress::Output, None),
+            Effect::Completed => (Progress::Output, Some(Terminal::Completed)),
+        };
+        self.progress = self.progress.max(progress);
+        if self.terminal != Some(Terminal::Failed) {
+            self.terminal = terminal.or(self.terminal);
+        }
+        if self.data == Data::Read {
+            self.json.reset();
+        }
+        self.data = Data::Awaited;
+        self.head.clear();
+    }
+
+    fn meaning(&self, is_read: bool) -> Meaning {
+        let event_type = self.event_type.bytes();
+        if !self.dialect.has_event_types() {
+            let effect = match event_type {
+                _ if self.head.bytes().starts_with(b"[DONE]") => Effect::Completed,
+                b"error" => Effect::Failed,
+                _ if is_read => event::effect_of_members(&self.layout, &self.json),
+                _ => Effect::Output,
+            };
+            return Meaning {
+                effect,
+                has_usage: true,
+            };
+        }
+        if !event_type.is_empty() {
+            return self.dialect.meaning(event_type);
+        }
+        if let Some(event_type) = event::type_at_start(self.head.bytes()) {
+            return self.dialect.meaning(event_type);
+        }
+        let index = self.layout.indices_of(Member::Type).next();
+        let event_type = index
+            .filter(|_| is_read)
+            .and_then(|index| self.json.found(index).as_str());
+        self.dialect
+            .meaning(event_type.as_deref().unwrap_or_default().as_bytes())
+    }
+
+    fn read_usage(&mut self) {
+        if let Some(counts) = Counts::found(&self.layout, &self.json) {
+            // In Messages one event has the tokens read, later ones those written.
+            let earlier = self.counts.filter(|_| self.dialect == Dialect::Messages);
+            self.counts = Some(earlier.unwrap_or_default().updated(counts));
+        }
+    }
+}
+
+/// The first bytes of something that may come in parts.
+#[derive(Debug)]
+struct Start<const BYTES_MAX: usize> {
+    bytes: [u8; BYTES_MAX],
+    length: usize,
+}
+
+impl<const BYTES_MAX: usize> Default for Start<BYTES_MAX> {
+    fn default() -> Self {
+        Self {
+            bytes: [0; BYTES_MAX],
+            length: 0,
+        }
+    }
+}
+
+impl<const BYTES_MAX: usize> Start<BYTES_MAX> {
+    /// Takes what there is room for and returns the rest.
+    fn push<'p>(&mut self, part: &'p [u8]) -> &'p [u8] {
+        let (taken, rest) = part.split_at(part.len().min(BYTES_MAX - self.length));
+        self.bytes[self.length..self.length + taken.len()].copy_from_slice(taken);
+        self.length += taken.len();
+        rest
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    fn is_full(&self) -> bool {
+        self.length == BYTES_MAX
+    }
+
+    fn clear(&mut self) {
+        self.length = 0;
+    }
+}

@@ -1,0 +1,272 @@
+//! The gateway as a process.
+
+use crate::client::{RawClient, Response};
+use crate::config::Config;
+use crate::log::Log;
+use crate::signal::{DEADLINE, eventually};
+use crate::{admin, binary, process};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use tempfile::TempDir;
+
+/// A process that was started; killed when it goes out of scope.
+#[derive(Debug)]
+pub struct Started {
+    child: Child,
+    directory: TempDir,
+    output: Log,
+    errors: Log,
+}
+
+/// How the gateway is started.
+#[derive(Clone, Debug, Default)]
+pub struct Launch {
+    wrapper: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+}
+
+impl Launch {
+    /// As an operator would.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Under a program that becomes the one named by its arguments.
+    pub fn under(mut self, wrapper: &str) -> Self {
+        self.wrapper = Some(PathBuf::from(wrapper));
+        self
+    }
+
+    /// With this environment variable.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// `codex-relay run -c FILE`, where the file holds `config`.
+    pub fn run(&self, config: &Config) -> Started {
+        self.start(&["run"], |directory| config.write(directory))
+    }
+
+    /// `codex-relay ARGUMENTS -c FILE`, where the file holds this text.
+    pub fn with_text(&self, arguments: &[&str], text: &str) -> Started {
+        let write = |directory: &Path| {
+            std::fs::write(directory.join("codex-relay.toml"), text).expect("a writable directory");
+        };
+        self.start(arguments, write)
+    }
+
+    fn start(&self, arguments: &[&str], write: impl FnOnce(&Path)) -> Started {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        write(directory.path());
+        let mut command = match &self.wrapper {
+            None => Command::new(binary::path()),
+            Some(wrapper) => {
+                let mut command = Command::new(wrapper);
+                command.arg(binary::path());
+                command
+            }
+        };
+        command
+            .args(arguments)
+            .arg("-c")
+            .arg(directory.path().join("codex-relay.toml"))
+            .envs(self.environment.iter().cloned())
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("a gateway that can be started");
+        let output = Log::collect(child.stdout.take().expect("a pipe"));
+        let errors = Log::collect(child.stderr.take().expect("a pipe"));
+        Started {
+            child,
+            directory,
+            output,
+            errors,
+        }
+    }
+
+    /// Starts the gateway and waits until it serves.
+    pub fn gateway(&self, config: &Config) -> Gateway {
+        Gateway::over(self.run(config))
+    }
+}
+
+impl Started {
+    /// Standard output so far.
+    pub fn output(&self) -> &Log {
+        &self.output
+    }
+
+    /// Standard error so far.
+    pub fn errors(&self) -> &Log {
+        &self.errors
+    }
+
+    /// Where its configuration file is.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Waits for the end of the process; both outputs are complete then.
+    ///
+    /// # Panics
+    /// If it does not end within [`DEADLINE`].
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let status = eventually("end of the process", || {
+            self.child.try_wait().expect("a child of ours")
+        });
+        self.output.wait_over();
+        self.errors.wait_over();
+        status
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- stdout of the gateway\n{}", tail(&self.output.text()));
+            eprintln!("--- stderr of the gateway\n{}", tail(&self.errors.text()));
+        }
+    }
+}
+
+fn tail(text: &str) -> &str {
+    let cut = text
+        .char_indices()
+        .rev()
+        .nth(20_000)
+        .map_or(0, |(index, _)| index);
+    &text[cut..]
+}
+
+/// A gateway that serves.
+#[derive(Debug)]
+pub struct Gateway {
+    started: Started,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts a gateway and waits until it serves.
+    pub fn start(config: &Config) -> Self {
+        Launch::new().gateway(config)
+    }
+
+    fn over(started: Started) -> Self {
+        // An early end shows in standard error: it is in the message when `ready` never comes.
+        started.output.wait_event("ready");
+        let address = |event| {
+            let line = started.output.wait_event(event);
+            let address = line["address"]
+                .as_str()
+                .and_then(|address| address.parse().ok());
+            address.unwrap_or_else(|| panic!("no address in {line}"))
+        };
+        let (address, admin) = (address("listening"), address("admin"));
+        Self {
+            started,
+            address,
+            admin,
+        }
+    }
+
+    /// Where tenants connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the admin API is.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// A new client connection.
+    pub fn client(&self) -> RawClient {
+        RawClient::connect(self.address)
+    }
+
+    /// One request on a connection of its own.
+    pub fn call(&self, request: &crate::Request) -> Response {
+        self.client().call(request)
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Log {
+        &self.started.output
+    }
+
+    /// Standard error.
+    pub fn errors(&self) -> &Log {
+        &self.started.errors
+    }
+
+    /// The log line of the request with this id, once it is there.
+    pub fn logged(&self, id: &str) -> Value {
+        self.log().wait_request(id)
+    }
+
+    /// GET on the admin API.
+    pub fn admin(&self, path: &str) -> Response {
+        admin::get(self.admin, path)
+    }
+
+    /// The sum of all samples of a metric whose labels contain every one of `labels` (`name="value"`).
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let answer = self.admin("/metrics");
+        let text = String::from_utf8(answer.payload).expect("metrics in UTF-8");
+        admin::metric(&text, name, labels)
+    }
+
+    /// Open file descriptors.
+    pub fn open_fds(&self) -> usize {
+        process::open_fds(self.started.pid())
+    }
+
+    /// Proportional set size.
+    pub fn pss_bytes(&self) -> u64 {
+        process::pss_bytes(self.started.pid())
+    }
+
+    /// Threads.
+    pub fn threads(&self) -> u64 {
+        process::threads(self.started.pid())
+    }
+
+    /// Asks it to end (SIGTERM).
+    pub fn terminate(&self) {
+        let pid = i32::try_from(self.started.pid())
+            .ok()
+            .and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), Signal::TERM).expect("a child of ours");
+    }
+
+    /// Waits for its end.
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        self.started.wait_exit()
+    }
+
+    /// Asks it to end and checks that it does so in order.
+    ///
+    /// # Panics
+    /// If it does not end within [`DEADLINE`], or not with 0.
+    pub fn stop(mut self) {
+        self.terminate();
+        let status = self.wait_exit();
+        assert!(
+            status.success(),
+            "ended with {status} after SIGTERM ({DEADLINE:?})"
+        );
+    }
+}

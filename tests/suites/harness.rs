@@ -1,0 +1,195 @@
+//! The harness against itself: a raw client straight at a scripted upstream.
+
+use relay_tests::http::{LAST_CHUNK, chunk};
+use relay_tests::upstream::Ended;
+use relay_tests::{Ending, RawClient, Request, Signal, Upstream, openai};
+
+#[test]
+fn a_request_and_its_answer_pass_byte_for_byte() {
+    let upstream = Upstream::answering(openai::plain());
+    let mut client = RawClient::connect(upstream.address());
+    let request = Request::plain().field("X-Odd", "a b\tc");
+    let answer = client.call(&request);
+    assert_eq!((answer.status(), answer.ending), (200, Ending::Complete));
+    assert_eq!(answer.payload, openai::PLAIN_BODY);
+    let received = upstream.only_request();
+    assert_eq!(
+        (received.method.as_str(), received.target.as_str()),
+        ("POST", "/v1/responses")
+    );
+    assert_eq!(received.body, request.body_bytes());
+    assert_eq!(received.head.value("x-odd"), Some("a b\tc"));
+    assert_eq!(upstream.connections()[0].received, request.bytes());
+}
+
+#[test]
+fn connections_are_kept_and_requests_numbered() {
+    let upstream = Upstream::answering(openai::plain());
+    let mut client = RawClient::connect(upstream.address());
+    client.send([Request::get("/a").bytes(), Request::plain().bytes()].concat());
+    for _ in 0..2 {
+        assert_eq!(client.read_response().status(), 200);
+    }
+    assert_eq!(
+        RawClient::connect(upstream.address())
+            .call(&Request::get("/b"))
+            .status(),
+        200
+    );
+    let numbers: Vec<_> = upstream
+        .requests()
+        .iter()
+        .map(|request| {
+            (
+                request.connection,
+                request.number,
+                request.number_on_connection,
+            )
+        })
+        .collect();
+    assert_eq!(numbers, [(0, 0, 0), (0, 1, 1), (1, 2, 0)]);
+    drop(client);
+    assert_eq!(upstream.wait_ended(0).0, Ended::Fin);
+}
+
+#[test]
+fn chunked_requests_are_decoded() {
+    let upstream = Upstream::answering(openai::plain());
+    let request = Request::new("POST", "/").chunked(&[b"ab", b"c", b"defghijklmnopqrstuvwxyz"]);
+    let mut client = RawClient::connect(upstream.address());
+    client.send_bytewise(request.bytes());
+    assert_eq!(client.read_response().status(), 200);
+    assert_eq!(upstream.only_request().body, b"abcdefghijklmnopqrstuvwxyz");
+}
+
+#[test]
+fn a_stream_is_read_event_by_event() {
+    let sent = Signal::new();
+    let read = Signal::new();
+    let upstream = Upstream::start({
+        let (sent, read) = (sent.clone(), read.clone());
+        move |exchange| {
+            exchange.send(openai::STREAM_HEAD);
+            for text in ["a", "b"] {
+                exchange.send_bytewise(chunk(&openai::delta(text)));
+                sent.send();
+                read.wait();
+            }
+            exchange.send(LAST_CHUNK);
+        }
+    });
+    let mut client = RawClient::connect(upstream.address());
+    client.send(Request::streamed().bytes());
+    assert_eq!(client.begin_response().status(), 200);
+    for text in ["a", "b"] {
+        sent.wait();
+        let event = openai::delta(text);
+        assert_eq!(client.read_payload(event.len()), event);
+        client.assert_silent();
+        read.send();
+    }
+    assert_eq!(client.finish_response(), (Vec::new(), Ending::Complete));
+}
+
+#[test]
+fn a_missing_last_chunk_is_noticed() {
+    for reset in [false, true] {
+        let go_on = Signal::new();
+        let upstream = Upstream::start({
+            let go_on = go_on.clone();
+            move |exchange| {
+                exchange.send(openai::STREAM_HEAD);
+                exchange.send(chunk(b"data: 1\n\n"));
+                go_on.wait();
+                if reset {
+                    exchange.reset();
+                } else {
+                    exchange.close();
+                }
+            }
+        });
+        let mut client = RawClient::connect(upstream.address());
+        client.send(Request::streamed().bytes());
+        client.begin_response();
+        assert_eq!(client.read_payload(9), b"data: 1\n\n");
+        go_on.send();
+        assert_eq!(client.finish_response(), (Vec::new(), Ending::Truncated));
+    }
+}
+
+#[test]
+fn a_short_body_and_one_that_ends_with_the_connection_are_told_apart() {
+    let answers: [(&[u8], Ending); 3] = [
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort",
+            Ending::Truncated,
+        ),
+        (b"HTTP/1.1 200 OK\r\n\r\nshort", Ending::WithConnection),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nshort",
+            Ending::Complete,
+        ),
+    ];
+    for (answer, ending) in answers {
+        let upstream = Upstream::start(move |exchange| {
+            exchange.send(answer);
+            exchange.close();
+        });
+        let response = RawClient::connect(upstream.address()).call(&Request::get("/"));
+        assert_eq!(
+            (response.payload.as_slice(), response.ending),
+            (&b"short"[..], ending)
+        );
+    }
+}
+
+#[test]
+fn an_upstream_notices_how_its_connection_ended() {
+    let upstream = Upstream::start_at_head(|exchange| {
+        exchange.wait_closed();
+    });
+    let request = Request::new("POST", "/").body(b"0123456789");
+    let mut client = RawClient::connect(upstream.address());
+    client.send(request.head_bytes());
+    client.send(b"01234");
+    upstream.wait_for("half of the body", |record| {
+        record
+            .connections
+            .first()?
+            .received
+            .ends_with(b"01234")
+            .then_some(())
+    });
+    client.reset();
+    assert_eq!(upstream.wait_ended(0).0, Ended::Reset);
+    assert_eq!(upstream.completed(), 0);
+    let mut client = RawClient::connect(upstream.address());
+    client.send(request.head_bytes());
+    upstream.wait_for("the second head", |record| {
+        (record.connections.get(1)?.heads == 1).then_some(())
+    });
+    drop(client);
+    assert_eq!(upstream.wait_ended(1).0, Ended::Fin);
+}
+
+#[test]
+fn what_breaks_the_protocol_fails_the_test_at_the_upstream() {
+    let outcome = std::panic::catch_unwind(|| {
+        let upstream = Upstream::answering(openai::plain());
+        let mut client = RawClient::connect(upstream.address());
+        client.send(b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.assert_closed();
+    });
+    assert!(
+        outcome.is_err(),
+        "a request with two framings went unnoticed"
+    );
+}
+
+#[test]
+#[should_panic(expected = "a 204 declares a body")]
+fn what_breaks_the_protocol_fails_the_test_at_the_client() {
+    let upstream =
+        Upstream::answering(&b"HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\nhi"[..]);
+    RawClient::connect(upstream.address()).call(&Request::get("/"));
+}

@@ -1,0 +1,272 @@
+//! `cargo xtask bench`: what a request and an event cost in the gateway, nginx, HAProxy and a blind TCP relay.
+//!
+//! The proxy has the first core for itself, upstream and load share the second. The proxies take turns, each started
+//! anew for each measurement, and the order changes from round to round: what disturbs the machine disturbs all of them,
+//! so that ratios of medians hold although single figures do not.
+
+use std::error::Error;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::{Outcome, command, workspace};
+use measure::{Bench, Measured};
+use proxies::Proxy;
+use scenarios::Scenario;
+
+mod measure;
+mod process;
+mod proxies;
+mod report;
+mod scenarios;
+
+const HELP: &str = "\
+usage: cargo xtask bench [OPTIONS]
+
+  --rounds N        rounds, in each of which every proxy is measured once (3; fewer are no result)
+  --seconds N       measured seconds per proxy, scenario and round (5)
+  --only LIST       scenarios (json,json-open,sse), see below
+  --against LIST    proxies (gateway,nginx,haproxy,floor,direct); `direct` is the upstream without a proxy
+  --gateway PATH    a gateway that is built already
+
+Scenarios
+";
+
+/// The core that the proxy has for itself, and the one for everything else.
+const PROXY_CORE: &str = "0";
+const LOAD_CORE: &str = "1";
+
+#[derive(Debug, PartialEq)]
+struct Options {
+    rounds: usize,
+    seconds: f64,
+    scenarios: Vec<&'static Scenario>,
+    proxies: Vec<Proxy>,
+    gateway: Option<PathBuf>,
+}
+
+/// Runs the scenarios.
+pub(crate) fn run(args: &[String]) -> Outcome {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        print!("{HELP}{}", scenarios::overview());
+        return Ok(());
+    }
+    let mut options = Options::parse(args)?;
+    let cores = std::thread::available_parallelism()?.get();
+    if cores < 2 {
+        return Err("the proxy and the load need a core each, and there is only one".into());
+    }
+    options.proxies.retain(|proxy| match proxy.missing() {
+        Some(reason) => {
+            eprintln!("SKIPPED {}: {reason}", proxy.name());
+            false
+        }
+        None => true,
+    });
+    if options.proxies.is_empty() {
+        return Err("there is no proxy left to measure".into());
+    }
+    let bench = Bench::new(build(&options)?, out_dir().join("run"))?;
+    let upstream = bench.start_upstream()?;
+    let about = About::collect()?;
+    let mut results = Vec::new();
+    for round in 0..options.rounds {
+        if round > 0 {
+            options.proxies.rotate_left(1);
+        }
+        for scenario in &options.scenarios {
+            for proxy in &options.proxies {
+                let measured = bench
+                    .measure(*proxy, scenario, &upstream, options.seconds)
+                    .map_err(|error| {
+                        let (proxy, scenario) = (proxy.name(), scenario.name);
+                        format!("round {}, {scenario}, {proxy}: {error}", round + 1)
+                    })?;
+                eprintln!("round {} {}", round + 1, measured.summary());
+                append(&about.line(&measured, round, &options))?;
+                results.push(measured);
+            }
+        }
+    }
+    upstream.process.end()?;
+    bench.clean_up();
+    for scenario in &options.scenarios {
+        print!("{}", report::table(scenario, &results));
+    }
+    if options.rounds < 3 {
+        println!("\nFewer than three rounds: not a result.");
+    }
+    println!(
+        "\nEvery byte of every answer was checked. Single results: {}",
+        results_file().display()
+    );
+    Ok(())
+}
+
+impl Options {
+    fn parse(args: &[String]) -> Result<Self, Box<dyn Error>> {
+        let mut options = Self {
+            rounds: 3,
+            seconds: 5.0,
+            scenarios: scenarios::named("json,json-open,sse")?,
+            proxies: proxies::named("gateway,nginx,haproxy,floor,direct")?,
+            gateway: None,
+        };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let (name, value) = match arg.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (arg.as_str(), None),
+            };
+            let mut value = || {
+                value
+                    .or_else(|| args.next().map(String::as_str))
+                    .ok_or_else(|| format!("{name} wants a value"))
+            };
+            match name {
+                "--rounds" => options.rounds = value()?.parse()?,
+                "--seconds" => options.seconds = value()?.parse()?,
+                "--only" => options.scenarios = scenarios::named(value()?)?,
+                "--against" => options.proxies = proxies::named(value()?)?,
+                "--gateway" => options.gateway = Some(value()?.into()),
+                _ => return Err(format!("there is no option `{name}`; see --help").into()),
+            }
+        }
+        if options.rounds == 0 || !(0.1..=600.0).contains(&options.seconds) {
+            return Err("at least one round, and 0.1 to 600 seconds".into());
+        }
+        Ok(options)
+    }
+}
+
+/// The programs that are started.
+#[derive(Debug)]
+struct Programs {
+    upstream: PathBuf,
+    load: PathBuf,
+    floor: PathBuf,
+    gateway: PathBuf,
+}
+
+fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
+    let mut cargo = workspace::cargo(["build", "--release", "--package", "relay-bench"]);
+    let own_gateway = options.gateway.is_none() && options.proxies.contains(&Proxy::Gateway);
+    if own_gateway {
+        cargo.args(["--package", "codex-relay"]);
+    }
+    command::run(&mut cargo)?;
+    let dir = workspace::target_dir()?.join("release");
+    let gateway = match &options.gateway {
+        Some(path) => path
+            .canonicalize()
+            .map_err(|error| format!("{}: {error}", path.display()))?,
+        None => dir.join("codex-relay"),
+    };
+    Ok(Programs {
+        upstream: dir.join("bench-upstream"),
+        load: dir.join("bench-load"),
+        floor: dir.join("bench-floor"),
+        gateway,
+    })
+}
+
+fn out_dir() -> PathBuf {
+    workspace::root().join("bench/out")
+}
+
+fn results_file() -> PathBuf {
+    out_dir().join("results.jsonl")
+}
+
+fn append(line: &Value) -> Outcome {
+    use std::io::Write;
+    let mut file = fs::File::options()
+        .append(true)
+        .create(true)
+        .open(results_file())?;
+    Ok(writeln!(file, "{line}")?)
+}
+
+/// What all results of a run have in common.
+struct About {
+    commit: String,
+    modified: bool,
+    kernel: String,
+    cpu: String,
+}
+
+impl About {
+    fn collect() -> Result<Self, Box<dyn Error>> {
+        let git = |args: &[&str]| {
+            let mut git = Command::new("git");
+            command::output(git.args(args).current_dir(workspace::root()))
+        };
+        let cpu = fs::read_to_string("/proc/cpuinfo")?;
+        let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name"));
+        Ok(Self {
+            commit: git(&["rev-parse", "HEAD"])?.trim().to_owned(),
+            modified: !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
+                .trim()
+                .to_owned(),
+            cpu: cpu
+                .unwrap_or_default()
+                .trim_matches([' ', '\t', ':'])
+                .to_owned(),
+        })
+    }
+
+    fn line(&self, measured: &Measured, round: usize, options: &Options) -> Value {
+        let mut line = measured.to_json();
+        line["commit"] = json!(self.commit);
+        line["modified"] = json!(self.modified);
+        line["kernel"] = json!(self.kernel);
+        line["cpu"] = json!(self.cpu);
+        line["round"] = json!(round + 1);
+        line["rounds"] = json!(options.rounds);
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Options, String> {
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        Options::parse(&args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn options_are_read_in_both_forms() {
+        let options = parse(&[
+            "--rounds",
+            "5",
+            "--only=sse,json",
+            "--against",
+            "floor,nginx",
+        ])
+        .unwrap();
+        assert_eq!(options.rounds, 5);
+        assert_eq!(options.seconds, 5.0);
+        let names: Vec<_> = options.scenarios.iter().map(|it| it.name).collect();
+        assert_eq!(names, ["sse", "json"]);
+        assert_eq!(options.proxies, [Proxy::Floor, Proxy::Nginx]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (args, named) in [
+            (&["--round", "3"][..], "--round"),
+            (&["--rounds"], "--rounds wants a value"),
+            (&["--rounds", "0"], "one round"),
+            (&["--only", "jsn"], "jsn"),
+            (&["--against", "envoy"], "envoy"),
+        ] {
+            let error = parse(args).unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}

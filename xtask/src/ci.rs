@@ -1,0 +1,234 @@
+//! `cargo xtask ci`: everything that a change must pass, in the order in which it fails soonest.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::workspace::{BINARY_VARIABLE, cargo, target_dir};
+use crate::{Outcome, clients, command, tools};
+
+/// Set for the tests where nothing may be left out: a test that finds it cannot run must then fail.
+const STRICT_VARIABLE: &str = "CODEX_RELAY_TESTS_STRICT";
+
+/// Fetching the advisories is one small clone; a host that drops packets must not hold the run.
+const ADVISORIES_FETCH_LIMIT: Duration = Duration::from_secs(60);
+
+struct Stage {
+    name: &'static str,
+    run: fn() -> Result<Option<String>, Box<dyn std::error::Error>>,
+}
+
+const STAGES: &[Stage] = &[
+    Stage {
+        name: "tools",
+        run: || tools::install().map(|()| None),
+    },
+    Stage {
+        name: "format",
+        run: || plain(&mut cargo(["fmt", "--all", "--check"])),
+    },
+    Stage {
+        name: "dependencies",
+        run: dependencies,
+    },
+    Stage {
+        name: "advisories",
+        run: advisories,
+    },
+    Stage {
+        name: "clippy",
+        run: || {
+            plain(
+                cargo(["clippy", "--workspace", "--all-targets", "--locked"])
+                    .args(["--", "-D", "warnings"]),
+            )
+        },
+    },
+    Stage {
+        name: "build",
+        run: || plain(&mut cargo(["build", "--workspace", "--locked"])),
+    },
+    Stage {
+        name: "release build",
+        run: || {
+            plain(&mut cargo([
+                "build",
+                "--release",
+                "--locked",
+                "--package",
+                "codex-relay",
+            ]))
+        },
+    },
+    Stage {
+        name: "tests",
+        run: tests,
+    },
+    Stage {
+        name: "SDK clients",
+        run: sdk_clients,
+    },
+];
+
+/// Runs the stages up to the first that fails.
+pub(crate) fn run(args: &[String]) -> Outcome {
+    if let Some(arg) = args.first() {
+        return Err(format!("takes no arguments, got `{arg}`").into());
+    }
+    let began = Instant::now();
+    let mut summary = Vec::new();
+    for (index, stage) in STAGES.iter().enumerate() {
+        eprintln!(
+            "\n== {}/{} {} (at {})",
+            index + 1,
+            STAGES.len(),
+            stage.name,
+            clock(began.elapsed())
+        );
+        let stage_began = Instant::now();
+        let result = (stage.run)();
+        let took = clock(stage_began.elapsed());
+        let (verdict, note) = match &result {
+            Ok(note) => ("ok", note.clone()),
+            Err(error) => ("FAILED", Some(error.to_string())),
+        };
+        let note = note.map(|note| format!("  {note}")).unwrap_or_default();
+        summary.push(format!("{:<14} {verdict:<6} {took}{note}", stage.name));
+        if result.is_err() {
+            print_summary(&summary);
+            return Err(format!("stage `{}` failed after {took}", stage.name).into());
+        }
+    }
+    print_summary(&summary);
+    println!(
+        "ci: all {} stages passed in {}",
+        STAGES.len(),
+        clock(began.elapsed())
+    );
+    Ok(())
+}
+
+fn print_summary(lines: &[String]) {
+    println!("\n== summary");
+    for line in lines {
+        println!("{line}");
+    }
+}
+
+fn plain(command: &mut Command) -> Result<Option<String>, Box<dyn std::error::Error>> {
+    command::run(command).map(|()| None)
+}
+
+/// What can be checked with the tree alone.
+fn dependencies() -> Result<Option<String>, Box<dyn std::error::Error>> {
+    plain(&mut cargo([
+        "deny", "--locked", "check", "bans", "licenses", "sources",
+    ]))
+}
+
+/// Known vulnerabilities need the RustSec database, which is a git repository on the internet and no registry package.
+fn advisories() -> Result<Option<String>, Box<dyn std::error::Error>> {
+    let mut fetch = cargo(["deny", "--locked", "fetch", "db"]);
+    // Without a terminal to ask on, git fails instead of waiting for credentials.
+    fetch.env("GIT_TERMINAL_PROMPT", "0");
+    let fetched = command::run_within(&mut fetch, ADVISORIES_FETCH_LIMIT);
+    let mut check = cargo(["deny", "--locked", "--offline", "check", "advisories"]);
+    match fetched {
+        Ok(()) => plain(&mut check),
+        Err(error) => {
+            println!(
+                "SKIPPED: advisories were not checked, their database is out of reach: {error}"
+            );
+            Ok(Some(
+                "SKIPPED: the advisory database is out of reach".to_owned(),
+            ))
+        }
+    }
+}
+
+fn tests() -> Result<Option<String>, Box<dyn std::error::Error>> {
+    let binary = target_dir()?.join("release/codex-relay");
+    let mut test = cargo(["test", "--workspace", "--locked"]);
+    test.env(BINARY_VARIABLE, binary);
+    if tools::is_root() {
+        test.env(STRICT_VARIABLE, "1");
+    }
+    let mut counts = Counts::default();
+    command::run_seeing(&mut test, |line| counts.add(line))?;
+    if tools::is_root() && counts.ignored > 0 {
+        return Err(format!(
+            "{} tests were ignored although this is root",
+            counts.ignored
+        )
+        .into());
+    }
+    if counts.passed == 0 {
+        return Err("no test has run".into());
+    }
+    Ok(Some(format!(
+        "{} passed, {} ignored",
+        counts.passed, counts.ignored
+    )))
+}
+
+fn sdk_clients() -> Result<Option<String>, Box<dyn std::error::Error>> {
+    let binary = target_dir()?.join("release/codex-relay");
+    clients::sdks(&binary).map(Some)
+}
+
+/// Sums over the closing lines of the test programs.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    ignored: u64,
+}
+
+impl Counts {
+    /// Takes in `test result: ok. 3 passed; 0 failed; 1 ignored; …`; other lines are none of its business.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return;
+        };
+        for part in result.split(['.', ';']) {
+            match part.trim().split_once(' ') {
+                Some((number, "passed")) => self.passed += number.parse().unwrap_or(0),
+                Some((number, "ignored")) => self.ignored += number.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn clock(time: Duration) -> String {
+    format!("{}:{:02}", time.as_secs() / 60, time.as_secs() % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::root;
+
+    #[test]
+    fn closing_lines_are_summed() {
+        let mut counts = Counts::default();
+        counts.add("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out");
+        counts.add("test io::tests::passed ... ok");
+        counts.add("test result: ok. 40 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out");
+        assert_eq!(
+            counts,
+            Counts {
+                passed: 43,
+                ignored: 3
+            }
+        );
+    }
+
+    #[test]
+    fn the_script_calls_ci_and_nothing_else() {
+        let script = std::fs::read_to_string(root().join(".ci/run")).unwrap();
+        let commands: Vec<&str> = script
+            .lines()
+            .filter(|line| line.contains("cargo"))
+            .collect();
+        assert_eq!(commands, ["exec cargo xtask ci"]);
+    }
+}

@@ -1,0 +1,100 @@
+//! What the tasks need from the host. As root missing things are installed, otherwise they are named.
+
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+use crate::workspace::cargo;
+use crate::{Outcome, command};
+
+const CARGO_DENY_VERSION: &str = "0.20.2";
+
+struct Tool {
+    /// What to call it where it is missing.
+    name: &'static str,
+    /// A command that succeeds where it is present.
+    probe: &'static [&'static str],
+    /// Debian packages that bring it.
+    packages: &'static [&'static str],
+}
+
+/// `cc` links every program and compiles zstd; Python runs the SDK clients, and brings Node.js as a package of its own.
+const TOOLS: &[Tool] = &[
+    Tool {
+        name: "C compiler",
+        probe: &["cc", "--version"],
+        packages: &["gcc", "libc6-dev"],
+    },
+    Tool {
+        name: "Python 3 with venv",
+        probe: &["python3", "-c", "import venv, ensurepip"],
+        packages: &["python3", "python3-venv"],
+    },
+];
+
+/// Sees to it that all that `ci` uses is there.
+pub(crate) fn install() -> Outcome {
+    install_packages()?;
+    for component in ["fmt", "clippy"] {
+        if !command::succeeds(&mut cargo([component, "--version"])) {
+            return Err(format!("missing: cargo {component}, a component of the toolchain").into());
+        }
+    }
+    if !command::succeeds(&mut cargo(["deny", "--version"])) {
+        // A debug build: compiling it takes longer than all that it will ever do here.
+        command::run(&mut cargo([
+            "install",
+            "cargo-deny",
+            "--version",
+            CARGO_DENY_VERSION,
+            "--locked",
+            "--debug",
+            "--no-default-features",
+        ]))?;
+    }
+    Ok(())
+}
+
+/// Sees to it that the host's part is there.
+pub(crate) fn install_packages() -> Outcome {
+    let missing: Vec<&Tool> = TOOLS
+        .iter()
+        .filter(|tool| !command::succeeds(&mut probe(tool.probe)))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages = missing.iter().flat_map(|tool| tool.packages).copied();
+    if !is_root() {
+        let names: Vec<&str> = missing.iter().map(|tool| tool.name).collect();
+        let packages: Vec<&str> = packages.collect();
+        return Err(format!(
+            "missing: {}; install as root with: apt-get install {}",
+            names.join(", "),
+            packages.join(" ")
+        )
+        .into());
+    }
+    command::run(apt_get().arg("update"))?;
+    let install = ["install", "--no-install-recommends"];
+    command::run(apt_get().args(install).args(packages))
+}
+
+/// Does this process run as root?
+pub(crate) fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+fn probe(words: &[&str]) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command
+        .arg("--yes")
+        .arg("--quiet")
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
