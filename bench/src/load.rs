@@ -208,10 +208,11 @@ impl<'a> Run<'a> {
             (Pace::Open { rate }, _) => {
                 self.started_ns + (number as f64 * SECOND_NS as f64 / rate) as u64
             }
-            (Pace::Saturated, Shape::Sse { .. }) => {
-                self.started_ns + number.min(1 << 20) * RAMP_NS / self.clients.len() as u64
+            // The first ones only: a later one takes the place of one that failed.
+            (Pace::Saturated, Shape::Sse { .. }) if number < self.clients.len() as u64 => {
+                self.started_ns + number * RAMP_NS / self.clients.len() as u64
             }
-            (Pace::Saturated, Shape::Json { .. }) => self.started_ns,
+            (Pace::Saturated, _) => self.started_ns,
         }
     }
 
