@@ -99,7 +99,9 @@ pub(crate) fn main() -> ExitCode {
             }),
             _,
         ) => hash_key(),
-        (Some(Command::Demo { listen }), _) => codex_relay::demo::run(listen),
+        (Some(Command::Demo { listen }), _) => codex_relay::demo::run(codex_relay::demo::Options {
+            port: listen.map(|address| address.port()),
+        }),
     }
 }
 

@@ -161,14 +161,14 @@ async fn ordered(terminate: &mut Signal, interrupt: &mut Signal) {
 /// Takes what the workers have reported into metrics and log.
 fn collect(journals: &mut [Reader], policy: &Policy, counters: &mut Counters, log: &mut Log) {
     for journal in journals {
-        while let Some(report) = journal.next() {
+        while let Some(report) = journal.take() {
             match &report {
                 Report::Request(record) => {
                     counters.count_request(policy, record);
                     log.request(policy, record);
                 }
                 Report::AttemptFailed { account, kind } => {
-                    counters.count_failure(policy, *account, kind)
+                    counters.count_failure(policy, *account, kind);
                 }
                 Report::AcceptFailed(error) => {
                     counters.count_accept_failure();

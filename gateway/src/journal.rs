@@ -111,7 +111,7 @@ impl Writer {
 
 impl Reader {
     /// The oldest report, if there is one.
-    pub fn next(&mut self) -> Option<Report> {
+    pub fn take(&mut self) -> Option<Report> {
         self.0.pop().ok()
     }
 }
@@ -128,6 +128,6 @@ mod tests {
             writer.report(Report::Panicked);
         }
         assert_eq!(LOST.load(Ordering::Relaxed), 3);
-        assert_eq!(std::iter::from_fn(|| reader.next()).count(), QUEUE_REPORTS);
+        assert_eq!(std::iter::from_fn(|| reader.take()).count(), QUEUE_REPORTS);
     }
 }

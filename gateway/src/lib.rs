@@ -13,6 +13,7 @@
 //! | [`control`] | the other thread: log, metrics, admin API, names, signals |
 //! | [`config`], [`headers`] | from a TOML file to a `Policy` |
 //! | [`start`] | putting it together |
+//! | [`demo`], [`keys`] | a provider of our own to try the gateway with; tenant keys |
 //!
 //! Deliberately absent: locks, logging and allocation per event on the path of a request; a path per protocol; anything
 //! that keeps a body.
@@ -21,6 +22,7 @@
 pub mod accounts;
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod headers;
 pub mod journal;
 pub mod keys;
@@ -32,14 +34,3 @@ pub mod upstreams;
 pub mod worker;
 
 pub use start::run;
-
-/// The demo.
-pub mod demo {
-    use std::net::SocketAddr;
-    use std::process::ExitCode;
-
-    /// Serves until told to stop.
-    pub fn run(_listen: Option<SocketAddr>) -> ExitCode {
-        ExitCode::SUCCESS
-    }
-}

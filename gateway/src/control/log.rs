@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::SystemTime;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::task::JoinHandle;
 
 /// Bytes of lines that may wait for their destination.
 const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -26,12 +27,15 @@ pub struct Log {
     waiting: String,
     lost_lines: u64,
     destination: Destination,
-    writing: Option<tokio::task::JoinHandle<(Box<dyn AsyncWrite + Send + Unpin>, io::Result<()>)>>,
+    writing: Option<JoinHandle<(Output, io::Result<()>)>>,
 }
+
+/// Where bytes go.
+type Output = Box<dyn AsyncWrite + Send + Unpin>;
 
 enum Destination {
     Unopened(LogOutput),
-    Open(Box<dyn AsyncWrite + Send + Unpin>),
+    Open(Output),
     Busy,
 }
 
@@ -72,7 +76,7 @@ impl Log {
             return;
         }
         self.line("info", record.time, "request", |line| {
-            write_record(line, policy, record)
+            write_record(line, policy, record);
         });
     }
 
@@ -155,7 +159,7 @@ impl Log {
     }
 }
 
-async fn open(output: &LogOutput) -> io::Result<Box<dyn AsyncWrite + Send + Unpin>> {
+async fn open(output: &LogOutput) -> io::Result<Output> {
     Ok(match output {
         LogOutput::Stdout => Box::new(tokio::io::stdout()),
         LogOutput::Stderr => Box::new(tokio::io::stderr()),

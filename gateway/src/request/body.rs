@@ -234,7 +234,7 @@ impl<'c> RequestBody<'c> {
             self.set_read_deadline(worker);
             match either(self.client.readable(), upstream.readable()).await {
                 Either::First(readable) => {
-                    readable.map_err(|error| Interrupted::Client(self.read_failed(&error)))?
+                    readable.map_err(|error| Interrupted::Client(self.read_failed(&error)))?;
                 }
                 Either::Second(Ok(())) => return Err(Interrupted::EarlyAnswer),
                 Either::Second(Err(error)) => return Err(Interrupted::Upstream(error)),

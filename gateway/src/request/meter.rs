@@ -26,6 +26,10 @@ pub fn settle(permit: Permit, _transcript: &Transcript) {
 }
 
 /// Reads an answer as it passes.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one per answer, on the task's own state; a box would cost an allocation"
+)]
 pub enum Observer {
     /// Server-sent events.
     Stream(StreamObserver),
