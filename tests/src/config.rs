@@ -3,7 +3,10 @@
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The key of the default tenant.
@@ -225,7 +228,10 @@ impl Config {
     pub(crate) fn write(&self, directory: &Path) {
         for account in &self.accounts {
             let file = directory.join(format!("{}.key", account.name));
-            std::fs::write(file, format!("{}\n", account.key)).expect("a writable directory");
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create_new(true).mode(0o600).open(file);
+            let mut file = file.expect("a writable directory");
+            writeln!(file, "{}", account.key).expect("a writable directory");
         }
         let file = directory.join("codex-relay.toml");
         std::fs::write(file, self.text(directory)).expect("a writable directory");
