@@ -4,7 +4,7 @@ use relay_wire::body::{BodyParser, Piece, Sender};
 use relay_wire::head::{HeadLimits, ResponseHead};
 use serde_json::Value;
 use std::error::Error;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -89,13 +89,18 @@ pub(super) fn call(
 
 fn read_more(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<(), Box<dyn Error>> {
     let mut piece = [0; 16 << 10];
-    match stream.read(&mut piece)? {
-        0 => Err("the answer broke off".into()),
-        count => {
-            received.extend_from_slice(&piece[..count]);
-            Ok(())
+    let count = loop {
+        match stream.read(&mut piece) {
+            // Work that the kernel does for a ring of this process interrupts like a signal (socket(7), SO_RCVTIMEO).
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => break read?,
         }
+    };
+    if count == 0 {
+        return Err("the answer broke off".into());
     }
+    received.extend_from_slice(&piece[..count]);
+    Ok(())
 }
 
 impl Answer {
