@@ -15,7 +15,7 @@ use relay_io::{ConnectError, Interrupt, IoError, Lease, Received, Stream};
 use relay_wire::body::{BodyParser, Piece, Sender};
 use relay_wire::dialect::Dialect;
 use relay_wire::encode::HeadWriter;
-use relay_wire::head::{Framing, FramingError, Method, ResponseHead};
+use relay_wire::head::{Field, Framing, FramingError, Method, ResponseHead};
 use std::time::{Duration, Instant};
 
 /// Informational answers that are skipped before the final one (RFC 9110 section 15.2); more are a storm.
@@ -233,11 +233,11 @@ fn write_head(
         &[upstream.path_prefix.as_bytes(), target],
     );
     head.known("host", &upstream.authority);
-    let connection = request.field("connection").unwrap_or_default();
+    let connection = connection_values(&request.head.fields, bytes);
     for field in &request.head.fields {
         let name = field.name.of(bytes);
         if reserved(name).is_some()
-            || names_field(connection, name)
+            || names_field(&connection, name)
             || rules.verdict(name) == Verdict::Drop
         {
             continue;
@@ -275,12 +275,22 @@ fn with_credential<'h>(head: &'h [u8], upstream: &Upstream, account: &'h Account
     [head, name, account.credential.expose(), b"\r\n\r\n"]
 }
 
+/// The values of all `Connection` fields of a head. Usually there are none.
+pub fn connection_values<'b>(fields: &[Field], bytes: &'b [u8]) -> Vec<&'b [u8]> {
+    let is_connection = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(b"connection");
+    fields
+        .iter()
+        .filter(is_connection)
+        .map(|field| field.value.of(bytes))
+        .collect()
+}
+
 /// Is the field named by `Connection`, and so meant for this hop alone (RFC 9110 section 7.6.1)?
-pub fn names_field(connection: &[u8], name: &[u8]) -> bool {
-    !connection.is_empty()
-        && connection
-            .split(|&byte| byte == b',')
-            .any(|token| token.trim_ascii().eq_ignore_ascii_case(name))
+pub fn names_field(connection: &[&[u8]], name: &[u8]) -> bool {
+    connection
+        .iter()
+        .flat_map(|value| value.split(|&byte| byte == b','))
+        .any(|token| token.trim_ascii().eq_ignore_ascii_case(name))
 }
 
 /// An answer's head and what came with it.
@@ -431,7 +441,8 @@ async fn await_first_bytes(
         }
         match stream.read(&mut answer.lease).await {
             Ok(Received::Bytes(_)) => {}
-            Ok(Received::End) => break,
+            Ok(Received::End) if answer.parser.may_end_here() => break,
+            Ok(Received::End) => return Err(Failure::Broken),
             Err(error) => return Err(broken(request.client, &error)),
         }
     }
@@ -501,9 +512,9 @@ mod tests {
 
     #[test]
     fn fields_named_by_connection() {
-        assert!(names_field(b"close, X-Secret", b"x-secret"));
-        assert!(names_field(b"x-secret", b"X-SECRET"));
-        assert!(!names_field(b"", b"x-secret"));
-        assert!(!names_field(b"x-secret-too", b"x-secret"));
+        assert!(names_field(&[b"close, X-Secret"], b"x-secret"));
+        assert!(names_field(&[b"close", b"x-secret"], b"X-SECRET"));
+        assert!(!names_field(&[], b"x-secret"));
+        assert!(!names_field(&[b"x-secret-too,,"], b"x-secret"));
     }
 }

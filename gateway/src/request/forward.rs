@@ -6,7 +6,7 @@
 
 use super::Request;
 use super::audit::Trail;
-use super::egress::{Answer, names_field};
+use super::egress::{Answer, connection_values, names_field};
 use super::meter::Transcript;
 use super::reply::{AwaitingHead, Done, Reply, Streaming};
 use crate::headers::{Verdict, reserved};
@@ -199,7 +199,7 @@ impl Passage {
             lease = match received {
                 Ok(Some(lease)) => lease,
                 Ok(None) if self.answer.parser.may_end_here() => {
-                    return self.end_without_framing(worker, client).await;
+                    return self.end_without_framing(worker, request, client).await;
                 }
                 Ok(None) => return self.broke(request, client, Ending::UpstreamBroken),
                 Err(error) => {
@@ -350,7 +350,8 @@ impl Passage {
         let every = worker.policy.timeouts.heartbeat;
         if every == Duration::ZERO
             || self.answer.observer.terminal().is_some()
-            || !self.answer.observer.is_between_events()
+            || self.answer.observer.events() == 0
+            || !self.answer.observer.is_at_boundary()
             || !self.answer.parser.at_chunk_boundary()
         {
             return;
@@ -382,12 +383,13 @@ impl Passage {
     async fn end_without_framing<'c>(
         &mut self,
         worker: &Worker,
+        request: &Request<'_>,
         client: Reply<'c, Streaming>,
     ) -> (Reply<'c, Streaming>, Ending) {
         let ending = self.ended();
         if ending == Ending::Unfinished {
             // Nothing tells a proper end from a broken connection here, so the stream's own last event has to.
-            return (client, Ending::UpstreamBroken);
+            return self.broke(request, client, Ending::UpstreamBroken);
         }
         if self.form == Form::Rechunked {
             let mut last = [IoSlice::new(b"0\r\n\r\n")];
@@ -409,7 +411,7 @@ impl Passage {
         if matches!(ending, Ending::Complete | Ending::ClientGone) {
             return (client, ending);
         }
-        if self.answer.observer.is_between_events()
+        if self.answer.observer.is_at_boundary()
             && self.answer.parser.at_chunk_boundary()
             && (self.is_chunked_to_client()
                 || !matches!(self.answer.head.framing, Framing::Length(_)))
@@ -503,12 +505,12 @@ fn head_for_client(
     let bytes = answer.lease.filled();
     let rules = worker.policy.headers.response(answer.upstream);
     let mut head = HeadWriter::response(&mut out, answer.head.status);
-    let connection = answer.head.value(bytes, "connection").unwrap_or_default();
+    let connection = connection_values(&answer.head.fields, bytes);
     let mut upstream_request_id = None;
     for field in &answer.head.fields {
         let (name, value) = (field.name.of(bytes), field.value.of(bytes));
         if reserved(name).is_some()
-            || names_field(connection, name)
+            || names_field(&connection, name)
             || rules.verdict(name) == Verdict::Drop
         {
             continue;

@@ -107,12 +107,13 @@ impl Observer {
         stream.terminal() == Some(Terminal::Failed) && stream.progress() < Progress::Output
     }
 
-    /// Between two events of a stream that has begun: something of the gateway's own may be sent here.
-    pub fn is_between_events(&self) -> bool {
-        let Self::Stream(stream) = self else {
-            return false;
-        };
-        stream.events() > 0 && stream.at_boundary()
+    /// Before, between or behind the events of a stream: something of the gateway's own may be sent here.
+    pub fn is_at_boundary(&self) -> bool {
+        if let Self::Stream(stream) = self {
+            stream.at_boundary()
+        } else {
+            false
+        }
     }
 }
 
