@@ -6,9 +6,6 @@ use std::time::{Duration, Instant};
 use crate::workspace::{BINARY_VARIABLE, cargo, target_dir};
 use crate::{Outcome, clients, command, tools};
 
-/// Set for the tests where nothing may be left out: a test that finds it cannot run must then fail.
-const STRICT_VARIABLE: &str = "CODEX_RELAY_TESTS_STRICT";
-
 /// Fetching the advisories is one small clone; a host that drops packets must not hold the run.
 const ADVISORIES_FETCH_LIMIT: Duration = Duration::from_secs(60);
 
@@ -149,9 +146,6 @@ fn tests() -> Result<Option<String>, Box<dyn std::error::Error>> {
     let binary = target_dir()?.join("release/codex-relay");
     let mut test = cargo(["test", "--workspace", "--locked"]);
     test.env(BINARY_VARIABLE, binary);
-    if tools::is_root() {
-        test.env(STRICT_VARIABLE, "1");
-    }
     let mut counts = Counts::default();
     command::run_seeing(&mut test, |line| counts.add(line))?;
     if tools::is_root() && counts.ignored > 0 {
