@@ -242,9 +242,16 @@ impl JsonScan {
             captured: 0,
         };
         let scanned = self.scan(&mut piece);
-        let end = piece.bytes.len();
-        self.capture(&mut piece, end);
-        self.error = scanned.err();
+        if let Err(error) = scanned {
+            self.error = Some(error);
+            // How much of a broken value was seen depends on the splitting.
+            for index in indices(self.capturing) {
+                self.found[index].raw.clear();
+            }
+        } else {
+            let end = piece.bytes.len();
+            self.capture(&mut piece, end);
+        }
         scanned
     }
 

@@ -4,6 +4,8 @@
 //! with one that the tokeniser refused. Because it stops at the first wrong byte, a head that comes
 //! in pieces is refused for the same reason as one that comes at once.
 
+use std::ops::RangeInclusive;
+
 use super::{FIELDS_CEILING, FramingError, HEAD_BYTES_CEILING, HeadLimits, Method, target};
 
 /// What the first line of the head has to be.
@@ -70,12 +72,30 @@ impl Reader<'_> {
     }
 
     fn expect(&mut self, wanted: u8) -> Result<(), Stop> {
-        match self.peek()? {
-            byte if byte == wanted => self.at += 1,
-            b'\n' => return Err(FramingError::BareLineBreak.into()),
-            _ => return Err(FramingError::Malformed.into()),
+        if self.peek()? != wanted {
+            return Err(self.misplaced());
         }
+        self.at += 1;
         Ok(())
+    }
+
+    /// What is wrong with a byte that must not stand here: a line break may be a wrong one besides.
+    fn misplaced(&mut self) -> Stop {
+        if let Some(b'\r' | b'\n') = self.head.get(self.at)
+            && let Err(stop) = self.line_break()
+        {
+            return stop;
+        }
+        FramingError::Malformed.into()
+    }
+
+    /// Bytes up to the first that is not one of these.
+    fn skip(&mut self, is_one: impl Fn(u8) -> bool) {
+        let rest = &self.head[self.at..];
+        self.at += rest
+            .iter()
+            .position(|&byte| !is_one(byte))
+            .unwrap_or(rest.len());
     }
 
     /// At a CR or LF: `Ok` behind a CRLF.
@@ -93,9 +113,7 @@ impl Reader<'_> {
     fn request_line(&mut self, target_bytes_max: usize) -> Result<(), Stop> {
         let method = self.method()?;
         let target_start = self.at;
-        while !matches!(self.peek(), Ok(b' ' | b'\r' | b'\n') | Err(_)) {
-            self.at += 1;
-        }
+        self.skip(|byte| !matches!(byte, b' ' | b'\r' | b'\n'));
         let target = &self.head[target_start..self.at];
         if method.is_some() {
             target::check_bytes(target, target_bytes_max)?;
@@ -112,7 +130,7 @@ impl Reader<'_> {
         self.version()?;
         match (self.peek()?, method) {
             (b'\r' | b'\n', Some(_)) => self.line_break(),
-            (_, Some(_)) => Err(FramingError::Malformed.into()),
+            (_, Some(_)) => Err(self.misplaced()),
             (_, None) => Err(FramingError::MethodRefused.into()),
         }
     }
@@ -121,17 +139,14 @@ impl Reader<'_> {
     /// begins the preface of HTTP/2 (RFC 9113 section 3.4), which deserves the answer about versions.
     fn method(&mut self) -> Result<Option<Method>, Stop> {
         let start = self.at;
-        loop {
-            match self.peek()? {
-                b' ' | b'\t' if self.at == start => return Err(FramingError::FoldedLine.into()),
-                b' ' => break,
-                b'\n' => return Err(FramingError::BareLineBreak.into()),
-                byte if !is_token_byte(byte) => return Err(FramingError::Malformed.into()),
-                _ if self.at - start == "OPTIONS".len() => {
-                    return Err(FramingError::MethodRefused.into());
-                }
-                _ => self.at += 1,
-            }
+        self.skip(is_token_byte);
+        if self.at - start > "OPTIONS".len() {
+            return Err(FramingError::MethodRefused.into());
+        }
+        match self.peek()? {
+            b' ' | b'\t' if self.at == start => return Err(FramingError::FoldedLine.into()),
+            b' ' => {}
+            _ => return Err(self.misplaced()),
         }
         let method = &self.head[start..self.at];
         self.at += 1;
@@ -146,18 +161,16 @@ impl Reader<'_> {
         for &byte in b"HTTP/" {
             self.expect(byte)?;
         }
-        for wanted in [&b"1"[..], b".", b"01"] {
-            let byte = self.peek()?;
-            if !wanted.contains(&byte) {
-                let is_other_version = wanted != b"." && byte.is_ascii_digit();
-                return Err(match byte {
-                    _ if is_other_version => FramingError::VersionNotSupported,
-                    b'\n' => FramingError::BareLineBreak,
-                    _ => FramingError::Malformed,
-                }
-                .into());
-            }
-            self.at += 1;
+        self.version_digit(b'1'..=b'1')?;
+        self.expect(b'.')?;
+        self.version_digit(b'0'..=b'1')
+    }
+
+    fn version_digit(&mut self, spoken: RangeInclusive<u8>) -> Result<(), Stop> {
+        match self.peek()? {
+            digit if spoken.contains(&digit) => self.at += 1,
+            b'0'..=b'9' => return Err(FramingError::VersionNotSupported.into()),
+            _ => return Err(self.misplaced()),
         }
         Ok(())
     }
@@ -167,7 +180,7 @@ impl Reader<'_> {
         self.expect(b' ')?;
         for valid in [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9'] {
             if !valid.contains(&self.peek()?) {
-                return Err(FramingError::Malformed.into());
+                return Err(self.misplaced());
             }
             self.at += 1;
         }
@@ -199,36 +212,24 @@ impl Reader<'_> {
     /// A name and its colon.
     fn field_name(&mut self) -> Result<(), Stop> {
         let start = self.at;
-        loop {
-            match self.peek()? {
-                b':' if self.at > start => break,
-                b':' | b' ' | b'\t' => return Err(FramingError::SpaceBeforeColon.into()),
-                b'\r' | b'\n' => {
-                    self.line_break()?;
-                    return Err(FramingError::Malformed.into());
-                }
-                byte if is_token_byte(byte) => self.at += 1,
-                byte if byte.is_ascii_control() => {
-                    return Err(FramingError::ControlCharacter.into());
-                }
-                _ => return Err(FramingError::Malformed.into()),
+        self.skip(is_token_byte);
+        match self.peek()? {
+            b':' if self.at > start => self.at += 1,
+            b':' | b' ' | b'\t' => return Err(FramingError::SpaceBeforeColon.into()),
+            byte if byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n') => {
+                return Err(FramingError::ControlCharacter.into());
             }
+            _ => return Err(self.misplaced()),
         }
-        self.at += 1;
         Ok(())
     }
 
     /// A field value or a reason phrase (RFC 9110 section 5.5) and the line break behind it.
     fn rest_of_line(&mut self) -> Result<(), Stop> {
-        loop {
-            match self.peek()? {
-                b'\r' | b'\n' => return self.line_break(),
-                b'\t' => self.at += 1,
-                byte if byte.is_ascii_control() => {
-                    return Err(FramingError::ControlCharacter.into());
-                }
-                _ => self.at += 1,
-            }
+        self.skip(|byte| !byte.is_ascii_control() || byte == b'\t');
+        match self.peek()? {
+            b'\r' | b'\n' => self.line_break(),
+            _ => Err(FramingError::ControlCharacter.into()),
         }
     }
 }

@@ -1,12 +1,348 @@
 use super::*;
 
+const PATHS: &[Path] = &[&["a"], &["b", "c"]];
+
+fn scan(text: &str) -> Result<JsonScan, JsonError> {
+    let mut scan = JsonScan::new(PATHS, 4, 20);
+    scan.feed(text.as_bytes())?;
+    Ok(scan)
+}
+
 #[test]
 fn members_are_found_in_nested_objects() {
-    let mut scan = JsonScan::new(&[&["a"], &["b", "c"]], 64, 100);
-    scan.feed(br#" {"x":[{"a":0}],"\u0061" : "q\n" ,"b":{"c":{"d":[1,2]},"a":3}} "#)
-        .unwrap();
+    let scan = scan(r#" {"x":[{"a":0}],"\u0061" : "q\n" ,"b":{"c":{"d":[1,2]},"a":3}} "#).unwrap();
     assert!(scan.is_complete());
     assert_eq!(scan.found(0).as_str().unwrap(), "q\n");
     assert_eq!(scan.found(0).times, 1);
     assert_eq!(scan.found(1).raw, br#"{"d":[1,2]}"#);
+    assert_eq!(scan.found(1).times, 1);
+}
+
+#[test]
+fn paths_lead_through_objects_only() {
+    let scan = scan(r#"{"b":[{"c":1}],"c":1,"x":{"a":1,"b":{"c":1}}}"#).unwrap();
+    assert_eq!((scan.found(0).times, scan.found(1).times), (0, 0));
+}
+
+#[test]
+fn items_of_arrays_can_be_asked_for() {
+    let mut scan = JsonScan::new(
+        &[&["l", EVERY_ITEM, "a"], &["l"], &["l", EVERY_ITEM]],
+        9,
+        99,
+    );
+    scan.feed(br#"{"l":[{"a":1},2,[{"a":3}],{"b":{"a":4},"a":5}],"a":6}"#)
+        .unwrap();
+    assert_eq!((scan.found(0).times, scan.found(0).as_u64()), (2, Some(5)));
+    assert_eq!(
+        scan.found(1).raw,
+        br#"[{"a":1},2,[{"a":3}],{"b":{"a":4},"a":5}]"#
+    );
+    assert_eq!(
+        (scan.found(2).times, &scan.found(2).raw[..]),
+        (4, &br#"{"b":{"a":4},"a":5}"#[..])
+    );
+    // A key that is written like the sign for items is none.
+    scan.reset();
+    scan.feed(br#"{"l":{"[]":{"a":1}}}"#).unwrap();
+    assert_eq!((scan.found(0).times, scan.found(2).times), (0, 0));
+}
+
+#[test]
+fn of_duplicates_the_last_is_kept_and_all_are_counted() {
+    let found = scan(r#"{"a":"long enough","b":{"c":1},"\u0061":2,"b":{"c":3},"a":4}"#).unwrap();
+    assert_eq!(
+        (found.found(0).times, found.found(0).as_u64()),
+        (3, Some(4))
+    );
+    assert_eq!(
+        (found.found(1).times, found.found(1).as_u64()),
+        (2, Some(3))
+    );
+}
+
+#[test]
+fn keys_are_compared_after_unescaping() {
+    for key in [
+        r"\u00e9\ud83d\ude00",
+        r"\u00E9\uD83D\uDE00",
+        "\u{e9}\u{1f600}",
+        "\u{e9}\\ud83d\\ude00",
+    ] {
+        let mut scan = JsonScan::new(&[&["\u{e9}\u{1f600}"]], 4, 20);
+        scan.feed(format!(r#"{{"{key}":1}}"#).as_bytes()).unwrap();
+        assert_eq!(scan.found(0).times, 1, "{key}");
+    }
+    for key in [
+        r"\ud83d",
+        r"\ude00",
+        r"\ud83d\u0061",
+        r"\ud83da",
+        r"\ud83d\ud83d\ude00",
+        r"a\ud83d",
+        r"\ude00a",
+        "A",
+        "a ",
+        "",
+        "aa",
+        r"\u0000a",
+        r"a\u0000",
+        r"\n",
+    ] {
+        assert_eq!(
+            scan(&format!(r#"{{"{key}":1}}"#)).unwrap().found(0).times,
+            0,
+            "{key}"
+        );
+    }
+    for (escape, plain) in [
+        (r#"\""#, "\""),
+        (r"\\", "\\"),
+        (r"\/", "/"),
+        (r"\b", "\u{8}"),
+        (r"\f", "\u{c}"),
+        (r"\n", "\n"),
+        (r"\r", "\r"),
+        (r"\t", "\t"),
+    ] {
+        let path: Path = Box::leak(Box::new([&*plain.to_owned().leak()]));
+        let mut scan = JsonScan::new(Box::leak(Box::new([path])), 4, 20);
+        scan.feed(format!(r#"{{"{escape}":1}}"#).as_bytes())
+            .unwrap();
+        assert_eq!(scan.found(0).times, 1, "{escape}");
+    }
+}
+
+#[test]
+fn nesting_is_limited() {
+    scan(r#"{"x":[[[1]]]}"#).unwrap();
+    scan(r#"{"b":{"c":{"x":{}}}}"#).unwrap();
+    for text in [
+        r#"{"x":[[[[1]]]]}"#,
+        r#"{"x":[{"y":[{}]}]}"#,
+        r#"{"b":{"c":{"x":{"y":{}}}}}"#,
+    ] {
+        assert_eq!(scan(text).unwrap_err(), JsonError::TooDeep, "{text}");
+    }
+    let mut scan = JsonScan::new(PATHS, usize::MAX, 20);
+    let deep = |levels: usize| {
+        format!(
+            "{{\"x\":{}{}}}",
+            "[".repeat(levels - 1),
+            "]".repeat(levels - 1)
+        )
+    };
+    scan.feed(deep(DEPTH_CEILING).as_bytes()).unwrap();
+    assert!(scan.is_complete());
+    scan.reset();
+    assert_eq!(
+        scan.feed(deep(DEPTH_CEILING + 1).as_bytes()),
+        Err(JsonError::TooDeep)
+    );
+}
+
+#[test]
+fn long_keys_are_refused_where_keys_are_looked_at() {
+    let key = "k".repeat(1024);
+    scan(&format!(r#"{{"{key}":1}}"#)).unwrap();
+    assert_eq!(
+        scan(&format!(r#"{{"{key}k":1}}"#)).unwrap_err(),
+        JsonError::KeyTooLong
+    );
+    assert_eq!(
+        scan(&format!(r#"{{"{}\n":1}}"#, &key)).unwrap_err(),
+        JsonError::KeyTooLong
+    );
+    assert_eq!(
+        scan(&format!(r#"{{"b":{{"{key}k":1}}}}"#)).unwrap_err(),
+        JsonError::KeyTooLong
+    );
+    scan(&format!(r#"{{"x":{{"{key}k":1}}}}"#)).unwrap();
+}
+
+#[test]
+fn captures_are_limited() {
+    let twenty = format!("\"{}\"", "x".repeat(18));
+    let found = scan(&format!(r#"{{"a":{twenty}}}"#)).unwrap();
+    assert_eq!(found.found(0).as_str().unwrap().len(), 18);
+    let found = scan(&format!(r#"{{"a":"x{}}}"#, &twenty[1..])).unwrap();
+    assert!(found.found(0).truncated && found.found(0).as_str().is_none());
+    assert_eq!(found.found(0).raw.len(), 20);
+    // The next occurrence begins anew.
+    let found = scan(&format!(r#"{{"a":"x{},"a":true}}"#, &twenty[1..])).unwrap();
+    assert_eq!(found.found(0).as_bool(), Some(true));
+}
+
+#[test]
+fn a_value_is_not_there_before_it_is_complete() {
+    for text in [
+        r#"{"a":"x"#,
+        r#"{"a":"x\""#,
+        r#"{"a":"#,
+        r#"{"a":12"#,
+        r#"{"a":tru"#,
+    ] {
+        let found = scan(text).unwrap();
+        let found = found.found(0);
+        assert_eq!(
+            (found.as_str(), found.as_u64(), found.as_bool()),
+            (None, None, None),
+            "{text}"
+        );
+    }
+    assert_eq!(scan(r#"{"a":"x"#).unwrap().found(0).times, 1);
+}
+
+#[test]
+fn values_have_their_type() {
+    for (value, text, count, flag) in [
+        (r#""a\u0062""#, Some("ab"), None, None),
+        (r#""""#, Some(""), None, None),
+        (r#""\ud800""#, None, None, None),
+        ("12", None, Some(12), None),
+        ("18446744073709551615", None, Some(u64::MAX), None),
+        ("18446744073709551616", None, None, None),
+        ("-1", None, None, None),
+        ("1.0", None, None, None),
+        ("1e3", None, None, None),
+        ("true", None, None, Some(true)),
+        ("false", None, None, Some(false)),
+        ("null", None, None, None),
+        ("[]", None, None, None),
+    ] {
+        let found = scan(&format!(r#"{{"a":{value}}}"#)).unwrap();
+        let found = found.found(0);
+        assert_eq!(
+            (found.as_str().as_deref(), found.as_u64(), found.as_bool()),
+            (text, count, flag)
+        );
+        assert_eq!(found.is_not_null(), value != "null");
+    }
+    let mut scan = JsonScan::new(PATHS, 4, 20);
+    scan.feed(b"{\"a\":\"\xff\"}").unwrap();
+    assert_eq!(scan.found(0).as_str(), None);
+}
+
+#[test]
+fn only_objects_are_texts() {
+    for text in [
+        "[]",
+        "1",
+        "\"a\"",
+        "null",
+        "\u{feff}{}",
+        "}",
+        ",",
+        "{}{}",
+        "{} x",
+        "{},",
+        "\u{b}{}",
+    ] {
+        assert_eq!(scan(text).unwrap_err(), JsonError::Invalid, "{text}");
+    }
+    for text in ["", " ", "{", "{\"a\"", "{\"a\":1"] {
+        assert!(!scan(text).unwrap().is_complete(), "{text}");
+    }
+    assert!(scan(" \t\r\n{} \t\r\n").unwrap().is_complete());
+}
+
+#[test]
+fn the_grammar_is_held_to_the_letter() {
+    for value in [
+        "01",
+        "-",
+        "-a",
+        "+1",
+        ".5",
+        "1.",
+        "1.e1",
+        "1e",
+        "1e+",
+        "1E-x",
+        "0x1",
+        "00",
+        "1_0",
+        "NaN",
+        "Infinity",
+        "--1",
+        "1.2.3",
+        "1e2e3",
+        "tru",
+        "trUe",
+        "truex",
+        "nul",
+        "nulll",
+        "falsy",
+        "'a'",
+        "a",
+        "\"\\x\"",
+        "\"\\u12g4\"",
+        "\"\\u12\"",
+        "\"\u{1f}\"",
+        "\"\n\"",
+        "[1,]",
+        "[,1]",
+        "[1 2]",
+        "[1:2]",
+        "[}",
+        "{]",
+        "{\"x\"}",
+        "{\"x\":}",
+        "{\"x\" 1}",
+        "{\"x\":1,}",
+        "{,}",
+        "{1:2}",
+        "{x:1}",
+        "{\"x\":1 \"y\":2}",
+        "{\"x\":1;}",
+        "1 2",
+        "/**/1",
+        "",
+    ] {
+        // In an object that is looked at, and in one that is not.
+        for text in [
+            format!("{{\"a\":{value}}}"),
+            format!("{{\"x\":{{\"y\":{value}}}}}"),
+        ] {
+            assert_eq!(scan(&text).err(), Some(JsonError::Invalid), "{text}");
+        }
+    }
+    for value in [
+        "0",
+        "-0",
+        "10",
+        "-1.50",
+        "0.0e-0",
+        "1E+2",
+        "1e02",
+        "\"\u{7f}\u{e9}\"",
+        "\"\\ud800\"",
+        "[ ]",
+        "[[],{}]",
+        "{ }",
+        " 1 ",
+        "{\"\":0}",
+    ] {
+        let text = format!("{{\"x\":{value}}}");
+        assert!(scan(&text).unwrap().is_complete(), "{text}");
+    }
+}
+
+#[test]
+fn control_characters_are_found_at_any_place_of_a_string() {
+    for length in [0, 1, 7, 8, 9, 31, 32, 33, 63, 64, 65, 200] {
+        for place in 0..=length {
+            for control in [0_u8, 0x0a, 0x1f] {
+                let mut text = vec![b'x'; length];
+                text.insert(place, control);
+                let text = [b"{\"x\":\"", &text[..], b"\"}"].concat();
+                let mut scan = JsonScan::new(PATHS, 4, 20);
+                assert_eq!(
+                    scan.feed(&text),
+                    Err(JsonError::Invalid),
+                    "{place} of {length}"
+                );
+            }
+        }
+    }
 }
