@@ -139,6 +139,7 @@ struct Upstream {
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     sections: BTreeMap<String, BTreeMap<String, String>>,
+    listeners: Vec<String>,
     upstreams: Vec<Upstream>,
     accounts: Vec<Account>,
     tenants: Vec<Tenant>,
@@ -182,6 +183,12 @@ impl Config {
     /// A limit.
     pub fn limit(self, key: &str, value: u64) -> Self {
         self.set("limits", key, value)
+    }
+
+    /// One more listener.
+    pub fn listener(mut self, address: &str) -> Self {
+        self.listeners.push(address.to_owned());
+        self
     }
 
     /// One more upstream.
@@ -252,6 +259,13 @@ impl Config {
                 name,
                 keys.iter()
                     .map(|(key, value)| (key.as_str(), value.clone())),
+            );
+        }
+        for address in &self.listeners {
+            section(
+                &mut text,
+                "[listener]",
+                [("address", quoted(address))].into_iter(),
             );
         }
         for upstream in &self.upstreams {

@@ -2,7 +2,7 @@
 
 use crate::client::{RawClient, Response};
 use crate::config::Config;
-use crate::log::Log;
+use crate::log::{Line, Log};
 use crate::signal::{DEADLINE, eventually};
 use crate::{admin, binary, process};
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,10 +22,11 @@ pub struct Started {
 }
 
 /// How the gateway is started.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Launch {
     wrapper: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    prepare: Option<fn(&Path)>,
 }
 
 impl Launch {
@@ -46,9 +47,25 @@ impl Launch {
         self
     }
 
+    /// With more in the directory of the configuration file.
+    pub fn prepare(mut self, prepare: fn(&Path)) -> Self {
+        self.prepare = Some(prepare);
+        self
+    }
+
     /// `codex-relay run -c FILE`, where the file holds `config`.
     pub fn run(&self, config: &Config) -> Started {
         self.start(&["run"], |directory| config.write(directory))
+    }
+
+    /// `codex-relay check-config -c FILE`, where the file holds `config`.
+    pub fn check(&self, config: &Config) -> Started {
+        self.start(&["check-config"], |directory| config.write(directory))
+    }
+
+    /// `codex-relay ARGUMENTS -c FILE`, where there is no such file.
+    pub fn without_file(&self, arguments: &[&str]) -> Started {
+        self.start(arguments, |_| {})
     }
 
     /// `codex-relay ARGUMENTS -c FILE`, where the file holds this text.
@@ -62,6 +79,9 @@ impl Launch {
     fn start(&self, arguments: &[&str], write: impl FnOnce(&Path)) -> Started {
         let directory = tempfile::tempdir().expect("a temporary directory");
         write(directory.path());
+        if let Some(prepare) = self.prepare {
+            prepare(directory.path());
+        }
         let mut command = match &self.wrapper {
             None => Command::new(binary::path()),
             Some(wrapper) => {
@@ -154,7 +174,7 @@ fn tail(text: &str) -> &str {
 #[derive(Debug)]
 pub struct Gateway {
     started: Started,
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     admin: SocketAddr,
 }
 
@@ -167,24 +187,40 @@ impl Gateway {
     fn over(started: Started) -> Self {
         // An early end shows in standard error: it is in the message when `ready` never comes.
         started.output.wait_event("ready");
-        let address = |event| {
-            let line = started.output.wait_event(event);
-            let address = line["address"]
+        let address = |line: &Line| {
+            let address = line.json["address"]
                 .as_str()
                 .and_then(|address| address.parse().ok());
-            address.unwrap_or_else(|| panic!("no address in {line}"))
+            address.unwrap_or_else(|| panic!("no address in {}", line.text))
         };
-        let (address, admin) = (address("listening"), address("admin"));
+        let of = |event: &str| -> Vec<SocketAddr> {
+            let lines = started.output.lines();
+            lines
+                .iter()
+                .filter(|line| line.event() == event)
+                .map(address)
+                .collect()
+        };
+        let addresses = of("listening");
+        let admin = of("admin")
+            .first()
+            .copied()
+            .expect("a line that names the admin address");
         Self {
             started,
-            address,
+            addresses,
             admin,
         }
     }
 
-    /// Where tenants connect.
+    /// Where tenants connect: the first listener.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// All listeners.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.addresses.clone()
     }
 
     /// Where the admin API is.
@@ -194,7 +230,7 @@ impl Gateway {
 
     /// A new client connection.
     pub fn client(&self) -> RawClient {
-        RawClient::connect(self.address)
+        RawClient::connect(self.address())
     }
 
     /// One request on a connection of its own.
@@ -231,7 +267,12 @@ impl Gateway {
 
     /// Open file descriptors.
     pub fn open_fds(&self) -> usize {
-        process::open_fds(self.started.pid())
+        self.open_files().len()
+    }
+
+    /// What the open file descriptors refer to.
+    pub fn open_files(&self) -> Vec<String> {
+        process::open_files(self.started.pid())
     }
 
     /// Proportional set size.
@@ -242,6 +283,21 @@ impl Gateway {
     /// Threads.
     pub fn threads(&self) -> u64 {
         process::threads(self.started.pid())
+    }
+
+    /// Its arguments, as others on the host see them.
+    pub fn command_line(&self) -> String {
+        process::command_line(self.started.pid())
+    }
+
+    /// Would a crash write its memory to a file?
+    pub fn may_dump_core(&self) -> bool {
+        process::may_dump_core(self.started.pid())
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        self.started.directory()
     }
 
     /// Asks it to end (SIGTERM).

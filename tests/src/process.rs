@@ -3,22 +3,21 @@
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::fs;
 
-/// Open file descriptors, without those of the standard streams.
-pub(crate) fn open_fds(pid: u32) -> usize {
+/// What the open file descriptors refer to.
+pub(crate) fn open_files(pid: u32) -> Vec<String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd"));
-    let entries =
-        entries.expect("a process of ours (to look into one that is not dumpable takes root)");
-    entries
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().len() > 1)
-        .count()
+    // A process that is not dumpable shows its files to root only.
+    let entries = entries
+        .expect("a process of ours, and root")
+        .filter_map(Result::ok);
+    let links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+    links.map(|link| link.display().to_string()).collect()
 }
 
 /// Proportional set size.
 pub(crate) fn pss_bytes(pid: u32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
-    let rollup =
-        rollup.expect("a process of ours (to look into one that is not dumpable takes root)");
+    let rollup = rollup.expect("a process of ours, and root");
     number(&rollup, "Pss:") * 1024
 }
 
@@ -26,6 +25,22 @@ pub(crate) fn pss_bytes(pid: u32) -> u64 {
 pub(crate) fn threads(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process of ours");
     number(&status, "Threads:")
+}
+
+/// The arguments.
+pub(crate) fn command_line(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).expect("a process of ours");
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
+}
+
+/// Whether a crash would write its memory to a file.
+pub(crate) fn may_dump_core(pid: u32) -> bool {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("a process of ours");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let soft = core.expect("a known line").split_ascii_whitespace().nth(4);
+    soft != Some("0")
 }
 
 fn number(text: &str, name: &str) -> u64 {

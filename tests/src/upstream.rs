@@ -376,6 +376,17 @@ impl Exchange {
             .expect("a connected socket");
     }
 
+    /// Lets little be on its way to the gateway at a time.
+    ///
+    /// # Panics
+    /// If the kernel does not allow it.
+    pub fn narrow(&mut self, send_bytes: usize) {
+        let socket = socket2::SockRef::from(&*self.stream);
+        socket
+            .set_send_buffer_size(send_bytes)
+            .expect("a connected socket");
+    }
+
     /// Waits until the gateway ends the connection; whatever it sends until then is recorded.
     ///
     /// # Panics
