@@ -223,6 +223,27 @@ impl RawClient {
         sent.is_ok()
     }
 
+    /// Sends the same bytes again and again until the gateway has not taken any for a while.
+    ///
+    /// # Panics
+    /// If the gateway is gone.
+    pub fn send_until_stalled(&mut self, bytes: &[u8]) {
+        let a_while = Duration::from_millis(500);
+        self.stream
+            .set_write_timeout(Some(a_while))
+            .expect("a connected socket");
+        loop {
+            match self.stream.write(bytes) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("the gateway is gone: {error}"),
+            }
+        }
+        self.stream
+            .set_write_timeout(Some(DEADLINE))
+            .expect("a connected socket");
+    }
+
     /// Sends bytes, each in a write of its own.
     pub fn send_bytewise(&mut self, bytes: impl AsRef<[u8]>) {
         for byte in bytes.as_ref() {

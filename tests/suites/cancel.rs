@@ -1,6 +1,7 @@
 //! Clients that leave: whatever the request was doing, the upstream's connection ends with them.
 
 use relay_tests::config::Account;
+use relay_tests::dead_end::Unresponsive;
 use relay_tests::http::{chunk, response};
 use relay_tests::{
     Config, Exchange, Gateway, RawClient, Request, Signal, Upstream, eventually, openai,
@@ -298,4 +299,70 @@ fn others_on_the_worker_do_not_notice() {
     });
     go_on.send();
     assert_eq!(stays.read_response().payload, b"stayed");
+}
+
+/// A request that has not reached any upstream when its client leaves.
+fn assert_noticed(gateway: &Gateway, client: RawClient, how: Leaving) {
+    let left = leave(client, how);
+    let line = gateway.logged("cancelled");
+    let took = left.elapsed();
+    assert!(took <= PATIENCE, "{how:?}: noticed after {took:?}");
+    assert_eq!(line["ended"], "client_gone", "{how:?}: {line}");
+}
+
+#[test]
+fn while_the_connection_to_the_upstream_is_being_made() {
+    for how in [Leaving::Fin, Leaving::Reset] {
+        let nobody = Unresponsive::start();
+        let gateway =
+            Gateway::start(&Config::simple(nobody.address()).timeout("upstream_connect", "30s"));
+        let mut client = gateway.client();
+        client.send(Request::plain().id("cancelled").bytes());
+        eventually("the attempt", || {
+            (gateway.metric("relay_account_requests_in_flight", &[]) == 1.0).then_some(())
+        });
+        assert_noticed(&gateway, client, how);
+    }
+}
+
+#[test]
+fn in_the_pause_before_another_attempt() {
+    for how in [Leaving::Fin, Leaving::Reset] {
+        let upstream = Upstream::answering(openai::error(500, "x", &[]));
+        let config = Config::simple(upstream.address())
+            .account(Account::new("second", "127.0.7.2"))
+            .set("limits", "retry_pause", "\"10s\"");
+        let gateway = Gateway::start(&config);
+        let mut client = gateway.client();
+        client.send(Request::plain().id("cancelled").bytes());
+        upstream.wait_for("the first attempt", |record| {
+            (record.completed == 1).then_some(())
+        });
+        assert_noticed(&gateway, client, how);
+        assert_eq!(upstream.completed(), 1);
+    }
+}
+
+#[test]
+fn while_the_upstream_does_not_take_the_body() {
+    let (reached, go_on) = (Signal::new(), Signal::new());
+    let upstream = Upstream::start_at_head({
+        let (reached, go_on) = (reached.clone(), go_on.clone());
+        move |exchange| {
+            reached.send();
+            go_on.wait();
+            exchange.wait_closed();
+        }
+    });
+    let gateway = Gateway::start(&Config::simple(upstream.address()));
+    let request = Request::new("POST", "/v1/responses").id("cancelled");
+    let mut client = gateway.client();
+    client.send(request.field("Content-Length", "30000000").head_bytes());
+    client.send_until_stalled(&[b'x'; 65_536]);
+    reached.wait();
+    // A FIN would stand behind everything that waits; a reset overtakes it.
+    assert_noticed(&gateway, client, Leaving::Reset);
+    go_on.send();
+    upstream.wait_ended(0);
+    assert_eq!(upstream.completed(), 0);
 }

@@ -1,7 +1,7 @@
 //! One account, its own addresses, and no others.
 
 use crate::{config, key, source, two};
-use relay_tests::{Account, Config, Gateway, Request, Signal, Upstream, openai};
+use relay_tests::{Account, Config, Gateway, Request, Signal, Tenant, Upstream, openai};
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 
@@ -239,4 +239,20 @@ fn the_credential_takes_the_form_that_the_provider_wants() {
             );
         }
     }
+}
+
+#[test]
+fn an_upstream_may_have_a_name() {
+    let upstream = Upstream::answering(openai::plain());
+    let authority = format!("localhost:{}", upstream.address().port());
+    let config = Config::bare()
+        .upstream("openai", &format!("http://{authority}"))
+        .account(Account::first())
+        .tenant(Tenant::acme());
+    let gateway = Gateway::start(&config);
+    assert_eq!(gateway.call(&Request::plain()).status(), 200);
+    // Of the addresses that the name has, one of the family of the account's own.
+    let request = upstream.only_request();
+    assert_eq!(source(&request), "127.0.7.1");
+    assert_eq!(request.head.value("host"), Some(authority.as_str()));
 }

@@ -143,13 +143,13 @@ fn a_stream_that_begins_with_a_failure_is_tried_again() {
 fn always(answer: Vec<u8>, configure: fn(Config) -> Config) -> (Upstream, Response) {
     let upstream = Upstream::answering(answer);
     let accounts =
-        (1..=6).map(|number| Account::new(&format!("a{number}"), &format!("127.0.7.{number}")));
+        (1..=6).map(|number| Account::new(&format!("ours-{number}"), &format!("127.0.7.{number}")));
     let gateway = Gateway::start(&configure(config(&upstream, accounts)));
     let answer = gateway.call(&Request::plain());
     for secret in [
         "127.0.7.",
         "sk-provider",
-        "a1",
+        "ours-",
         "some_code",
         "from the provider",
     ] {

@@ -420,3 +420,99 @@ fn informational_answers_do_not_end_the_request() {
         );
     }
 }
+
+#[test]
+fn a_request_behind_a_large_body_is_the_next_one() {
+    let upstream = echo();
+    let gateway = Gateway::start(&Config::simple(upstream.address()));
+    let body = vec![b' '; 3_000_000];
+    let large = [
+        Request::new("POST", "/v1/large").body(&body),
+        Request::new("POST", "/v1/large").chunked(&body.chunks(70_000).collect::<Vec<_>>()),
+    ];
+    let mut client = gateway.client();
+    for request in large {
+        client.send([request.bytes(), Request::get("/v1/behind").bytes()].concat());
+        assert_eq!(client.read_response().payload, b"/v1/large 3000000");
+        assert_eq!(client.read_response().payload, b"/v1/behind 0");
+    }
+}
+
+#[test]
+fn a_request_behind_a_stream_is_the_next_one() {
+    let upstream = Upstream::start(|exchange| {
+        let streamed = exchange.request.target == "/v1/responses";
+        exchange.send(if streamed {
+            openai::stream(&["a", "b"])
+        } else {
+            openai::plain()
+        });
+    });
+    let gateway = Gateway::start(&Config::simple(upstream.address()));
+    let mut client = gateway.client();
+    let requests = [
+        Request::streamed(),
+        Request::get("/v1/models"),
+        Request::streamed(),
+    ];
+    client.send(
+        requests
+            .iter()
+            .flat_map(Request::bytes)
+            .collect::<Vec<u8>>(),
+    );
+    let texts = [
+        openai::created(),
+        openai::delta("a"),
+        openai::delta("b"),
+        openai::completed(),
+    ];
+    for expected in [&texts.concat()[..], openai::PLAIN_BODY, &texts.concat()[..]] {
+        assert_eq!(client.read_response().payload, expected);
+    }
+}
+
+#[test]
+fn a_refused_head_request_has_no_body_either() {
+    let upstream = echo();
+    let gateway = Gateway::start(&Config::simple(upstream.address()));
+    let mut client = gateway.client();
+    let refused = client.call(&Request::new("HEAD", "/v1/models").key("rk-unknown"));
+    assert_eq!((refused.status(), refused.payload.len()), (401, 0));
+    // A body here would be taken for the next answer.
+    assert_eq!(
+        client.call(&Request::get("/v1/models")).payload,
+        b"/v1/models 0"
+    );
+}
+
+#[test]
+fn the_body_of_a_refused_request_is_read_if_it_is_short() {
+    let upstream = echo();
+    let gateway = Gateway::start(&Config::simple(upstream.address()));
+    let refused = |length: usize| {
+        Request::new("POST", "/v1/responses")
+            .key("rk-unknown")
+            .body(vec![b' '; length])
+    };
+    let mut client = gateway.client();
+    client.send([refused(60_000).bytes(), Request::get("/v1/models").bytes()].concat());
+    client
+        .read_response()
+        .assert_refused(401, "invalid_api_key");
+    assert_eq!(client.read_response().payload, b"/v1/models 0");
+    // The answer reaches a client that has sent much more, and then the connection ends.
+    let mut client = gateway.client();
+    client.try_send(
+        [
+            refused(5_000_000).bytes(),
+            Request::get("/v1/models").bytes(),
+        ]
+        .concat(),
+    );
+    client
+        .read_response()
+        .assert_refused(401, "invalid_api_key");
+    client.assert_closed();
+    assert_eq!(upstream.completed(), 1);
+}

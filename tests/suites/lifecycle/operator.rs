@@ -2,7 +2,7 @@
 
 use relay_tests::dead_end::Refusing;
 use relay_tests::gateway::Launch;
-use relay_tests::http::{chunk, response};
+use relay_tests::http::{chunk, find, response};
 use relay_tests::{
     Account, Config, Gateway, RawClient, Request, Signal, Tenant, Upstream, eventually, openai,
 };
@@ -136,7 +136,20 @@ fn every_log_line_is_one_json_object() {
     gateway.call(&Request::plain());
     let odd = "{\"model\":\"a\\n\\\"\u{e4}\\u0000\"}";
     gateway.call(&Request::post("/v1/responses", odd));
-    gateway.log().wait_requests(2);
+    let long = format!(r#"{{"model":"long-{}"}}"#, "x".repeat(5000));
+    gateway.call(&Request::post("/v1/responses", long));
+    let requests = gateway.log().wait_requests(3);
+    let model = requests[2]["model"].as_str().unwrap_or_default();
+    assert!(
+        model.len() < 300,
+        "{} bytes of what a client sent are in the log",
+        model.len()
+    );
+    let metrics = gateway.admin("/metrics").payload;
+    assert!(
+        find(&metrics, b"long-").is_none(),
+        "what a client sent is a label"
+    );
     for line in gateway.log().lines() {
         assert!(line.json.is_object(), "{}", line.text);
         assert!(
@@ -253,7 +266,7 @@ fn bodies_beyond_what_may_be_held_are_refused() {
 fn several_listeners_serve_the_same() {
     let upstream = Upstream::answering(openai::plain());
     let config = Config::simple(upstream.address()).set("node", "workers", 2);
-    let gateway = Gateway::start(&config.listener("127.0.0.1:0").listener("[::1]:0"));
+    let gateway = Gateway::start(&config.listener("127.0.0.1:0").listener("127.0.7.203:0"));
     let addresses = gateway.addresses();
     assert_eq!(addresses.len(), 3);
     for address in addresses {
