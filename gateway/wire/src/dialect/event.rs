@@ -39,6 +39,8 @@ impl Dialect {
                 b"response.created" | b"response.in_progress" | b"response.queued" | b"keepalive",
             )
             | (Self::Messages, b"ping") => (Effect::Preamble, false),
+            // What Codex's backend says about limits and headers, before the answer and in it.
+            (Self::Responses, _) if event_type.starts_with(b"codex.") => (Effect::Preamble, false),
             (Self::Responses, b"response.completed" | b"response.incomplete") => {
                 (Effect::Completed, true)
             }

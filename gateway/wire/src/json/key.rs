@@ -1,6 +1,7 @@
 //! Comparing a key with the ones on the paths while it comes in, without keeping it.
 
-use super::{JsonError, Path, PathSet, indices};
+use super::watch::{PathSet, indices};
+use super::{JsonError, Path};
 
 /// No key we look for comes near this.
 const KEY_BYTES_MAX: usize = 1024;

@@ -52,6 +52,7 @@ fn a_responses_stream_from_first_to_last() {
     let created = typed("response.created", ",\"response\":{\"usage\":null}");
     let in_progress = typed("response.in_progress", "");
     let keepalive = typed("keepalive", "");
+    let limits = typed("codex.rate_limits", ",\"plan_type\":\"pro\"");
     let delta = typed("response.output_text.delta", ",\"delta\":\"hi\"");
     let completed = typed(
         "response.completed",
@@ -62,19 +63,19 @@ fn a_responses_stream_from_first_to_last() {
         described(&observe(Dialect::Responses, &stream)),
         (0, Progress::Silent, None, None, true)
     );
-    stream.extend([created, in_progress, keepalive]);
+    stream.extend([created, limits, in_progress, keepalive]);
     assert_eq!(
         described(&observe(Dialect::Responses, &stream)),
-        (3, Progress::Preamble, None, None, true)
+        (4, Progress::Preamble, None, None, true)
     );
     stream.push(delta);
     assert_eq!(
         described(&observe(Dialect::Responses, &stream)),
-        (4, Progress::Output, None, None, true)
+        (5, Progress::Output, None, None, true)
     );
     stream.push(completed);
     let end = (
-        5,
+        6,
         Progress::Output,
         Some(Terminal::Completed),
         COUNTED,
