@@ -30,17 +30,17 @@ impl Turns {
         }
     }
 
-    /// Takes a place in the least busy of `candidates` (by requests in flight and weight); accounts of this node's region come
-    /// first, whatever the others have free. `None` if all of them are full.
+    /// Takes a place in the least busy of `candidates` that were not `tried` (by requests in flight and weight); accounts of
+    /// this node's region come first, whatever the others have free. `None` if all of them are full.
     pub fn take_slot(
         &self,
         policy: &Policy,
         in_flight: &'static InFlight,
         candidates: &[AccountId],
+        tried: &[AccountId],
     ) -> Option<Slot> {
-        let mut excluded: u64 = 0;
         loop {
-            let (position, account) = self.least_busy(policy, in_flight, candidates, excluded)?;
+            let account = self.least_busy(policy, in_flight, candidates, tried)?;
             let settings = policy.account(account);
             if let Some(place) = in_flight.enter_account(account, settings.max_concurrent) {
                 return Some(Slot {
@@ -49,8 +49,7 @@ impl Turns {
                     _place: place,
                 });
             }
-            // Another worker took the last place meanwhile.
-            excluded |= 1 << (position as u64).min(63);
+            // Another worker took the last place meanwhile: the account counts as full now.
         }
     }
 
@@ -59,26 +58,26 @@ impl Turns {
         policy: &Policy,
         in_flight: &'static InFlight,
         candidates: &[AccountId],
-        excluded: u64,
-    ) -> Option<(usize, AccountId)> {
+        tried: &[AccountId],
+    ) -> Option<AccountId> {
+        // Equally busy ones take turns: the search begins one further each time.
         let turn = self.accounts.get();
         self.accounts.set(turn.wrapping_add(1));
-        let count = candidates.len();
-        let mut best: Option<(bool, f64, usize)> = None;
-        for offset in 0..count {
-            let position = (turn as usize + offset) % count;
-            let settings = policy.account(candidates[position]);
-            let busy = in_flight.of_account(candidates[position]);
-            if busy >= settings.max_concurrent || excluded & (1 << (position as u64).min(63)) != 0 {
+        let (before, from) = candidates.split_at(turn as usize % candidates.len().max(1));
+        let mut best: Option<(bool, f64, AccountId)> = None;
+        for &account in from.iter().chain(before) {
+            let settings = policy.account(account);
+            let busy = in_flight.of_account(account);
+            if busy >= settings.max_concurrent || tried.contains(&account) {
                 continue;
             }
             let is_far = settings.region != policy.node.region;
             let load = f64::from(busy + 1) / f64::from(settings.weight);
             if best.is_none_or(|(far, least, _)| (is_far, load) < (far, least)) {
-                best = Some((is_far, load, position));
+                best = Some((is_far, load, account));
             }
         }
-        best.map(|(_, _, position)| (position, candidates[position]))
+        best.map(|(_, _, account)| account)
     }
 
     fn next_address(&self, account: AccountId, settings: &Account) -> IpAddr {

@@ -4,6 +4,7 @@
 //! record and counts the loss; the request it was about is not held up.
 
 use crate::config::policy::{AccountId, TenantId};
+use crate::request::authenticate::KeyId;
 use crate::request::reply::RequestId;
 use relay_wire::dialect::{Dialect, Usage};
 use std::cell::RefCell;
@@ -44,7 +45,7 @@ pub struct Record {
     /// Who asked.
     pub tenant: Option<TenantId>,
     /// With which key: the beginning of its hash.
-    pub key_id: Option<Box<str>>,
+    pub key_id: Option<KeyId>,
     /// What it spoke; `None` if it was no request at all.
     pub route: Option<Dialect>,
     /// The model it named.

@@ -134,13 +134,14 @@ async fn reach(
         .await?;
     let mut candidates = route::candidates(worker, &caller, request, trail)?;
     loop {
-        let candidate = candidates.next(worker).await?;
+        let candidate = candidates.next(worker, request.client).await?;
+        let account = candidate.slot.account;
         trail.note_attempt(&candidate);
         match egress::open(worker, request, candidate).await {
             Ok(answer) => return Ok((permit, answer)),
             Err(failure) => {
-                trail.note_failure(worker, &failure);
-                candidates.after(failure, worker, request)?;
+                trail.note_failure(worker, account, &failure);
+                candidates.after(account, failure, worker, request)?;
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::config::policy::{AccountId, Timeouts};
 use relay_io::Stream;
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A connection to a provider.
 pub struct Connection {
@@ -16,7 +16,8 @@ pub struct Connection {
     account: AccountId,
     source: IpAddr,
     destination: SocketAddr,
-    retires_at: Instant,
+    /// A point in time of the worker's wheel.
+    retires_at: u64,
     served: u32,
 }
 
@@ -38,7 +39,7 @@ impl Connection {
         age: Duration,
         chance: f64,
     ) -> Self {
-        let retires_at = Instant::now() + age.mul_f64(0.8 + 0.4 * chance);
+        let retires_at = stream.deadline_at(age.mul_f64(0.8 + 0.4 * chance));
         Self {
             stream,
             account,
@@ -80,7 +81,8 @@ impl IdleConnections {
             debug_assert!(connection.account == account, "never another account's");
             connection.stream.unwatch_peer();
             connection.stream.clear_deadline();
-            if connection.retires_at > Instant::now() && connection.stream.is_quiet() {
+            if !connection.stream.has_passed(connection.retires_at) && connection.stream.is_quiet()
+            {
                 return Some(connection);
             }
         }
@@ -91,7 +93,7 @@ impl IdleConnections {
     pub fn keep(&self, mut connection: Connection, timeouts: &Timeouts) {
         let mut by_account = self.by_account.borrow_mut();
         let idle = &mut by_account[usize::from(connection.account.0)];
-        if idle.len() >= self.idle_max || connection.retires_at <= Instant::now() {
+        if idle.len() >= self.idle_max || connection.stream.has_passed(connection.retires_at) {
             return;
         }
         connection.served += 1;

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
 
 /// A worker's world. Lives as long as the process; belongs to one thread.
 pub struct Worker {
@@ -50,6 +51,9 @@ pub struct Worker {
     random: RefCell<fastrand::Rng>,
     figures: &'static Figures,
     draining: Cell<bool>,
+    /// The same moment on both clocks, renewed at every tick.
+    clocks: Cell<(Instant, SystemTime)>,
+    head_buffers: RefCell<Vec<Vec<u8>>>,
 }
 
 /// Figures of one worker that the control thread reads at any time.
@@ -91,6 +95,28 @@ impl Worker {
     /// A random number from 0 up to 1.
     pub fn random_fraction(&self) -> f64 {
         self.random.borrow_mut().f64()
+    }
+
+    /// The time of day at a moment just passed, without asking the kernel.
+    pub fn wall_clock(&self, at: Instant) -> SystemTime {
+        let (instant, time) = self.clocks.get();
+        match at.checked_duration_since(instant) {
+            Some(later) => time + later,
+            None => time - instant.duration_since(at),
+        }
+    }
+
+    /// A buffer to write a head into; to be given back with `keep_head_buffer`.
+    pub fn head_buffer(&self) -> Vec<u8> {
+        self.head_buffers
+            .borrow_mut()
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(1024))
+    }
+
+    /// Keeps a buffer for the next head.
+    pub fn keep_head_buffer(&self, buffer: Vec<u8>) {
+        self.head_buffers.borrow_mut().push(buffer);
     }
 
     /// No new connections, and every answer is its connection's last.

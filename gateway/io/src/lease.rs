@@ -1,7 +1,11 @@
 //! Buffers, lent out by a pool that belongs to one worker.
 
+use monoio::buf::IoBufMut;
 use std::cell::RefCell;
 use std::rc::Rc;
+
+/// What a tiny lease can hold: an event, a small request. What waits in the kernel for a stream's next event.
+pub const TINY_LEASE_BYTES: usize = 4 * 1024;
 
 /// What a small lease can hold: a request, an answer, a burst of events.
 pub const SMALL_LEASE_BYTES: usize = 16 * 1024;
@@ -10,11 +14,13 @@ pub const SMALL_LEASE_BYTES: usize = 16 * 1024;
 pub const LARGE_LEASE_BYTES: usize = 64 * 1024;
 
 /// Free buffers kept of each size; what comes back beyond that is given back to the allocator.
+const TINY_FREE_MAX: usize = 512;
 const SMALL_FREE_MAX: usize = 256;
 const LARGE_FREE_MAX: usize = 64;
 
 #[derive(Default)]
 struct Free {
+    tiny: Vec<Box<[u8]>>,
     small: Vec<Box<[u8]>>,
     large: Vec<Box<[u8]>>,
 }
@@ -29,6 +35,12 @@ impl Pool {
     /// A pool without buffers: they are made when first needed.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Lends a buffer of `TINY_LEASE_BYTES`.
+    pub fn tiny(&self) -> Lease {
+        let free = self.free.borrow_mut().tiny.pop();
+        self.lend(free, TINY_LEASE_BYTES)
     }
 
     /// Lends a buffer of `SMALL_LEASE_BYTES`. Last in, first out: the buffer most likely still in the cache.
@@ -55,10 +67,10 @@ impl Pool {
 
     fn take_back(&self, memory: Box<[u8]>) {
         let mut free = self.free.borrow_mut();
-        let (list, kept_max) = if memory.len() > SMALL_LEASE_BYTES {
-            (&mut free.large, LARGE_FREE_MAX)
-        } else {
-            (&mut free.small, SMALL_FREE_MAX)
+        let (list, kept_max) = match memory.len() {
+            TINY_LEASE_BYTES => (&mut free.tiny, TINY_FREE_MAX),
+            SMALL_LEASE_BYTES => (&mut free.small, SMALL_FREE_MAX),
+            _ => (&mut free.large, LARGE_FREE_MAX),
         };
         if list.len() < kept_max {
             list.push(memory);
@@ -166,7 +178,7 @@ impl Lease {
         other
     }
 
-    /// Moves the filled bytes into a large lease, if this is a small one; else to the front of this one. What could not
+    /// Moves the filled bytes into a large lease, if this is a smaller one; else to the front of this one. What could not
     /// grow any more has spare room afterwards, unless it was all of a large lease.
     #[must_use]
     pub fn widen(mut self) -> Lease {
@@ -180,6 +192,22 @@ impl Lease {
         let fits = large.append(self.filled());
         debug_assert!(fits, "a large lease holds more than a small one");
         large
+    }
+}
+
+// SAFETY: the spare room is initialised memory on the heap, which stays where it is when the lease is moved; the kernel
+// alone has it while an operation owns the lease.
+unsafe impl IoBufMut for Lease {
+    fn write_ptr(&mut self) -> *mut u8 {
+        self.spare_mut().as_mut_ptr()
+    }
+
+    fn bytes_total(&mut self) -> usize {
+        self.spare_bytes()
+    }
+
+    unsafe fn set_init(&mut self, received_bytes: usize) {
+        self.grow(received_bytes);
     }
 }
 

@@ -1,11 +1,14 @@
 //! Connected sockets: reading and writing, deadlines, and being ended from outside.
 
-use crate::lease::{LARGE_LEASE_BYTES, Lease, Pool};
+use crate::engine::Engine;
+use crate::lease::{Lease, Pool, TINY_LEASE_BYTES};
 use crate::sys::{self, Descriptor};
 use crate::wheel::Wheel;
+use monoio::buf::{IoBuf, IoVecBuf};
+use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Type};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::RawFd;
@@ -15,8 +18,8 @@ use std::time::Duration;
 /// A deadline that never comes.
 const NEVER: u64 = u64::MAX;
 
-/// Reads that filled their lease before the next one waits its turn behind the other sockets.
-const BULK_READS_MAX: u32 = 4;
+/// A peer that let us wait this long (half a second) is one that a buffer should not wait for.
+const SLOW_TICKS: u64 = 10;
 
 /// Why an operation ended although the connection did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +78,8 @@ pub enum ConnectError {
 
 /// The state of a socket that its tasks and the wheel share.
 pub(crate) struct Socket {
-    tcp: TcpStream,
+    /// In a cell since operations of both directions borrow it at the same time, see `operations`.
+    tcp: UnsafeCell<TcpStream>,
     descriptor: Descriptor,
     pub(crate) interrupted: Cell<Option<Interrupt>>,
     pub(crate) deadline_tick: Cell<u64>,
@@ -86,6 +90,7 @@ pub(crate) struct Socket {
     /// Waits for a next request: may be ended without anybody losing anything.
     idle: Cell<bool>,
     tied: RefCell<Weak<Socket>>,
+    pace: Cell<Pace>,
     heartbeat: Cell<Option<Heartbeat>>,
     heartbeats_sent: Cell<u32>,
 }
@@ -100,6 +105,14 @@ struct Heartbeat {
 impl Socket {
     fn descriptor(&self) -> RawFd {
         self.descriptor.raw()
+    }
+
+    /// The runtime's socket, to begin an operation or a wait on it.
+    #[allow(clippy::mut_from_ref, reason = "as monoio's own split halves do")]
+    fn operations(&self) -> &mut TcpStream {
+        // SAFETY: monoio declares that reads and writes of a `TcpStream` may run at the same time (`unsafe impl Split`), and
+        // hands out mutable references in the same way: its methods copy the descriptor's handle and touch nothing else.
+        unsafe { &mut *self.tcp.get() }
     }
 
     fn options(&self) -> SockRef<'_> {
@@ -181,7 +194,7 @@ impl Stream {
     fn over(tcp: TcpStream, wheel: &Wheel) -> Self {
         let socket = Rc::new(Socket {
             descriptor: Descriptor::of(&tcp),
-            tcp,
+            tcp: UnsafeCell::new(tcp),
             interrupted: Cell::new(None),
             deadline_tick: Cell::new(NEVER),
             next_visit_tick: Cell::new(NEVER),
@@ -189,6 +202,7 @@ impl Stream {
             waits_to_write: Cell::new(false),
             idle: Cell::new(false),
             tied: RefCell::new(Weak::new()),
+            pace: Cell::new(Pace::UNKNOWN),
             heartbeat: Cell::new(None),
             heartbeats_sent: Cell::new(0),
         });
@@ -231,12 +245,17 @@ impl Stream {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
             Err(error) => return Err(refused_connect(error)),
         }
+        // As for accepted sockets: see `Listener::adopt`.
+        raw.set_nonblocking(client.wheel.engine() == Engine::Epoll)
+            .map_err(ConnectError::Socket)?;
         let tcp = TcpStream::from_std(raw.into()).map_err(ConnectError::Socket)?;
         let stream = Self::over(tcp, &client.wheel);
         stream.set_deadline(timeout);
         client.tie(&stream);
         // An interrupt or a failure completes the wait too; both are told apart below.
-        let waited = stream.writable().await;
+        stream.socket.waits_to_write.set(true);
+        let waited = stream.socket.operations().writable(false).await;
+        stream.socket.waits_to_write.set(false);
         client.untie();
         if let Some(reason) = stream.socket.interrupted.get() {
             return Err(ConnectError::Interrupted(reason));
@@ -259,7 +278,7 @@ impl Stream {
     /// # Errors
     /// `getsockname(2)`'s.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.socket.tcp.local_addr()
+        self.socket.operations().local_addr()
     }
 
     /// Waits until there is something to read, or the peer has closed, or the wait was interrupted. Owns no buffer, and
@@ -269,16 +288,9 @@ impl Stream {
     /// `Interrupted`, or the runtime's.
     pub async fn readable(&self) -> Result<(), IoError> {
         self.check()?;
-        let waited = self.socket.tcp.readable(false).await;
+        let waited = self.socket.operations().readable(false).await;
         self.check()?;
         waited.map_err(IoError::Socket)
-    }
-
-    async fn writable(&self) -> io::Result<()> {
-        self.socket.waits_to_write.set(true);
-        let waited = self.socket.tcp.writable(false).await;
-        self.socket.waits_to_write.set(false);
-        waited
     }
 
     /// After a read came too late: only sending goes on, so that the peer can be told. Does nothing for any other
@@ -307,63 +319,52 @@ impl Stream {
         }
     }
 
-    /// Waits for bytes and reads them into the lease's spare room, which must not be empty.
+    /// Waits for bytes and reads them into the lease's spare room, which must not be empty. The lease is lent to the kernel
+    /// meanwhile, so it is given and comes back.
     ///
     /// # Errors
-    /// `recv(2)`'s, and `Interrupted`.
-    pub async fn read(&self, lease: &mut Lease) -> Result<Received, IoError> {
+    /// `recv(2)`'s, and `Interrupted`; the lease comes back all the same.
+    pub async fn read(&self, lease: Lease) -> (Result<Received, IoError>, Lease) {
         debug_assert!(lease.spare_bytes() > 0, "an empty read looks like the end");
-        loop {
-            self.readable().await?;
-            if let Some(received) = self.read_now(lease)? {
-                return Ok(received);
-            }
+        if let Err(error) = self.check() {
+            return (Err(error), lease);
         }
+        let (outcome, lease) = self.socket.operations().read(lease).await;
+        let received = match (self.check(), outcome) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Err(error)) => Err(IoError::Socket(error)),
+            (Ok(()), Ok(0)) => Ok(Received::End),
+            (Ok(()), Ok(count)) => Ok(Received::Bytes(count)),
+        };
+        (received, lease)
     }
 
-    /// Waits for bytes without holding a buffer, then borrows one and fills it. `None`: the peer will send no more.
-    /// `bulk` remembers over calls whether the peer sends faster than buffers are emptied: then the next read does not
-    /// wait first, and is large.
+    /// Waits for bytes, in a buffer that fits what came before. `None`: the peer will send no more.
+    ///
+    /// Where bytes came soon the last time, the read waits in the kernel with its buffer, which is the cheapest way; where
+    /// they did not, it waits without one, so that an idle connection costs none.
     ///
     /// # Errors
     /// `recv(2)`'s, and `Interrupted`.
-    pub async fn receive(&self, pool: &Pool, bulk: &mut Bulk) -> Result<Option<Lease>, IoError> {
-        loop {
-            if !bulk.may_read_at_once() {
-                self.readable().await?;
-            }
-            let mut lease = if bulk.is_large() {
-                pool.large()
-            } else {
-                pool.small()
-            };
-            match self.read_now(&mut lease)? {
-                Some(Received::Bytes(_)) => {
-                    bulk.note(lease.spare_bytes() == 0);
-                    return Ok(Some(lease));
-                }
-                Some(Received::End) => return Ok(None),
-                None => bulk.note(false),
-            }
+    pub async fn receive(&self, pool: &Pool) -> Result<Option<Lease>, IoError> {
+        let mut pace = self.socket.pace.get();
+        let began_tick = self.wheel.tick();
+        if pace.is_slow {
+            self.readable().await?;
         }
+        let (outcome, lease) = self.read(pace.lease(pool)).await;
+        let received = outcome?;
+        pace.is_slow = self.wheel.tick() - began_tick >= SLOW_TICKS;
+        pace.note_filled(lease.len(), lease.spare_bytes());
+        self.socket.pace.set(pace);
+        Ok(match received {
+            Received::Bytes(_) => Some(lease),
+            Received::End => None,
+        })
     }
 
-    /// Sends what the kernel takes of `parts` at once, in one call, and drops it from `parts`; true if that was all.
-    ///
-    /// # Errors
-    /// `sendmsg(2)`'s, and `Interrupted`.
-    pub fn send_now(&self, parts: &mut &mut [IoSlice<'_>]) -> Result<bool, IoError> {
-        self.check()?;
-        match sys::send_now(self.socket.descriptor(), parts) {
-            Ok(sent) => IoSlice::advance_slices(parts, sent),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(IoError::Socket(error)),
-        }
-        Ok(parts.is_empty())
-    }
-
-    /// Sends all of `parts`, waiting where the peer does not take them, but never longer than `stall_timeout` without
-    /// progress. A deadline that the socket had is put back afterwards.
+    /// Sends all of `parts`, but never waits longer than `stall_timeout` without progress. A deadline that the socket had
+    /// is put back afterwards. The future must be awaited to its end: dropped before, it ends the process.
     ///
     /// # Errors
     /// `sendmsg(2)`'s, and `Interrupted` (by `Deadline` where the peer stalled).
@@ -372,22 +373,44 @@ impl Stream {
         mut parts: &mut [IoSlice<'_>],
         stall_timeout: Duration,
     ) -> Result<(), IoError> {
-        if self.send_now(&mut parts)? {
-            return Ok(());
-        }
+        self.check()?;
         let deadline_before = self.socket.deadline_tick.get();
-        loop {
+        self.socket.waits_to_write.set(true);
+        let outcome = loop {
             self.set_deadline(stall_timeout);
-            let waited = self.writable().await;
-            self.check()?;
-            waited.map_err(IoError::Socket)?;
-            if self.send_now(&mut parts)? {
-                break;
+            match self.send_some(parts).await {
+                Ok(sent) => IoSlice::advance_slices(&mut parts, sent),
+                Err(error) => break self.check().and(Err(IoError::Socket(error))),
             }
-        }
+            if parts.is_empty() {
+                break self.check();
+            }
+        };
+        self.socket.waits_to_write.set(false);
         self.socket.deadline_tick.set(deadline_before);
-        self.wheel.schedule(&self.socket);
-        Ok(())
+        if deadline_before != NEVER {
+            self.wheel.schedule(&self.socket);
+        }
+        outcome
+    }
+
+    /// One operation on the ring. All sends of a loop iteration reach the kernel together, in one system call.
+    async fn send_some(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let in_flight = InFlight;
+        let outcome = match parts {
+            [only] => self.socket.operations().write(Part::of(only)).await.0,
+            several => self.socket.operations().writev(Parts::of(several)).await.0,
+        };
+        std::mem::forget(in_flight);
+        outcome
+    }
+
+    /// Sends what the kernel takes of `parts` at once; for last words that nothing waits for.
+    pub fn send_without_waiting(&self, parts: &[IoSlice<'_>]) {
+        if self.check().is_ok() {
+            // What is not taken now is not sent at all.
+            let _ = sys::send_now(self.socket.descriptor(), parts);
+        }
     }
 
     /// From now on operations are interrupted once `after` has passed. Costs a store where the deadline moves away.
@@ -413,6 +436,11 @@ impl Stream {
     /// The point in time `after` from now, for `set_deadline_within` and `set_deadline_at`.
     pub fn deadline_at(&self, after: Duration) -> u64 {
         self.wheel.tick_after(after)
+    }
+
+    /// Is this point in time, a value of `deadline_at`, in the past? As coarse as deadlines are, and as cheap.
+    pub fn has_passed(&self, limit: u64) -> bool {
+        self.wheel.tick() >= limit
     }
 
     /// No deadline.
@@ -519,31 +547,95 @@ impl Interrupter {
     }
 }
 
-/// Whether a sender fills buffers faster than they are emptied.
-#[derive(Debug, Default)]
-pub struct Bulk {
-    full_in_a_row: u32,
+/// How fast a peer sends: what decides whether a read waits with a buffer, and with which.
+#[derive(Clone, Copy)]
+struct Pace {
+    is_slow: bool,
+    room: Room,
 }
 
-impl Bulk {
-    fn note(&mut self, filled: bool) {
-        self.full_in_a_row = if filled { self.full_in_a_row + 1 } else { 0 };
+#[derive(Clone, Copy)]
+enum Room {
+    Tiny,
+    Small,
+    Large,
+}
+
+impl Pace {
+    /// Of a connection that has not sent anything yet.
+    const UNKNOWN: Self = Self {
+        is_slow: false,
+        room: Room::Small,
+    };
+
+    fn lease(self, pool: &Pool) -> Lease {
+        match self.room {
+            Room::Tiny if !self.is_slow => pool.tiny(),
+            Room::Tiny | Room::Small => pool.small(),
+            Room::Large => pool.large(),
+        }
     }
 
-    fn is_large(&self) -> bool {
-        self.full_in_a_row > 0
-    }
-
-    /// More is likely there already; but after some reads the other sockets of the thread get their turn.
-    fn may_read_at_once(&self) -> bool {
-        !self.full_in_a_row.is_multiple_of(BULK_READS_MAX)
+    fn note_filled(&mut self, filled_bytes: usize, spare_bytes: usize) {
+        self.room = match (self.room, spare_bytes) {
+            (Room::Tiny, 0) => Room::Small,
+            (Room::Small | Room::Large, 0) => Room::Large,
+            _ if filled_bytes < TINY_LEASE_BYTES / 2 => Room::Tiny,
+            _ => Room::Small,
+        };
     }
 }
 
-const _: () = assert!(
-    LARGE_LEASE_BYTES <= 64 * 1024,
-    "at most 64 KiB wait per stream"
-);
+/// Ends the process if it is dropped: an operation on the ring still reads from memory that is about to be freed.
+/// Tasks are never dropped before they end, so this is never seen.
+struct InFlight;
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
+}
+
+/// Bytes that an operation of `send_some` reads. Valid as long as that future lives, which ends no earlier (`InFlight`).
+struct Part(*const u8, usize);
+
+impl Part {
+    fn of(bytes: &[u8]) -> Self {
+        Self(bytes.as_ptr(), bytes.len())
+    }
+}
+
+// SAFETY: the bytes are initialised, stay where they are and are not written to while `send_some` waits: it borrows them.
+unsafe impl IoBuf for Part {
+    fn read_ptr(&self) -> *const u8 {
+        self.0
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.1
+    }
+}
+
+/// The same for several stretches of bytes.
+struct Parts(*const libc::iovec, usize);
+
+impl Parts {
+    fn of(parts: &[IoSlice<'_>]) -> Self {
+        // `IoSlice` has the layout of iovec.
+        Self(parts.as_ptr().cast(), parts.len())
+    }
+}
+
+// SAFETY: the parts and the array of them stay where they are and unchanged while `send_some` waits: it borrows them.
+unsafe impl IoVecBuf for Parts {
+    fn read_iovec_ptr(&self) -> *const libc::iovec {
+        self.0
+    }
+
+    fn read_iovec_len(&self) -> usize {
+        self.1
+    }
+}
 
 fn refused_connect(error: io::Error) -> ConnectError {
     match error.raw_os_error() {

@@ -7,13 +7,16 @@
 //! A visit also asks the kernel whether the peer of a watched socket has closed; so a client that leaves while
 //! nothing is read from it or sent to it is noticed within `WATCH_TICKS`.
 
+use crate::engine::Engine;
 use crate::socket::{Interrupt, Socket};
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 /// One step of the wheel: how coarse deadlines are.
-pub(crate) const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(TICK_MS);
+const TICK_MS: u64 = 50;
+const TICKS_PER_SECOND: u64 = 1000 / TICK_MS;
 
 /// Watched sockets are visited this often (500 ms: half of the second in which an upstream must be closed
 /// after its client left).
@@ -29,6 +32,7 @@ struct Entry {
 }
 
 struct Inner {
+    engine: Engine,
     origin: Instant,
     tick: Cell<u64>,
     slots: RefCell<Vec<Vec<Entry>>>,
@@ -42,18 +46,13 @@ pub struct Wheel {
     inner: Rc<Inner>,
 }
 
-impl Default for Wheel {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Wheel {
-    /// A wheel that starts now.
-    pub fn new() -> Self {
+    /// A wheel that starts now, on a thread with this engine.
+    pub fn new(engine: Engine) -> Self {
         let slots = (0..SLOTS).map(|_| Vec::new()).collect();
         Self {
             inner: Rc::new(Inner {
+                engine,
                 origin: Instant::now(),
                 tick: Cell::new(0),
                 slots: RefCell::new(slots),
@@ -93,12 +92,18 @@ impl Wheel {
 
     /// The tick at which `after` from now has passed for certain.
     pub(crate) fn tick_after(&self, after: Duration) -> u64 {
-        let ticks = after.as_millis().div_ceil(TICK.as_millis());
+        // In 64 bits: this runs several times a request, and dividing 128 bits takes longer than all the rest of it.
+        let ticks = after.as_secs().saturating_mul(TICKS_PER_SECOND)
+            + u64::from(after.subsec_millis()).div_ceil(TICK_MS);
         self.inner
             .tick
             .get()
-            .saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
+            .saturating_add(ticks)
             .saturating_add(1)
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        self.inner.engine
     }
 
     pub(crate) fn tick(&self) -> u64 {

@@ -10,7 +10,7 @@ use crate::journal::Record;
 use jiff::Timestamp;
 use std::fmt::Write as _;
 use std::io;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
@@ -26,6 +26,7 @@ pub struct Log {
     requests: bool,
     waiting: String,
     lost_lines: u64,
+    time_of_day: TimeOfDay,
     destination: Destination,
     writing: Option<JoinHandle<(Output, io::Result<()>)>>,
 }
@@ -56,6 +57,7 @@ impl Log {
             requests: policy.log.requests,
             waiting: String::new(),
             lost_lines: 0,
+            time_of_day: TimeOfDay::default(),
             destination: Destination::Unopened(policy.log.output.clone()),
             writing: None,
         })
@@ -92,10 +94,9 @@ impl Log {
             return;
         }
         let mut line = Line(&mut self.waiting);
-        line.0.push('{');
-        let time = Timestamp::try_from(time).unwrap_or_default();
-        // Writing to a string cannot fail.
-        let _ = write!(line.0, "\"time\":\"{time:.6}\"");
+        line.0.push_str("{\"time\":\"");
+        self.time_of_day.write(&mut line, time);
+        line.0.push('"');
         line.text("level", level);
         line.text("event", event);
         line.text("node", &self.node);
@@ -148,13 +149,13 @@ impl Log {
     }
 
     /// Writes out everything, waiting for the destination, but no longer than `limit`.
-    pub async fn finish(&mut self, limit: std::time::Duration) {
+    pub async fn finish(&mut self, limit: Duration) {
         let ends_at = tokio::time::Instant::now() + limit;
         while (!self.waiting.is_empty() || self.writing.is_some())
             && tokio::time::Instant::now() < ends_at
         {
             self.write_out().await;
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 }
@@ -179,7 +180,7 @@ fn write_record(line: &mut Line<'_>, policy: &Policy, record: &Record) {
         line.text("tenant", &policy.tenant(tenant).name);
     }
     if let Some(key_id) = &record.key_id {
-        line.text("key", key_id);
+        line.text("key", &format!("{:08x}", u32::from_be_bytes(*key_id)));
     }
     line.text(
         "route",
@@ -237,30 +238,74 @@ impl Line<'_> {
 
     fn number(&mut self, name: &str, value: u64) {
         self.name(name);
-        let _ = write!(self.0, "{value}");
+        self.0.push_str(itoa::Buffer::new().format(value));
     }
 
-    fn milliseconds(&mut self, name: &str, value: std::time::Duration) {
+    fn milliseconds(&mut self, name: &str, value: Duration) {
         self.name(name);
-        let micros = value.as_micros();
-        let _ = write!(self.0, "{}.{:03}", micros / 1000, micros % 1000);
+        self.fraction(value.as_micros() as u64, 1000);
+    }
+
+    /// `value / unit` with all digits behind the point.
+    fn fraction(&mut self, value: u64, unit: u64) {
+        self.0.push_str(itoa::Buffer::new().format(value / unit));
+        self.0.push('.');
+        // One digit more than the fraction has, so that its leading zeroes are there; the first one is left out.
+        self.0
+            .push_str(&itoa::Buffer::new().format(value % unit + unit)[1..]);
     }
 
     /// A value from outside: escaped and cut.
     fn text(&mut self, name: &str, value: &str) {
         self.name(name);
         self.0.push('"');
+        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        if value.len() <= VALUE_CHARS_MAX && value.bytes().all(is_plain) {
+            self.0.push_str(value);
+        } else {
+            self.escaped(value);
+        }
+        self.0.push('"');
+    }
+
+    fn escaped(&mut self, value: &str) {
         for character in value.chars().take(VALUE_CHARS_MAX) {
             match character {
                 '"' => self.0.push_str("\\\""),
                 '\\' => self.0.push_str("\\\\"),
                 control if control.is_control() || matches!(control, '\u{2028}' | '\u{2029}') => {
+                    // Writing to a string cannot fail.
                     let _ = write!(self.0, "\\u{:04x}", u32::from(control));
                 }
                 plain => self.0.push(plain),
             }
         }
-        self.0.push('"');
+    }
+}
+
+/// Writes times of day; the part that is the same for a whole second is made once a second.
+#[derive(Default)]
+struct TimeOfDay {
+    second: u64,
+    text: String,
+}
+
+impl TimeOfDay {
+    fn write(&mut self, line: &mut Line<'_>, time: SystemTime) {
+        let since_epoch = time
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        if self.second != since_epoch.as_secs() || self.text.is_empty() {
+            self.second = since_epoch.as_secs();
+            let whole = Timestamp::from_second(self.second as i64).unwrap_or_default();
+            self.text = whole.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+        }
+        line.0.push_str(&self.text);
+        line.0.push('.');
+        let micros = u64::from(since_epoch.subsec_micros());
+        line.0
+            .push_str(&itoa::Buffer::new().format(micros + 1_000_000)[1..]);
+        line.0.push('Z');
     }
 }
 

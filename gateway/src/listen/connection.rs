@@ -4,7 +4,7 @@ use crate::request::body::RequestBody;
 use crate::request::reply::{Reply, RequestId};
 use crate::request::{self, Request};
 use crate::worker::{ConnectionPlace, Worker};
-use relay_io::{Bulk, IoError, LARGE_LEASE_BYTES, Lease, Received, Stream};
+use relay_io::{IoError, LARGE_LEASE_BYTES, Lease, Received, Stream};
 use relay_wire::dialect::Dialect;
 use relay_wire::head::{FramingError, RequestHead};
 use std::panic::AssertUnwindSafe;
@@ -86,7 +86,7 @@ async fn read_head(worker: &'static Worker, client: &Stream, begun: Option<Lease
             }
             client.set_deadline(timeouts.keep_alive_idle);
             client.set_idle(true);
-            let received = client.receive(&worker.pool, &mut Bulk::default()).await;
+            let received = client.receive(&worker.pool).await;
             client.set_idle(false);
             match received {
                 Ok(Some(lease)) => lease,
@@ -108,7 +108,9 @@ async fn read_head(worker: &'static Worker, client: &Stream, begun: Option<Lease
         if lease.spare_bytes() == 0 {
             lease = lease.widen();
         }
-        match client.read(&mut lease).await {
+        let (received, filled) = client.read(lease).await;
+        lease = filled;
+        match received {
             Ok(Received::Bytes(_)) => {}
             Err(IoError::Interrupted(relay_io::Interrupt::Deadline)) => return Heard::TooSlow,
             Ok(Received::End) | Err(_) => return Heard::Nothing,

@@ -9,6 +9,7 @@ use super::meter::Transcript;
 use super::refusal::Refusal;
 use super::reply::RequestId;
 use super::route::Candidate;
+use crate::config::policy::AccountId;
 use crate::journal::{Record, Report};
 use crate::worker::Worker;
 use relay_wire::dialect::Dialect;
@@ -26,7 +27,8 @@ pub struct Trail {
 /// Begins the trail.
 pub fn open(worker: &Worker, request: &Request<'_>) -> Trail {
     worker.count_request();
-    let record = blank(request.id, Some(request.dialect));
+    let time = worker.wall_clock(request.received_at);
+    let record = blank(request.id, Some(request.dialect), time);
     Trail {
         record,
         began_at: request.received_at,
@@ -36,16 +38,16 @@ pub fn open(worker: &Worker, request: &Request<'_>) -> Trail {
 /// Records something that was refused before it was a request.
 pub fn record_unparsed(worker: &Worker, id: RequestId, refusal: &Refusal) {
     worker.count_request();
-    let mut record = blank(id, None);
+    let mut record = blank(id, None, SystemTime::now());
     record.status = refusal.shape(0).status;
     record.code = Some(refusal.code());
     record.ended = "refused";
     worker.journal.report(Report::Request(record));
 }
 
-fn blank(request_id: RequestId, route: Option<Dialect>) -> Record {
+fn blank(request_id: RequestId, route: Option<Dialect>, time: SystemTime) -> Record {
     Record {
-        time: SystemTime::now(),
+        time,
         request_id,
         tenant: None,
         key_id: None,
@@ -72,7 +74,7 @@ impl Trail {
     /// Who asks.
     pub fn note_caller(&mut self, caller: &Caller) {
         self.record.tenant = Some(caller.tenant());
-        self.record.key_id = Some(caller.key_id().into());
+        self.record.key_id = Some(caller.key_id());
     }
 
     /// For which model.
@@ -93,13 +95,11 @@ impl Trail {
     }
 
     /// It did not work out.
-    pub fn note_failure(&self, worker: &Worker, failure: &Failure) {
-        if let Some(account) = self.record.account {
-            worker.journal.report(Report::AttemptFailed {
-                account,
-                kind: failure.kind(),
-            });
-        }
+    pub fn note_failure(&self, worker: &Worker, account: AccountId, failure: &Failure) {
+        worker.journal.report(Report::AttemptFailed {
+            account,
+            kind: failure.kind(),
+        });
     }
 
     /// Accounts asked so far.

@@ -3,14 +3,17 @@
 use super::Request;
 use super::refusal::Refusal;
 use crate::config::policy::{TenantId, TenantKey};
+use crate::keys;
 use crate::worker::Worker;
-use sha2::{Digest, Sha256};
 
 /// A checked fact: this request carried a valid key of this tenant. Only `authenticate` makes one.
 pub struct Caller {
     tenant: TenantId,
-    key_id: String,
+    key_id: KeyId,
 }
+
+/// A key's identifier for logs: the first four bytes of its hash.
+pub type KeyId = [u8; 4];
 
 impl Caller {
     /// Whose key it was.
@@ -18,9 +21,9 @@ impl Caller {
         self.tenant
     }
 
-    /// The key's identifier for logs: the beginning of its hash.
-    pub fn key_id(&self) -> &str {
-        &self.key_id
+    /// The key's identifier for logs.
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
     }
 
     /// Whether the model must be known before the request may go anywhere.
@@ -39,14 +42,14 @@ const KEY_FIELDS: [&str; 4] = ["x-api-key", "authorization", "api-key", "x-goog-
 /// 401 with a code for each of: no key, unknown key, expired key.
 pub fn authenticate(worker: &Worker, request: &Request<'_>) -> Result<Caller, Refusal> {
     let presented = presented_key(request).ok_or(Refusal::KeyMissing)?;
-    let hash: [u8; 32] = Sha256::digest(presented).into();
+    let hash = keys::hash(presented);
     let key = worker.policy.keys.get(&hash).ok_or(Refusal::KeyUnknown)?;
     if has_expired(key) {
         return Err(Refusal::KeyExpired);
     }
     Ok(Caller {
         tenant: key.tenant,
-        key_id: key.id.clone(),
+        key_id: [hash[0], hash[1], hash[2], hash[3]],
     })
 }
 

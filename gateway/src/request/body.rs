@@ -9,6 +9,7 @@ use relay_wire::body::{BodyError, BodyParser, Piece, Sender};
 use relay_wire::dialect::{ContentCoding, RequestScan, ScanError};
 use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
 use relay_wire::head::{Framing, RequestHead};
+use smallvec::SmallVec;
 use std::io::IoSlice;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -203,7 +204,7 @@ impl<'c> RequestBody<'c> {
         let mut line = [0; CHUNK_SIZE_LINE_MAX];
         let chunked = self.onward_framing() == Framing::Chunked;
         let held_bytes: usize = self.held().map(<[u8]>::len).sum();
-        let mut parts = Vec::with_capacity(head.len() + self.held.len() + 3);
+        let mut parts: SmallVec<[IoSlice<'_>; 8]> = SmallVec::new();
         parts.extend(head.iter().map(|part| IoSlice::new(part)));
         if chunked && held_bytes > 0 {
             let taken = chunk_size_line(held_bytes, &mut line);
@@ -304,7 +305,7 @@ impl<'c> RequestBody<'c> {
     fn invite(&mut self) {
         if self.expects_continue && self.received_bytes == 0 {
             // A client that does not take 25 bytes now will not get its answer either.
-            let _ = self.client.send_now(&mut &mut [IoSlice::new(CONTINUE)][..]);
+            self.client.send_without_waiting(&[IoSlice::new(CONTINUE)]);
         }
         self.expects_continue = false;
     }

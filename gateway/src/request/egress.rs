@@ -158,16 +158,19 @@ pub async fn open(
 ) -> Result<Answer, Failure> {
     let account = worker.policy.account(candidate.slot.account);
     let upstream = worker.policy.upstream(candidate.upstream);
-    let mut head = Vec::with_capacity(1024);
-    write_head(&mut head, worker, request, &candidate, upstream);
-    let head = with_credential(&head, upstream, account);
+    let mut buffer = worker.head_buffer();
+    write_head(&mut buffer, worker, request, &candidate, upstream);
+    let head = with_credential(&buffer, upstream, account);
     let mut may_reuse = true;
     loop {
         let connection = connect(worker, request.client, &candidate, may_reuse).await?;
         let (reused, resendable) = (connection.is_reused(), request.body.can_be_sent_again());
         request.client.tie(&connection.stream);
         match ask(worker, request, &connection.stream, &head).await {
-            Ok(begun) => return judge(worker, request, begun, connection, candidate).await,
+            Ok(begun) => {
+                worker.keep_head_buffer(buffer);
+                return judge(worker, request, begun, connection, candidate).await;
+            }
             // A provider may close a connection that it has kept open just as the next request is on its way.
             Err(Failure::Broken) if reused && resendable && request.body.can_be_sent_again() => {
                 may_reuse = false;
@@ -236,9 +239,9 @@ fn write_head(
     let connection = connection_values(&request.head.fields, bytes);
     for field in &request.head.fields {
         let name = field.name.of(bytes);
-        if reserved(name).is_some()
+        if rules.verdict(name) == Verdict::Drop
+            || reserved(name).is_some()
             || names_field(&connection, name)
-            || rules.verdict(name) == Verdict::Drop
         {
             continue;
         }
@@ -360,7 +363,9 @@ async fn read_head(
         if lease.spare_bytes() == 0 {
             *lease = lease.take().widen();
         }
-        match upstream.read(lease).await {
+        let (received, filled) = upstream.read(lease.take()).await;
+        *lease = filled;
+        match received {
             Ok(Received::Bytes(_)) => {}
             Ok(Received::End) if lease.is_empty() => return Err(Failure::Broken),
             Ok(Received::End) => return Err(Failure::Malformed(FramingError::Malformed)),
@@ -439,7 +444,9 @@ async fn await_first_bytes(
         if answer.lease.spare_bytes() == 0 {
             answer.lease = answer.lease.take().widen();
         }
-        match stream.read(&mut answer.lease).await {
+        let (received, filled) = stream.read(answer.lease.take()).await;
+        answer.lease = filled;
+        match received {
             Ok(Received::Bytes(_)) => {}
             Ok(Received::End) if answer.parser.may_end_here() => break,
             Ok(Received::End) => return Err(Failure::Broken),

@@ -11,11 +11,12 @@ use super::meter::Transcript;
 use super::reply::{AwaitingHead, Done, Reply, Streaming};
 use crate::headers::{Verdict, reserved};
 use crate::worker::Worker;
-use relay_io::{Bulk, Interrupt, IoError, Lease, Stream};
+use relay_io::{Interrupt, IoError, Lease, Stream};
 use relay_wire::body::Piece;
 use relay_wire::dialect::Terminal;
 use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, HeadWriter, chunk_size_line};
 use relay_wire::head::{Framing, Version};
+use smallvec::SmallVec;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -62,14 +63,17 @@ enum Form {
     Rechunked,
 }
 
+/// Places in a buffer. A handful is usual; where there are more, the room for them is kept.
+type Ranges = SmallVec<[Range<usize>; 4]>;
+
 /// An answer on its way.
 struct Passage {
     answer: Answer,
     form: Form,
     /// What of the buffer is sent, in order; kept so that the steady state allocates nothing.
-    sent: Vec<Range<usize>>,
+    sent: Ranges,
     /// What of the buffer is payload.
-    payload: Vec<Range<usize>>,
+    payload: Ranges,
     body_bytes: u64,
     /// Bytes behind the end of the body: nobody asked for them.
     has_excess: bool,
@@ -105,13 +109,14 @@ pub async fn forward<'c>(
         total_deadline: answer.connection.stream.deadline_at(total),
         answer,
         form,
-        sent: Vec::new(),
-        payload: Vec::new(),
+        sent: Ranges::new(),
+        payload: Ranges::new(),
         body_bytes: 0,
         has_excess: false,
     };
     let status = passage.answer.head.status;
     let (client, ending) = passage.run(worker, request, client, &head).await;
+    worker.keep_head_buffer(head);
     trail.note_first_byte(passage.answer.answered_at);
     let transcript = Transcript {
         ending,
@@ -175,7 +180,6 @@ impl Passage {
         {
             return (client, self.client_failed(&error));
         }
-        let mut bulk = Bulk::default();
         loop {
             for range in &self.payload {
                 self.answer.observer.observe(&lease.filled()[range.clone()]);
@@ -189,12 +193,7 @@ impl Passage {
             }
             self.let_heartbeat_beat(worker, request, client.client());
             self.set_deadline(worker);
-            let received = self
-                .answer
-                .connection
-                .stream
-                .receive(&worker.pool, &mut bulk)
-                .await;
+            let received = self.answer.connection.stream.receive(&worker.pool).await;
             client.client().disarm_heartbeat();
             lease = match received {
                 Ok(Some(lease)) => lease,
@@ -304,12 +303,9 @@ impl Passage {
         &self,
         worker: &Worker,
         client: &Stream,
-        mut parts: &mut [IoSlice<'_>],
+        parts: &mut [IoSlice<'_>],
     ) -> Result<(), IoError> {
-        if client.send_now(&mut parts)? {
-            return Ok(());
-        }
-        // The client is slow: meanwhile only the time of the whole answer runs, not the time between two events.
+        // While the client is slow, only the time of the whole answer runs, not the time between two events.
         self.answer
             .connection
             .stream
@@ -423,18 +419,18 @@ impl Passage {
             let mut line = [0; CHUNK_SIZE_LINE_MAX];
             let taken = chunk_size_line(event.len(), &mut line);
             let size_line = &line[CHUNK_SIZE_LINE_MAX - taken..];
-            let mut chunk = [
+            let chunk = [
                 IoSlice::new(size_line),
                 IoSlice::new(&event),
                 IoSlice::new(b"\r\n"),
             ];
             let parts = if self.is_chunked_to_client() {
-                &mut chunk[..]
+                &chunk[..]
             } else {
-                &mut chunk[1..2]
+                &chunk[1..2]
             };
             // Last words: if the client does not take them at once, the cut alone has to do.
-            let _ = client.client().send_now(&mut &mut *parts);
+            client.client().send_without_waiting(parts);
         }
         (client, ending)
     }
@@ -485,7 +481,7 @@ enum Step {
 /// Parts of one `sendmsg` where a buffer holds many small chunks whose framing is taken out.
 const PARTS_MAX: usize = 64;
 
-fn push_joined(ranges: &mut Vec<Range<usize>>, next: Range<usize>) {
+fn push_joined(ranges: &mut Ranges, next: Range<usize>) {
     match ranges.last_mut() {
         Some(last) if last.end == next.start => last.end = next.end,
         _ => ranges.push(next),
@@ -501,7 +497,7 @@ fn head_for_client(
     client: &Reply<'_, AwaitingHead>,
     trail: &mut Trail,
 ) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
+    let mut out = worker.head_buffer();
     let bytes = answer.lease.filled();
     let rules = worker.policy.headers.response(answer.upstream);
     let mut head = HeadWriter::response(&mut out, answer.head.status);
@@ -509,9 +505,9 @@ fn head_for_client(
     let mut upstream_request_id = None;
     for field in &answer.head.fields {
         let (name, value) = (field.name.of(bytes), field.value.of(bytes));
-        if reserved(name).is_some()
+        if rules.verdict(name) == Verdict::Drop
+            || reserved(name).is_some()
             || names_field(&connection, name)
-            || rules.verdict(name) == Verdict::Drop
         {
             continue;
         }

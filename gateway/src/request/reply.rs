@@ -338,7 +338,9 @@ async fn linger(worker: &Worker, client: &Stream) {
     let mut lease = worker.pool.small();
     let mut drained_bytes = 0;
     while drained_bytes < DRAIN_BYTES_MAX {
-        match client.read(&mut lease).await {
+        let (received, filled) = client.read(lease).await;
+        lease = filled;
+        match received {
             Ok(Received::Bytes(count)) => drained_bytes += count,
             Ok(Received::End) | Err(_) => return,
         }

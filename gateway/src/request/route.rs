@@ -6,9 +6,9 @@ use super::authenticate::Caller;
 use super::egress::Failure;
 use super::refusal::Refusal;
 use crate::accounts::Slot;
-use crate::config::policy::{AccountId, UpstreamId};
+use crate::config::policy::{AccountId, TenantId, UpstreamId};
 use crate::worker::Worker;
-use relay_io::pause;
+use relay_io::{Stream, pause};
 use relay_wire::dialect::ScanError;
 use std::time::Duration;
 
@@ -24,8 +24,9 @@ pub struct Candidate {
 
 /// Accounts that were not asked yet, and what the last one said.
 pub struct Candidates {
-    /// By upstream, in the tenant's order of preference.
-    upstreams: Vec<(UpstreamId, Vec<AccountId>)>,
+    /// Whose upstreams they belong to, in its order of preference.
+    tenant: TenantId,
+    tried: Vec<AccountId>,
     attempts: u32,
     last_failure: Option<Failure>,
     pause: Option<Duration>,
@@ -53,17 +54,9 @@ pub fn candidates(
     {
         return Err(Refusal::ModelNotAllowed);
     }
-    let upstreams: Vec<_> = tenant
-        .upstreams
-        .iter()
-        .copied()
-        .map(|id| (id, worker.policy.upstream(id).accounts.clone()))
-        .collect();
-    if upstreams.is_empty() {
-        return Err(Refusal::NoUpstream);
-    }
     Ok(Candidates {
-        upstreams,
+        tenant: caller.tenant(),
+        tried: Vec::new(),
         attempts: 0,
         last_failure: None,
         pause: None,
@@ -99,24 +92,46 @@ fn model_in_body<'r>(request: &'r Request<'_>, needed: bool) -> Result<Option<&'
     }
 }
 
+/// Longest stretch of a pause in which a client that leaves is not noticed.
+const PAUSE_STEP: Duration = Duration::from_millis(100);
+
+/// Waits, but not for a client that is gone.
+async fn pause_while_present(client: &Stream, duration: Duration) -> Result<(), Refusal> {
+    let mut left = duration;
+    while !left.is_zero() {
+        let step = left.min(PAUSE_STEP);
+        pause(step).await;
+        left -= step;
+        if client.interrupted().is_some() {
+            return Err(Refusal::ClientGone);
+        }
+    }
+    Ok(())
+}
+
 impl Candidates {
     /// The next account that has a place free.
     ///
     /// # Errors
-    /// There is none: what the last one said, or that all are busy.
-    pub async fn next(&mut self, worker: &'static Worker) -> Result<Candidate, Refusal> {
+    /// There is none: what the last one said, or that all are busy. Or the client has left.
+    pub async fn next(
+        &mut self,
+        worker: &'static Worker,
+        client: &Stream,
+    ) -> Result<Candidate, Refusal> {
         if let Some(duration) = self.pause.take() {
-            pause(duration).await;
+            pause_while_present(client, duration).await?;
         }
-        for (upstream, accounts) in &mut self.upstreams {
-            if let Some(slot) = worker
-                .turns
-                .take_slot(&worker.policy, worker.in_flight, accounts)
-            {
-                accounts.retain(|&account| account != slot.account);
+        for &upstream in &worker.policy.tenant(self.tenant).upstreams {
+            let accounts = &worker.policy.upstream(upstream).accounts;
+            let slot =
+                worker
+                    .turns
+                    .take_slot(&worker.policy, worker.in_flight, accounts, &self.tried);
+            if let Some(slot) = slot {
                 self.attempts += 1;
                 return Ok(Candidate {
-                    upstream: *upstream,
+                    upstream,
                     slot,
                     attempt: self.attempts,
                 });
@@ -134,6 +149,7 @@ impl Candidates {
     /// Nobody else could do better, or as many as allowed were tried.
     pub fn after(
         &mut self,
+        account: AccountId,
         failure: Failure,
         worker: &Worker,
         request: &Request<'_>,
@@ -146,6 +162,7 @@ impl Candidates {
             let doubled = worker.policy.limits.retry_pause * 2u32.saturating_pow(self.attempts - 1);
             self.pause = Some(doubled.mul_f64(0.5 + worker.random_fraction()));
         }
+        self.tried.push(account);
         self.last_failure = Some(failure);
         Ok(())
     }

@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime};
 
 /// Ticks of the wheel between two looks at the kept connections (1 s).
 const SWEEP_TICKS: u32 = 20;
@@ -75,7 +76,7 @@ async fn run(parts: Parts) -> io::Result<()> {
         },
         in_flight: parts.in_flight,
         pool: Pool::new(),
-        wheel: Wheel::new(),
+        wheel: Wheel::new(engine),
         idle: IdleConnections::new(&parts.policy),
         turns: Turns::new(&parts.policy),
         journal: parts.journal,
@@ -92,6 +93,8 @@ async fn run(parts: Parts) -> io::Result<()> {
         random: RefCell::new(fastrand::Rng::new()),
         figures: parts.figures,
         draining: Cell::new(false),
+        clocks: Cell::new((Instant::now(), SystemTime::now())),
+        head_buffers: RefCell::default(),
         policy: parts.policy,
     }));
     let mut listeners = Vec::new();
@@ -105,6 +108,7 @@ async fn run(parts: Parts) -> io::Result<()> {
         .wheel
         .turn(|| {
             ticks = ticks.wrapping_add(1);
+            worker.clocks.set((Instant::now(), SystemTime::now()));
             worker.read_mailbox(&listeners);
             if ticks.is_multiple_of(SWEEP_TICKS) {
                 worker.idle.sweep();
