@@ -251,6 +251,8 @@ fn with_an_answer_that_nobody_reads() {
 fn a_head_that_never_came_is_no_request() {
     let upstream = Upstream::untouched();
     let gateway = Gateway::start(&Config::simple(upstream.address()));
+    let mut stays = gateway.client();
+    assert_eq!(stays.call(&Request::get("/health")).status(), 200);
     let before = gateway.open_fds();
     for bytes in [&b""[..], b"P", b"POST /v1/responses HTTP/1.1\r\nHost: gate"] {
         for how in [Leaving::Fin, Leaving::Reset] {

@@ -54,7 +54,7 @@ fn a_thousand_clients_that_do_not_read() {
         .set("log", "requests", false)
         .timeout("pool_idle", "500ms");
     let gateway = Gateway::start(&config);
-    warm_up(&gateway);
+    warm_up(&gateway, &upstream);
     let (fds, memory, threads) = (gateway.open_fds(), gateway.pss_bytes(), gateway.threads());
 
     let mut clients: Vec<RawClient> = (0..CLIENTS)
@@ -105,19 +105,25 @@ fn a_thousand_clients_that_do_not_read() {
     assert_all_given_back(&gateway, fds);
 }
 
-/// Every worker has served, and nobody is connected.
-fn warm_up(gateway: &Gateway) {
+/// Every worker has served, and nobody is connected any more.
+fn warm_up(gateway: &Gateway, upstream: &Upstream) {
     for _ in 0..50 {
         assert_eq!(gateway.call(&Request::get("/v1/models")).status(), 200);
     }
-    for gauge in [
-        "relay_client_connections",
-        "relay_upstream_connections_idle",
-    ] {
-        eventually(&format!("{gauge} is 0"), || {
-            (gateway.metric(gauge, &[]) == 0.0).then_some(())
-        });
-    }
+    wait_all_ended(upstream);
+    eventually("no client is connected", || {
+        (gateway.metric("relay_client_connections", &[]) == 0.0).then_some(())
+    });
+}
+
+fn wait_all_ended(upstream: &Upstream) {
+    upstream.wait_for("the end of every connection", |record| {
+        let ended = record
+            .connections
+            .iter()
+            .all(|connection| connection.ended.is_some());
+        ended.then_some(())
+    });
 }
 
 /// The value of a counter that has stopped growing.
@@ -202,7 +208,7 @@ fn a_hundred_thousand_requests_and_ten_thousand_cancels() {
         .set("log", "requests", false)
         .timeout("pool_idle", "500ms");
     let gateway = Gateway::start(&config);
-    warm_up(&gateway);
+    warm_up(&gateway, &upstream);
     let fds = gateway.open_fds();
     let run = |requests: usize, cancels: usize| {
         thread::scope(|scope| {
@@ -239,13 +245,7 @@ fn a_hundred_thousand_requests_and_ten_thousand_cancels() {
         "{begun} requests"
     );
     // Nobody is left at the upstream either.
-    upstream.wait_for("the end of every connection", |record| {
-        record
-            .connections
-            .iter()
-            .all(|connection| connection.ended.is_some())
-            .then_some(())
-    });
+    wait_all_ended(&upstream);
 }
 
 /// A request whose client leaves: right away, while it waits for the answer, or in the middle of a stream.

@@ -384,14 +384,14 @@ fn an_answer_that_takes_too_long() {
 fn a_kept_connection_that_nobody_uses() {
     let upstream = Upstream::answering(openai::plain());
     let gateway = gateway(&upstream, &[("pool_idle", SHORT)]);
-    let before = gateway.open_fds();
     assert_eq!(gateway.call(&Request::plain()).status(), 200);
     upstream.wait_ended(0);
+    let before = gateway.open_fds();
+    assert_eq!(gateway.call(&Request::plain()).status(), 200);
+    upstream.wait_ended(1);
     eventually("the descriptor is closed", || {
         (gateway.open_fds() <= before).then_some(())
     });
-    assert_eq!(gateway.call(&Request::plain()).status(), 200);
-    assert_eq!(upstream.connection_count(), 2);
 }
 
 #[test]

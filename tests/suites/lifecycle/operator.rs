@@ -252,11 +252,7 @@ fn bodies_beyond_what_may_be_held_are_refused() {
         .read_response()
         .assert_refused(503, "gateway_overloaded");
     assert!(error.retryable);
-    eventually("what was held of the other is not held any more", || {
-        (gateway.metric("relay_held_body_bytes", &[]) < 700_000.0).then_some(())
-    });
-    half.send(&body[690_000..]);
-    assert_eq!(half.read_response().status(), 200);
+    drop((half, other));
     eventually("there is room again", || {
         (gateway.call(&request).status() == 200).then_some(())
     });
