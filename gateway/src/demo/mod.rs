@@ -15,7 +15,7 @@ use call::{Answer, call};
 use files::Files;
 use provider::Seen;
 use serde_json::json;
-use std::io;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::thread;
@@ -57,7 +57,12 @@ fn show(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let gateway = Gateway::start(loaded.policy, &loaded.warnings)?;
     let address = *gateway.listeners.first().ok_or("there is no listener")?;
 
-    println!("provider: {provider} (plays a script), gateway: {address}\n");
+    // Not `println!`, which panics where nobody reads any more.
+    let mut out = io::stdout();
+    writeln!(
+        out,
+        "provider: {provider} (plays a script), gateway: {address}\n"
+    )?;
     for stream in [false, true] {
         let prompt = "hello from the demo";
         let body = json!({"model": "demo", "stream": stream, "input": prompt});
@@ -65,17 +70,16 @@ fn show(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         let seen = seen
             .try_recv()
             .map_err(|_| "the provider has not seen the request")?;
-        println!("{}", outcome(stream, &answer, &seen)?);
+        writeln!(out, "{}", outcome(stream, &answer, &seen)?)?;
     }
     let key = std::str::from_utf8(key.expose())?;
-    println!(
-        "{}",
-        instructions::text(address, key, gateway.admin, &files)
-    );
+    out.write_all(instructions::text(address, key, gateway.admin, &files).as_bytes())?;
 
     thread::spawn(move || {
         while let Some(seen) = seen.blocking_recv() {
-            println!("provider has seen {}", from_account(&seen));
+            if writeln!(out, "provider has seen {}", from_account(&seen)).is_err() {
+                return;
+            }
         }
     });
     match gateway.serve()? {
