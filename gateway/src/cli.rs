@@ -2,9 +2,8 @@
 
 use clap::{Parser, Subcommand};
 use codex_relay::config::{self, ConfigErrors, Loaded};
-use codex_relay::keys;
+use codex_relay::{demo, keys};
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use zeroize::Zeroizing;
@@ -57,9 +56,9 @@ enum Command {
     },
     /// Serve a scripted provider on this host, without configuration, network or privileges
     Demo {
-        /// Where the gateway listens; without it, a free port on loopback
-        #[arg(long, value_name = "ADDRESS")]
-        listen: Option<SocketAddr>,
+        /// Port of the gateway on loopback; without it 8787, or any free one while that is taken
+        #[arg(long)]
+        port: Option<u16>,
     },
 }
 
@@ -99,9 +98,7 @@ pub(crate) fn main() -> ExitCode {
             }),
             _,
         ) => hash_key(),
-        (Some(Command::Demo { listen }), _) => codex_relay::demo::run(codex_relay::demo::Options {
-            port: listen.map(|address| address.port()),
-        }),
+        (Some(Command::Demo { port }), _) => demo::run(demo::Options { port }),
     }
 }
 

@@ -10,6 +10,9 @@ const SUBMISSION_ENTRIES: u32 = 2048;
 /// Completion queue: completions that may wait, one per connection and more.
 const COMPLETION_ENTRIES: u32 = 16_384;
 
+/// Entries of a ring that is only tried.
+const PROBE_ENTRIES: u32 = 8;
+
 /// What drives a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -28,13 +31,24 @@ pub struct Refused(pub io::Error);
 impl Engine {
     /// The best engine that this kernel allows this process, and why io_uring was refused if it was.
     pub fn probe() -> (Self, Option<Refused>) {
-        if builder(true).build(8).is_ok() {
-            return (Self::IoUring, None);
-        }
-        match builder(false).build(8) {
-            Ok(_) => (Self::IoUringPlain, None),
-            Err(error) => (Self::Epoll, Some(Refused(error))),
-        }
+        // On a thread of its own: what is left to do for a ring that was closed would interrupt a blocking call of
+        // the thread that made it.
+        let probed = std::thread::spawn(|| {
+            if builder(true).build(PROBE_ENTRIES).is_ok() {
+                return (Self::IoUring, None);
+            }
+            match builder(false).build(PROBE_ENTRIES) {
+                Ok(_) => (Self::IoUringPlain, None),
+                Err(error) => (Self::Epoll, Some(Refused(error))),
+            }
+        });
+        let failed = || {
+            (
+                Self::Epoll,
+                Some(Refused(io::Error::other("the probe failed"))),
+            )
+        };
+        probed.join().unwrap_or_else(|_| failed())
     }
 
     /// A name for logs.
@@ -62,6 +76,8 @@ fn builder(deferred: bool) -> io_uring::Builder {
 /// # Errors
 /// The engine could not be started.
 pub fn run<F: Future>(engine: Engine, future: F) -> io::Result<F::Output> {
+    #[cfg(feature = "probe")]
+    crate::probe::this_is_a_worker();
     match engine {
         Engine::IoUring | Engine::IoUringPlain => {
             let mut runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new()

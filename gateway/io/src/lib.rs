@@ -19,6 +19,8 @@ mod either;
 mod engine;
 mod lease;
 mod listener;
+#[cfg(feature = "probe")]
+pub mod probe;
 mod process;
 mod socket;
 mod sys;

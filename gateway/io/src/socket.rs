@@ -334,7 +334,11 @@ impl Stream {
             (Err(error), _) => Err(error),
             (Ok(()), Err(error)) => Err(IoError::Socket(error)),
             (Ok(()), Ok(0)) => Ok(Received::End),
-            (Ok(()), Ok(count)) => Ok(Received::Bytes(count)),
+            (Ok(()), Ok(count)) => {
+                #[cfg(feature = "probe")]
+                crate::probe::received(&lease.filled()[lease.len() - count..]);
+                Ok(Received::Bytes(count))
+            }
         };
         (received, lease)
     }
@@ -396,6 +400,8 @@ impl Stream {
 
     /// One operation on the ring. All sends of a loop iteration reach the kernel together, in one system call.
     async fn send_some(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        #[cfg(feature = "probe")]
+        parts.iter().for_each(|part| crate::probe::sent(part));
         let in_flight = InFlight;
         let outcome = match parts {
             [only] => self.socket.operations().write(Part::of(only)).await.0,

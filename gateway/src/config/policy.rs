@@ -98,6 +98,8 @@ pub struct Upstream {
     pub path_prefix: String,
     /// The accounts that belong to it, in the order of the file.
     pub accounts: Vec<AccountId>,
+    /// Models it serves; empty means all.
+    pub models: Vec<ModelPattern>,
     /// How a credential is attached.
     pub credential_style: CredentialStyle,
 }

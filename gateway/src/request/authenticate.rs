@@ -2,7 +2,7 @@
 
 use super::Request;
 use super::refusal::Refusal;
-use crate::config::policy::{TenantId, TenantKey};
+use crate::config::policy::{TenantId, TenantKey, UpstreamId};
 use crate::keys;
 use crate::worker::Worker;
 
@@ -28,7 +28,9 @@ impl Caller {
 
     /// Whether the model must be known before the request may go anywhere.
     pub fn must_name_model(&self, worker: &Worker) -> bool {
-        !worker.policy.tenant(self.tenant).models.is_empty()
+        let tenant = worker.policy.tenant(self.tenant);
+        let serves_some = |id: &UpstreamId| !worker.policy.upstream(*id).models.is_empty();
+        !tenant.models.is_empty() || tenant.upstreams.iter().any(serves_some)
     }
 }
 

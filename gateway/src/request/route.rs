@@ -6,10 +6,11 @@ use super::authenticate::Caller;
 use super::egress::Failure;
 use super::refusal::Refusal;
 use crate::accounts::Slot;
-use crate::config::policy::{AccountId, TenantId, UpstreamId};
+use crate::config::policy::{AccountId, ModelPattern, UpstreamId};
 use crate::worker::Worker;
 use relay_io::{Stream, pause};
 use relay_wire::dialect::ScanError;
+use smallvec::SmallVec;
 use std::time::Duration;
 
 /// An account that will be asked, from one of its own addresses.
@@ -24,8 +25,8 @@ pub struct Candidate {
 
 /// Accounts that were not asked yet, and what the last one said.
 pub struct Candidates {
-    /// Whose upstreams they belong to, in its order of preference.
-    tenant: TenantId,
+    /// The upstreams that serve the model, in the tenant's order of preference.
+    upstreams: SmallVec<[UpstreamId; 4]>,
     tried: Vec<AccountId>,
     attempts: u32,
     last_failure: Option<Failure>,
@@ -50,17 +51,29 @@ pub fn candidates(
     let tenant = worker.policy.tenant(caller.tenant());
     if let Some(model) = model
         && !tenant.models.is_empty()
-        && !tenant.models.iter().any(|pattern| pattern.covers(model))
+        && !covers(&tenant.models, model)
     {
         return Err(Refusal::ModelNotAllowed);
     }
+    let serves = |id: &UpstreamId| {
+        let models = &worker.policy.upstream(*id).models;
+        models.is_empty() || model.is_none_or(|model| covers(models, model))
+    };
+    let upstreams: SmallVec<_> = tenant.upstreams.iter().copied().filter(serves).collect();
+    if upstreams.is_empty() {
+        return Err(Refusal::NoUpstream);
+    }
     Ok(Candidates {
-        tenant: caller.tenant(),
+        upstreams,
         tried: Vec::new(),
         attempts: 0,
         last_failure: None,
         pause: None,
     })
+}
+
+fn covers(patterns: &[ModelPattern], model: &str) -> bool {
+    patterns.iter().any(|pattern| pattern.covers(model))
 }
 
 /// The model that the body names. Where it decides whether the request is allowed, a body from which it cannot be read
@@ -122,7 +135,7 @@ impl Candidates {
         if let Some(duration) = self.pause.take() {
             pause_while_present(client, duration).await?;
         }
-        for &upstream in &worker.policy.tenant(self.tenant).upstreams {
+        for &upstream in &self.upstreams {
             let accounts = &worker.policy.upstream(upstream).accounts;
             let slot =
                 worker

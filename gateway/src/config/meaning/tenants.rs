@@ -2,7 +2,7 @@
 
 use super::{Meaning, Upstreams};
 use crate::config::document::KeyPath;
-use crate::config::forms::{Name, Text};
+use crate::config::forms::{Model, Name, Text};
 use crate::config::policy::{ModelPattern, Tenant, TenantId, TenantKey, UpstreamId};
 use crate::config::raw::{self, List};
 use crate::keys;
@@ -32,7 +32,7 @@ impl Meaning<'_> {
                 Some(Tenant {
                     name,
                     upstreams,
-                    models: models(tenant),
+                    models: models(&tenant.models),
                     concurrent_requests: tenant.limits.concurrent_requests,
                 })
             })
@@ -100,12 +100,11 @@ impl Meaning<'_> {
 }
 
 /// A list that covers everything is the empty list, which is the quickest to look up.
-fn models(tenant: &raw::Tenant) -> Vec<ModelPattern> {
-    if tenant.models.iter().any(|(_, Text(model))| model == "*") {
+pub(super) fn models(models: &List<Text<Model>>) -> Vec<ModelPattern> {
+    if models.iter().any(|(_, Text(model))| model == "*") {
         return Vec::new();
     }
-    tenant
-        .models
+    models
         .iter()
         .map(|(_, Text(model))| ModelPattern(model.clone()))
         .collect()

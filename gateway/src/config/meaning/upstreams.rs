@@ -46,6 +46,7 @@ impl Meaning<'_> {
                     authority: url.authority,
                     path_prefix: url.path_prefix,
                     accounts,
+                    models: super::tenants::models(&upstream.models),
                     credential_style: match upstream.credential_style {
                         raw::CredentialStyle::Bearer => CredentialStyle::Bearer,
                         raw::CredentialStyle::XApiKey => CredentialStyle::XApiKey,

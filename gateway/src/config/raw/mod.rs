@@ -138,7 +138,7 @@ pub(in crate::config) struct Listener {
 }
 
 /// A provider.
-#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["name", "base_url"]))]
 pub(in crate::config) struct Upstream {
@@ -157,8 +157,25 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) ca_file: Option<Text<FilePath>>,
     /// How the account's credential is attached.
     pub(in crate::config) credential_style: CredentialStyle,
+    /// Models that it serves; `*` stands for any characters. A request for another one goes to the tenant's next upstream.
+    #[schemars(length(min = 1, max = 1_000))]
+    pub(in crate::config) models: List<Text<Model>>,
     /// Exceptions from `[headers]` for this upstream.
     pub(in crate::config) headers: HeaderExceptions,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            name: None,
+            base_url: None,
+            protocol: Protocol::default(),
+            ca_file: None,
+            credential_style: CredentialStyle::default(),
+            models: List::of([Text("*".to_owned())]),
+            headers: HeaderExceptions::default(),
+        }
+    }
 }
 
 /// A protocol between the gateway and a provider.
