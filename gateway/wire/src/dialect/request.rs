@@ -130,7 +130,7 @@ impl RequestScan {
         let model = self.source.scan().found(MODEL);
         let begins_otherwise = model.raw.first().is_some_and(|&byte| byte != b'"');
         let is_no_string = model.complete && model.as_str().is_none();
-        if model.times > 1 || model.truncated || begins_otherwise || is_no_string {
+        if model.times > 1 || begins_otherwise || is_no_string {
             return Err(ScanError::AmbiguousModel);
         }
         Ok(())

@@ -73,6 +73,12 @@ fn keys_are_compared_after_unescaping() {
         scan.feed(format!(r#"{{"{key}":1}}"#).as_bytes()).unwrap();
         assert_eq!(scan.found(0).times, 1, "{key}");
     }
+    // Halves of a pair are none if anything stands between them.
+    let mut halves = JsonScan::new(&[&["a\u{1f600}"]], 4, 20);
+    halves
+        .feed(br#"{"\ud83da\ude00":1,"a\ud83d\ud83d\ude00":1}"#)
+        .unwrap();
+    assert_eq!(halves.found(0).times, 0);
     for key in [
         r"\ud83d",
         r"\ude00",
@@ -285,6 +291,9 @@ fn the_grammar_is_held_to_the_letter() {
         "[1 2]",
         "[1:2]",
         "[}",
+        "[1}",
+        "{\"x\":1]",
+        "[{\"x\":1]}",
         "{]",
         "{\"x\"}",
         "{\"x\":}",

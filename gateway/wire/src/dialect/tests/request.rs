@@ -260,3 +260,14 @@ fn large_zstd_windows_are_refused() {
         );
     }
 }
+
+#[test]
+fn what_a_piece_holds_is_decoded_with_it() {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    let start = format!("{{\"input\":\"{}\",\"model\":\"a\",", "x".repeat(100_000));
+    encoder.write_all(start.as_bytes()).unwrap();
+    encoder.flush().unwrap();
+    let mut scan = RequestScan::new(ContentCoding::Zstd, 64, 1 << 20);
+    scan.feed(encoder.get_ref()).unwrap();
+    assert_eq!(scan.model(), Some("a"));
+}

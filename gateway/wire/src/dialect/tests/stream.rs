@@ -252,6 +252,9 @@ fn chat_usage_in_unusual_writing() {
     ] {
         assert_eq!(observe(Dialect::ChatCompletions, std::slice::from_ref(&event)).usage(), Some(counted), "{event}");
     }
+    // Lines of data are joined by line feeds, which separate.
+    let broken = "data: {\"usage\":{\"prompt_tokens\":1\ndata: 2}}\n\n".to_owned();
+    assert_eq!(observe(Dialect::ChatCompletions, &[broken]).usage(), None);
     // Of several the last counts.
     let later = data(r#"{"usage":{"prompt_tokens":5,"completion_tokens":2}}"#);
     let events = [
