@@ -138,7 +138,9 @@ impl EventReader {
     fn line(&mut self, line: &Line<'_>) {
         match *line {
             Line::EventStart => self.event_type.clear(),
-            Line::Event(part) => drop(self.event_type.push(part)),
+            Line::Event(part) => {
+                self.event_type.push(part);
+            }
             Line::DataStart { is_last } if self.data == Data::Awaited => self.begin_data(is_last),
             Line::DataStart { .. } => self.read_data(b"\n"),
             Line::Data(part) => self.read_data(part),

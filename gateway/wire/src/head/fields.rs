@@ -101,7 +101,8 @@ impl FramingFields {
         !self.close && (self.keep || version == Version::Http11)
     }
 
-    /// Whether `100 Continue` is waited for. RFC 9110 section 10.1.1: the expectation of an HTTP/1.0 client is ignored.
+    /// Whether `100 Continue` is waited for. RFC 9110 section 10.1.1: the expectation of an HTTP/1.0
+    /// client is ignored.
     pub(super) fn expects_continue(&self, version: Version) -> Result<bool, FramingError> {
         if self.expects_other {
             return Err(FramingError::UnsupportedExpectation);
