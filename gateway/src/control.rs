@@ -27,7 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const COLLECT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How often what was observed is folded into the histograms.
-const FOLD_INTERVAL: Duration = Duration::from_secs(5);
+const FOLD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the last lines of the log may take.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(2);
@@ -101,17 +101,10 @@ async fn serve(control: Control) -> io::Result<End> {
     };
     tokio::spawn(admin::serve(listener, state));
     tokio::spawn(names::keep_resolved(policy.clone(), mailbox));
-    log.event(
-        "ready",
-        &[
-            ("workers", policy.node.workers.to_string()),
-            ("engine", engine.as_str().into()),
-        ],
-    );
-
     let mut drain_ends_at = None;
     let mut last_word = None;
     let mut last_fold = Instant::now();
+    let mut is_ready = false;
     loop {
         collect(&mut journals, &policy, &mut counters, &mut log);
         if last_fold.elapsed() >= FOLD_INTERVAL {
@@ -121,6 +114,15 @@ async fn serve(control: Control) -> io::Result<End> {
         log.write_out().await;
         if last_word.is_some() {
             break;
+        }
+        if !is_ready && mailbox.workers_started() == policy.node.workers {
+            is_ready = true;
+            let workers = policy.node.workers.to_string();
+            log.event(
+                "ready",
+                &[("workers", workers), ("engine", engine.as_str().into())],
+            );
+            continue;
         }
         let workers_left = mailbox.workers_running();
         if mailbox.is_draining() {

@@ -125,7 +125,7 @@ async fn reach(
     worker: &'static Worker,
     request: &mut Request<'_>,
     trail: &mut Trail,
-) -> Result<(Permit, Answer), Refusal> {
+) -> Result<(Permit, Box<Answer>), Refusal> {
     let caller = authenticate::authenticate(worker, request)?;
     trail.note_caller(&caller);
     let permit = limit::admit(worker, &caller)?;

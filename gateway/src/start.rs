@@ -65,6 +65,10 @@ impl Gateway {
         for warning in warnings {
             log.event("config_warning", &[("warning", warning.to_string())]);
         }
+        std::fs::create_dir_all(&policy.node.state_dir).map_err(|error| {
+            let path = policy.node.state_dir.display();
+            StartError(format!("cannot make the state directory {path}: {error}"))
+        })?;
         let admin = TcpListener::bind(policy.admin)
             .map_err(|error| cannot_listen("the admin API", policy.admin, &error))?;
         admin

@@ -262,9 +262,17 @@ impl HeldBytes {
     }
 }
 
+impl HeldBytes {
+    /// Nothing is held any more.
+    pub fn give_back(&mut self) {
+        self.total.set(self.total.get() - self.bytes);
+        self.bytes = 0;
+    }
+}
+
 impl Drop for HeldBytes {
     fn drop(&mut self) {
-        self.total.set(self.total.get() - self.bytes);
+        self.give_back();
     }
 }
 

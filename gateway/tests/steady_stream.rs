@@ -9,10 +9,14 @@ use relay_io::probe::{self, CountingAllocator, Touched};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+/// The allocator counts for the whole process.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const KEY: &str = "crk_test";
 
@@ -80,8 +84,56 @@ fn read_until(stream: &mut TcpStream, end: &[u8]) -> Vec<u8> {
     bytes
 }
 
+fn request(body: &str) -> Vec<u8> {
+    format!(
+        "POST /v1/responses HTTP/1.1\r\nhost: gateway\r\nx-api-key: {KEY}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// Whole requests are not free, but they must not become expensive without anybody noticing.
+const ALLOCATIONS_PER_REQUEST_MAX: u64 = 10;
+
+#[test]
+fn a_request_allocates_a_handful() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let directory = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = gateway_in_front_of(&listener, directory.path());
+    let mut client = TcpStream::connect(gateway.listeners[0]).unwrap();
+    let body = r#"{"model":"gpt-5","input":"hello"}"#;
+    client.write_all(&request(body)).unwrap();
+    let (mut upstream, _) = listener.accept().unwrap();
+    let answer = r#"{"id":"r","usage":{"input_tokens":1,"output_tokens":2}}"#;
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        answer.len()
+    );
+    let mut allocations = 0;
+    for number in 0..WARM_UP_EVENTS + EVENTS {
+        if number == WARM_UP_EVENTS {
+            allocations = probe::worker_allocations();
+        }
+        read_until(&mut upstream, body.as_bytes());
+        upstream
+            .write_all([head.as_bytes(), answer.as_bytes()].concat().as_slice())
+            .unwrap();
+        read_until(&mut client, answer.as_bytes());
+        client.write_all(&request(body)).unwrap();
+    }
+    let per_request = (probe::worker_allocations() - allocations) / EVENTS as u64;
+    assert!(per_request > 0, "the allocator counts nothing");
+    assert!(
+        per_request <= ALLOCATIONS_PER_REQUEST_MAX,
+        "{per_request} allocations for a request"
+    );
+}
+
 #[test]
 fn the_buffer_that_was_filled_is_sent_and_an_event_allocates_nothing() {
+    let _alone = ONE_AT_A_TIME.lock();
     let directory = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let gateway = gateway_in_front_of(&listener, directory.path());
@@ -91,12 +143,7 @@ fn the_buffer_that_was_filled_is_sent_and_an_event_allocates_nothing() {
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
     let body = r#"{"model":"gpt-5","stream":true}"#;
-    let request = format!(
-        "POST /v1/responses HTTP/1.1\r\nhost: gateway\r\nx-api-key: {KEY}\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    client.write_all(request.as_bytes()).unwrap();
+    client.write_all(&request(body)).unwrap();
     let (mut upstream, _) = listener.accept().unwrap();
     upstream.set_nodelay(true).unwrap();
     read_until(&mut upstream, body.as_bytes());

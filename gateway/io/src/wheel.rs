@@ -18,12 +18,12 @@ const TICK: Duration = Duration::from_millis(TICK_MS);
 const TICK_MS: u64 = 50;
 const TICKS_PER_SECOND: u64 = 1000 / TICK_MS;
 
-/// Watched sockets are visited this often (500 ms: half of the second in which an upstream must be closed
-/// after its client left).
-const WATCH_TICKS: u64 = 10;
+/// Watched sockets are visited this often (250 ms; an upstream must be closed within 1 s after its client left).
+const WATCH_TICKS: u64 = 5;
 
-/// Slots of the wheel; deadlines further away (102 s) are revisited once a turn.
-const SLOTS: usize = 2048;
+/// Slots of the wheel, 6.4 s in all; sockets whose deadlines are further away are visited once a turn. Short, since an
+/// entry keeps the memory of a socket that was closed meanwhile.
+const SLOTS: usize = 128;
 
 struct Entry {
     socket: Weak<Socket>,

@@ -62,8 +62,10 @@ async fn ready(State(admin): State<Admin>) -> Response {
         .map(|(upstream, _)| upstream.name.clone())
         .collect();
     let draining = admin.mailbox.is_draining();
-    let is_ready =
-        !draining && workers_running == admin.policy.node.workers && unresolved.is_empty();
+    let is_ready = !draining
+        && admin.mailbox.workers_started() == admin.policy.node.workers
+        && workers_running == admin.policy.node.workers
+        && unresolved.is_empty();
     let status = if is_ready {
         StatusCode::OK
     } else {

@@ -34,7 +34,7 @@ async fn serve_all(worker: &'static Worker, client: &Stream) {
             Heard::TooSlow => return Reply::refuse_slow_head(worker, client).await,
         };
         let mut request = begin(worker, client, head, lease);
-        let reply = Reply::new(&request, worker.is_draining());
+        let reply = Reply::new(&request);
         let done = request::serve(worker, &mut request, reply).await;
         if !done.connection_goes_on() {
             return done.close(worker, request).await;

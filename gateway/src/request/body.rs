@@ -89,6 +89,16 @@ impl<'c> RequestBody<'c> {
         &self.first.filled()[..self.head_bytes]
     }
 
+    /// Lets go of everything held, head included: a stream may last an hour.
+    pub fn let_go(&mut self) {
+        drop(self.first.take());
+        self.head_bytes = 0;
+        self.held = Vec::new();
+        self.held_bytes.give_back();
+        self.scan = None;
+        self.passed_on = true;
+    }
+
     /// Its end has been read.
     pub fn is_complete(&self) -> bool {
         self.parser.is_complete()
@@ -280,6 +290,7 @@ impl<'c> RequestBody<'c> {
     pub async fn drain(&mut self, worker: &'static Worker, bytes_max: usize) -> bool {
         self.scan = None;
         self.held.clear();
+        self.held_bytes.give_back();
         if self.is_complete() {
             return true;
         }

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 const INFORMATIONAL_MAX: u32 = 8;
 
 /// An answer whose head, and for a stream whose first bytes, have been read; nothing of it was sent to the client yet.
+/// Boxed where it is handed on: it goes through many hands, and is large.
 pub struct Answer {
     /// The head; its spans point into `lease`.
     pub head: ResponseHead,
@@ -155,7 +156,7 @@ pub async fn open(
     worker: &'static Worker,
     request: &mut Request<'_>,
     candidate: Candidate,
-) -> Result<Answer, Failure> {
+) -> Result<Box<Answer>, Failure> {
     let account = worker.policy.account(candidate.slot.account);
     let upstream = worker.policy.upstream(candidate.upstream);
     let mut buffer = worker.head_buffer();
@@ -381,7 +382,7 @@ async fn judge(
     begun: Begun,
     connection: Connection,
     candidate: Candidate,
-) -> Result<Answer, Failure> {
+) -> Result<Box<Answer>, Failure> {
     let Begun {
         head,
         lease,
@@ -411,7 +412,7 @@ async fn judge(
     };
     let parser = BodyParser::new(head.framing, Sender::Upstream);
     let answered_at = Instant::now();
-    let mut answer = Answer {
+    let mut answer = Box::new(Answer {
         head,
         lease,
         parser,
@@ -423,7 +424,7 @@ async fn judge(
         request_was_sent,
         asked_at,
         answered_at,
-    };
+    });
     if answer.observer.is_stream() {
         await_first_bytes(worker, request, &mut answer).await?;
         answer.answered_at = Instant::now();

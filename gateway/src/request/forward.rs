@@ -68,7 +68,7 @@ type Ranges = SmallVec<[Range<usize>; 4]>;
 
 /// An answer on its way.
 struct Passage {
-    answer: Answer,
+    answer: Box<Answer>,
     form: Form,
     /// What of the buffer is sent, in order; kept so that the steady state allocates nothing.
     sent: Ranges,
@@ -84,17 +84,19 @@ struct Passage {
 /// Forwards the answer to its end, or as far as it goes.
 pub async fn forward<'c>(
     worker: &'static Worker,
-    request: &Request<'c>,
-    answer: Answer,
+    request: &mut Request<'c>,
+    answer: Box<Answer>,
     mut client: Reply<'c, AwaitingHead>,
     trail: &mut Trail,
 ) -> (Reply<'c, Done>, Transcript) {
     let form = form_for(answer.head.framing, client.version());
     let closes_to_end = client.version() == Version::Http10
         && matches!(answer.head.framing, Framing::Chunked | Framing::UntilClose);
-    if closes_to_end || !answer.request_was_sent {
+    if closes_to_end || !answer.request_was_sent || worker.is_draining() {
         client.close_after();
     }
+    // From here on nothing is sent a second time.
+    request.body.let_go();
     let _open = answer
         .observer
         .is_stream()
@@ -464,7 +466,7 @@ impl Passage {
 
     /// Keeps the connection for the next request, if it is certain where the next answer begins.
     fn release(self, worker: &Worker) {
-        let answer = self.answer;
+        let answer = *self.answer;
         if answer.head.keep_alive && answer.request_was_sent && !self.has_excess {
             worker.idle.keep(answer.connection, &worker.policy.timeouts);
         }

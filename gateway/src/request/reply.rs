@@ -100,14 +100,14 @@ pub struct Done {
 }
 
 impl<'c> Reply<'c, AwaitingHead> {
-    /// The reply that this request is owed. `closing`: no more requests are served on this connection.
-    pub fn new(request: &Request<'c>, closing: bool) -> Self {
+    /// The reply that this request is owed.
+    pub fn new(request: &Request<'c>) -> Self {
         Self {
             client: request.client,
             request_id: request.id,
             version: request.head.version,
             answers_head: request.head.method == Method::Head,
-            keep_alive: request.head.keep_alive && !closing,
+            keep_alive: request.head.keep_alive,
             state: AwaitingHead,
         }
     }
@@ -158,7 +158,7 @@ impl<'c> Reply<'c, AwaitingHead> {
         // What is left of the body is read only where that is certain to be little.
         let drained =
             !refusal.ends_connection() && request.body.drain(worker, DRAIN_BYTES_MAX).await;
-        self.keep_alive &= drained;
+        self.keep_alive &= drained && !worker.is_draining();
         let shape = refusal.shape(attempts);
         let body = shape.body(self.request_id.as_str());
         let head = self.error_head(&shape, body.len(), attempts, request.received_at.elapsed());
@@ -213,7 +213,8 @@ impl<'c> Reply<'c, AwaitingHead> {
         request: &mut Request<'_>,
     ) -> Reply<'c, Done> {
         let mut reply = self;
-        reply.keep_alive &= request.body.drain(worker, DRAIN_BYTES_MAX).await;
+        let drained = request.body.drain(worker, DRAIN_BYTES_MAX).await;
+        reply.keep_alive &= drained && !worker.is_draining();
         let body = worker.health_body();
         let mut bytes = Vec::with_capacity(256);
         let mut head = HeadWriter::response(&mut bytes, 200);

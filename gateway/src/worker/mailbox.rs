@@ -9,6 +9,7 @@ pub struct Mailbox {
     draining: AtomicBool,
     addresses_version: AtomicU64,
     addresses: Mutex<Vec<Vec<SocketAddr>>>,
+    workers_started: AtomicUsize,
     workers_running: AtomicUsize,
 }
 
@@ -19,6 +20,7 @@ impl Mailbox {
             draining: AtomicBool::new(false),
             addresses_version: AtomicU64::new(1),
             addresses: Mutex::new(addresses),
+            workers_started: AtomicUsize::new(0),
             workers_running: AtomicUsize::new(workers),
         }
     }
@@ -47,6 +49,16 @@ impl Mailbox {
     /// A copy of the addresses.
     pub fn addresses(&self) -> Vec<Vec<SocketAddr>> {
         self.locked().clone()
+    }
+
+    /// A worker accepts connections.
+    pub fn note_worker_started(&self) {
+        self.workers_started.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Workers that have begun to accept connections.
+    pub fn workers_started(&self) -> usize {
+        self.workers_started.load(Ordering::Acquire)
     }
 
     /// A worker has nothing left to do.

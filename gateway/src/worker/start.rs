@@ -103,6 +103,7 @@ async fn run(parts: Parts) -> io::Result<()> {
         listeners.push(listener.clone());
         spawn(accept::run(worker, listener));
     }
+    worker.mailbox.note_worker_started();
     let mut ticks: u32 = 0;
     worker
         .wheel
