@@ -8,6 +8,7 @@ use crate::config::Policy;
 use crate::config::policy::LogOutput;
 use crate::journal::Record;
 use jiff::Timestamp;
+use metrics::counter;
 use std::fmt::Write as _;
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -28,7 +29,10 @@ pub struct Log {
     lost_lines: u64,
     time_of_day: TimeOfDay,
     destination: Destination,
-    writing: Option<JoinHandle<(Output, io::Result<()>)>>,
+    writing: Option<JoinHandle<Written>>,
+    /// The memory of lines that were written.
+    spare: String,
+    is_failing: bool,
 }
 
 /// Where bytes go.
@@ -60,6 +64,8 @@ impl Log {
             time_of_day: TimeOfDay::default(),
             destination: Destination::Unopened(policy.log.output.clone()),
             writing: None,
+            spare: String::new(),
+            is_failing: false,
         })
     }
 
@@ -91,7 +97,12 @@ impl Log {
     ) {
         if self.waiting.len() > WAITING_BYTES_MAX {
             self.lost_lines += 1;
+            counter!("relay_log_lines_lost_total").increment(1);
             return;
+        }
+        if self.is_failing && self.waiting.is_empty() {
+            // The last line that was written may have been cut: this one begins on a line of its own.
+            self.waiting.push('\n');
         }
         let mut line = Line(&mut self.waiting);
         line.0.push_str("{\"time\":\"");
@@ -114,13 +125,8 @@ impl Log {
             if !writing.is_finished() {
                 return;
             }
-            if let Ok((destination, outcome)) = writing.await {
-                self.destination = Destination::Open(destination);
-                if let Err(error) = outcome {
-                    self.lost_lines += 1;
-                    let error = error.to_string();
-                    self.event("log_write_failed", &[("error", error)]);
-                }
+            if let Ok(written) = writing.await {
+                self.take_back(written);
             }
             self.writing = None;
         }
@@ -138,26 +144,56 @@ impl Log {
             },
             Destination::Busy => return,
         };
-        let lines = std::mem::take(&mut self.waiting);
+        let lines = std::mem::replace(&mut self.waiting, std::mem::take(&mut self.spare));
         self.writing = Some(tokio::spawn(async move {
             let mut outcome = destination.write_all(lines.as_bytes()).await;
             if outcome.is_ok() {
                 outcome = destination.flush().await;
             }
-            (destination, outcome)
+            Written {
+                destination,
+                lines,
+                outcome,
+            }
         }));
     }
 
-    /// Writes out everything, waiting for the destination, but no longer than `limit`.
+    fn take_back(&mut self, written: Written) {
+        let Written {
+            destination,
+            mut lines,
+            outcome,
+        } = written;
+        self.destination = Destination::Open(destination);
+        self.is_failing = outcome.is_err();
+        if self.is_failing {
+            // Some of them may have been written; which ones cannot be known.
+            let lost = lines.bytes().filter(|&byte| byte == b'\n').count() as u64;
+            self.lost_lines += lost;
+            counter!("relay_log_lines_lost_total").increment(lost);
+        }
+        lines.clear();
+        self.spare = lines;
+    }
+
+    /// Writes out everything, waiting for the destination, but no longer than `limit`, and not for one that fails.
     pub async fn finish(&mut self, limit: Duration) {
         let ends_at = tokio::time::Instant::now() + limit;
         while (!self.waiting.is_empty() || self.writing.is_some())
+            && !self.is_failing
             && tokio::time::Instant::now() < ends_at
         {
             self.write_out().await;
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+/// A destination that was given lines, how that went, and the lines' memory for the next ones.
+struct Written {
+    destination: Output,
+    lines: String,
+    outcome: io::Result<()>,
 }
 
 async fn open(output: &LogOutput) -> io::Result<Output> {

@@ -155,6 +155,10 @@ fn describe() {
         "Reports of workers that found no room"
     );
     describe_counter!(
+        "relay_log_lines_lost_total",
+        "Log lines that could not be written"
+    );
+    describe_counter!(
         "relay_client_connections_accepted_total",
         "Client connections accepted"
     );

@@ -1,0 +1,172 @@
+//! Opening connections.
+
+use crate::rig::{ANY_PORT, LIMIT, Worker, on_each_engine};
+use relay_io::{ConnectError, Interrupt, Pool, Received, Stream};
+use socket2::{Domain, Socket, Type};
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 7, 9));
+
+/// TEST-NET-1 (RFC 5737): no host has it.
+const MISSING_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
+/// Short, where the deadline is what is waited for.
+const SOON: Duration = Duration::from_millis(100);
+
+#[test]
+fn the_peer_sees_the_source_address_and_bytes_pass_both_ways() {
+    on_each_engine(async |worker| {
+        let destination = TcpListener::bind(ANY_PORT).unwrap();
+        speaks_from(worker, SOURCE, &destination).await;
+    });
+}
+
+#[test]
+fn a_source_address_of_ipv6() {
+    on_each_engine(async |worker| {
+        let source = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        let Ok(destination) = TcpListener::bind((source, 0)) else {
+            eprintln!("not shown: this host has no IPv6");
+            return;
+        };
+        speaks_from(worker, source, &destination).await;
+    });
+}
+
+async fn speaks_from(worker: &Worker, source: IpAddr, destination: &TcpListener) {
+    let (client, _peer) = worker.pair().await;
+    let address = destination.local_addr().unwrap();
+    let stream = Stream::connect(source, address, LIMIT, &client)
+        .await
+        .unwrap();
+    let (mut provider, from) = destination.accept().unwrap();
+    assert_eq!(from.ip(), source);
+    assert_eq!(from, stream.local_address().unwrap());
+
+    let sent = stream.send(&mut [IoSlice::new(b"ping")], LIMIT).await;
+    sent.unwrap();
+    let mut bytes = [0; 4];
+    provider.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"ping");
+
+    provider.write_all(b"pong").unwrap();
+    let (received, lease) = stream.read(Pool::new().small()).await;
+    assert_eq!(received.unwrap(), Received::Bytes(4));
+    assert_eq!(lease.filled(), b"pong");
+}
+
+#[test]
+fn a_port_where_nobody_listens_refuses() {
+    on_each_engine(async |worker| {
+        let (client, _peer) = worker.pair().await;
+        // Bound, so that nobody else gets the port meanwhile, but not listening.
+        let nobody = bound();
+        let address = nobody.local_addr().unwrap().as_socket().unwrap();
+        match Stream::connect(SOURCE, address, LIMIT, &client).await {
+            Err(ConnectError::Socket(error)) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            }
+            other => panic!("{:?}", other.map(|_| "connected")),
+        }
+        assert_eq!(client.interrupted(), None);
+    });
+}
+
+#[test]
+fn an_address_that_this_host_does_not_have_is_told_apart() {
+    on_each_engine(async |worker| {
+        let (client, _peer) = worker.pair().await;
+        let destination = TcpListener::bind(ANY_PORT).unwrap();
+        let address = destination.local_addr().unwrap();
+        let outcome = Stream::connect(MISSING_SOURCE, address, LIMIT, &client).await;
+        assert!(matches!(outcome, Err(ConnectError::SourceMissing)));
+    });
+}
+
+#[test]
+fn a_destination_that_never_answers_costs_the_deadline_and_not_the_client() {
+    on_each_engine(async |worker| {
+        let (client, _peer) = worker.pair().await;
+        let dead_end = DeadEnd::new();
+        let outcome = Stream::connect(SOURCE, dead_end.address, SOON, &client).await;
+        assert_eq!(reason(outcome), Interrupt::Deadline);
+        assert_eq!(client.interrupted(), None);
+    });
+}
+
+#[test]
+fn a_client_that_leaves_ends_the_attempt() {
+    on_each_engine(async |worker| {
+        let (client, peer) = worker.pair().await;
+        let dead_end = DeadEnd::new();
+        client.watch_peer();
+        drop(peer);
+        let outcome = Stream::connect(SOURCE, dead_end.address, LIMIT, &client).await;
+        assert_eq!(reason(outcome), Interrupt::Tied);
+        assert_eq!(client.interrupted(), Some(Interrupt::PeerGone));
+    });
+}
+
+#[test]
+fn nothing_is_tried_for_a_client_that_has_left() {
+    on_each_engine(async |worker| {
+        let (client, _peer) = worker.pair().await;
+        client.interrupter().interrupt(Interrupt::Shutdown);
+        let dead_end = DeadEnd::new();
+        let outcome = Stream::connect(SOURCE, dead_end.address, LIMIT, &client).await;
+        assert_eq!(reason(outcome), Interrupt::Tied);
+    });
+}
+
+#[test]
+fn an_open_connection_is_bound_neither_to_the_connect_deadline_nor_to_the_client() {
+    on_each_engine(async |worker| {
+        let (client, _peer) = worker.pair().await;
+        let destination = TcpListener::bind(ANY_PORT).unwrap();
+        let address = destination.local_addr().unwrap();
+        let stream = Stream::connect(SOURCE, address, SOON, &client)
+            .await
+            .unwrap();
+        client.interrupter().interrupt(Interrupt::Shutdown);
+        // A later deadline on another socket is met only after the earlier one would have been.
+        let (other, _other_peer) = worker.pair().await;
+        other.set_deadline(SOON * 2);
+        assert!(other.readable().await.is_err());
+        assert_eq!(stream.interrupted(), None);
+    });
+}
+
+fn reason(outcome: Result<Stream, ConnectError>) -> Interrupt {
+    match outcome {
+        Err(ConnectError::Interrupted(reason)) => reason,
+        other => panic!("not interrupted: {:?}", other.map(|_| "connected")),
+    }
+}
+
+/// A listener whose queue is full: the kernel drops what else comes, so that a connection attempt gets no answer.
+struct DeadEnd {
+    address: SocketAddr,
+    _listening: Socket,
+    _queued: TcpStream,
+}
+
+impl DeadEnd {
+    fn new() -> Self {
+        let listening = bound();
+        listening.listen(0).unwrap();
+        let address = listening.local_addr().unwrap().as_socket().unwrap();
+        Self {
+            address,
+            _queued: TcpStream::connect(address).unwrap(),
+            _listening: listening,
+        }
+    }
+}
+
+fn bound() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&ANY_PORT.into()).unwrap();
+    socket
+}

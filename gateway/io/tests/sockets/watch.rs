@@ -1,0 +1,107 @@
+//! Looking after sockets on which nothing happens.
+
+use crate::rig::{on_each_engine, reason, until};
+use relay_io::{Interrupt, Pool};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+const HEARTBEAT: &[u8] = b": heartbeat\n\n";
+
+#[test]
+fn a_peer_that_left_is_noticed_behind_unread_bytes_and_ends_the_tied_read() {
+    on_each_engine(async |worker| {
+        let (client, mut client_peer) = worker.pair().await;
+        let (upstream, mut upstream_peer) = worker.pair().await;
+        client.tie(&upstream);
+        client.watch_peer();
+        client_peer.write_all(b"the next request").unwrap();
+        client.readable().await.unwrap();
+        drop(client_peer);
+
+        let (received, _) = upstream.read(Pool::new().small()).await;
+        assert_eq!(reason(received), Interrupt::Tied);
+        assert_eq!(client.interrupted(), Some(Interrupt::PeerGone));
+        // The provider sees that nobody wants its answer any more.
+        assert_eq!(upstream_peer.read(&mut [0]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_peer_that_only_closed_its_sending_side_counts_as_gone() {
+    on_each_engine(async |worker| {
+        let (client, peer) = worker.pair().await;
+        let (upstream, _upstream_peer) = worker.pair().await;
+        client.tie(&upstream);
+        client.watch_peer();
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(reason(upstream.readable().await), Interrupt::Tied);
+        assert_eq!(client.interrupted(), Some(Interrupt::PeerGone));
+    });
+}
+
+#[test]
+fn a_tie_to_a_socket_that_was_interrupted_before_ends_the_other_at_once() {
+    on_each_engine(async |worker| {
+        let (client, _client_peer) = worker.pair().await;
+        let (upstream, _upstream_peer) = worker.pair().await;
+        client.interrupter().interrupt(Interrupt::PeerGone);
+        client.tie(&upstream);
+        assert_eq!(upstream.interrupted(), Some(Interrupt::Tied));
+    });
+}
+
+#[test]
+fn what_is_not_tied_any_more_goes_on() {
+    on_each_engine(async |worker| {
+        let (client, _client_peer) = worker.pair().await;
+        let (upstream, _upstream_peer) = worker.pair().await;
+        client.tie(&upstream);
+        client.untie();
+        client.interrupter().interrupt(Interrupt::PeerGone);
+        assert_eq!(upstream.interrupted(), None);
+    });
+}
+
+#[test]
+fn a_tie_works_in_one_direction() {
+    on_each_engine(async |worker| {
+        let (client, _client_peer) = worker.pair().await;
+        let (upstream, _upstream_peer) = worker.pair().await;
+        client.tie(&upstream);
+        upstream.interrupter().interrupt(Interrupt::Deadline);
+        assert_eq!(client.interrupted(), None);
+    });
+}
+
+#[test]
+fn a_silent_stream_gets_heartbeats_until_they_are_disarmed() {
+    on_each_engine(async |worker| {
+        let (stream, mut peer) = worker.pair().await;
+        stream.watch_peer();
+        stream.arm_heartbeat(HEARTBEAT, Duration::from_millis(50));
+        let (heard, hearing) = channel();
+        let reader = std::thread::spawn(move || {
+            let mut two = vec![0; 2 * HEARTBEAT.len()];
+            peer.read_exact(&mut two).unwrap();
+            heard.send(two).unwrap();
+            let mut rest = Vec::new();
+            peer.read_to_end(&mut rest).map(|_| rest)
+        });
+        let mut first_two = None;
+        until("two heartbeats arrive", || {
+            first_two = hearing.try_recv().ok();
+            first_two.is_some()
+        })
+        .await;
+        assert_eq!(first_two.unwrap(), HEARTBEAT.repeat(2));
+        stream.disarm_heartbeat();
+        let sent = stream.heartbeats_sent();
+        assert!(sent >= 2);
+        drop(stream);
+        // All that were sent arrive whole, and nothing else.
+        let rest = reader.join().unwrap().unwrap();
+        assert_eq!(rest, HEARTBEAT.repeat(sent as usize - 2));
+    });
+}
