@@ -86,3 +86,112 @@ impl Turns {
         settings.egress[turn.get() as usize % settings.egress.len()]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use std::path::Path;
+
+    /// Accounts 0 and 1 are near, the second with three times the weight; account 2 is in another region.
+    fn three_accounts() -> (Policy, &'static InFlight) {
+        let text = r#"
+            [node]
+            region = "near"
+            [[listener]]
+            address = "127.0.0.1:0"
+            [[upstream]]
+            name = "provider"
+            base_url = "http://127.0.0.1:1"
+            [[account]]
+            name = "light"
+            upstream = "provider"
+            credential = { env = "KEY" }
+            egress = ["127.0.7.1", "127.0.7.2"]
+            region = "near"
+            max_concurrent = 4
+            [[account]]
+            name = "heavy"
+            upstream = "provider"
+            credential = { env = "KEY" }
+            egress = ["127.0.7.3"]
+            region = "near"
+            weight = 3
+            max_concurrent = 4
+            [[account]]
+            name = "far"
+            upstream = "provider"
+            credential = { env = "KEY" }
+            egress = ["127.0.7.4"]
+            region = "elsewhere"
+            max_concurrent = 1
+        "#;
+        let environment = |_: &str| Some("sk-test".into());
+        let loaded = config::parse(text, Path::new("test.toml"), &environment)
+            .unwrap_or_else(|errors| panic!("{errors}"));
+        let in_flight = Box::leak(Box::new(InFlight::new(&loaded.policy)));
+        (loaded.policy, in_flight)
+    }
+
+    const ALL: [AccountId; 3] = [AccountId(0), AccountId(1), AccountId(2)];
+
+    #[test]
+    fn places_are_filled_by_weight_then_far_away_then_not_at_all() {
+        let (policy, in_flight) = three_accounts();
+        let turns = Turns::new(&policy);
+        let mut slots = Vec::new();
+        let mut order = Vec::new();
+        while let Some(slot) = turns.take_slot(&policy, in_flight, &ALL, &[]) {
+            order.push(slot.account.0);
+            slots.push(slot);
+        }
+        let heavy_first_four = order[..4].iter().filter(|&&account| account == 1).count();
+        assert_eq!(heavy_first_four, 3, "a weight of 3 against 1: {order:?}");
+        assert_eq!(order.len(), 4 + 4 + 1, "every place once: {order:?}");
+        assert_eq!(order[8], 2, "the other region last: {order:?}");
+        drop(slots);
+        assert!(
+            turns
+                .take_slot(&policy, in_flight, &ALL, &[])
+                .is_some_and(|slot| slot.account.0 != 2)
+        );
+    }
+
+    #[test]
+    fn an_account_that_was_tried_is_not_taken_again() {
+        let (policy, in_flight) = three_accounts();
+        let turns = Turns::new(&policy);
+        for _ in 0..10 {
+            let slot = turns.take_slot(&policy, in_flight, &ALL, &ALL[..2]);
+            assert_eq!(slot.map(|slot| slot.account), Some(AccountId(2)));
+        }
+        assert!(turns.take_slot(&policy, in_flight, &ALL, &ALL).is_none());
+        assert!(turns.take_slot(&policy, in_flight, &[], &[]).is_none());
+    }
+
+    #[test]
+    fn an_accounts_own_addresses_take_turns() {
+        let (policy, in_flight) = three_accounts();
+        let turns = Turns::new(&policy);
+        let sources: Vec<_> = (0..4)
+            .filter_map(|_| turns.take_slot(&policy, in_flight, &ALL[..1], &[]))
+            .map(|slot| slot.source.to_string())
+            .collect();
+        assert_eq!(
+            sources
+                .iter()
+                .filter(|source| *source == "127.0.7.1")
+                .count(),
+            2,
+            "{sources:?}"
+        );
+        assert_eq!(
+            sources
+                .iter()
+                .filter(|source| *source == "127.0.7.2")
+                .count(),
+            2,
+            "{sources:?}"
+        );
+    }
+}

@@ -9,7 +9,7 @@ use crate::worker::Figures;
 use crate::worker::mailbox::Mailbox;
 use crate::worker::start::{self as worker_start, Parts};
 use relay_io::Engine;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -85,6 +85,10 @@ impl Gateway {
         }
         log.event("admin", &[("address", admin_address.to_string())]);
 
+        for (account, address) in missing_egress(&policy) {
+            let members = [("account", account), ("address", address.to_string())];
+            log.event("egress_address_missing", &members);
+        }
         let (engine, refused) = Engine::probe();
         if let Some(refused) = refused {
             let why = refused.0.to_string();
@@ -177,6 +181,21 @@ fn open_listeners(
         addresses.push(address);
     }
     Ok((addresses, by_worker))
+}
+
+/// Accounts' addresses that are not this host's. They may still come; until then requests get `egress_unavailable`.
+fn missing_egress(policy: &Policy) -> Vec<(String, IpAddr)> {
+    let is_missing = |address: IpAddr| {
+        UdpSocket::bind((address, 0))
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable)
+    };
+    let all = policy.accounts.iter().flat_map(|account| {
+        account
+            .egress
+            .iter()
+            .map(|&address| (account.name.clone(), address))
+    });
+    all.filter(|(_, address)| is_missing(*address)).collect()
 }
 
 fn cannot_listen(whom: &str, address: SocketAddr, error: &std::io::Error) -> StartError {

@@ -13,8 +13,12 @@ const OVERLOAD_PAUSE: Duration = Duration::from_millis(50);
 pub async fn run(worker: &'static Worker, listener: Rc<Listener>) {
     while !worker.is_draining() {
         if worker.connections.is_full() {
-            // Those who wait in the kernel's queue are served as soon as somebody leaves.
+            // Those who wait in the kernel's queue are served as soon as somebody leaves; if nobody does, connections on
+            // which nothing is going on make room.
             pause(OVERLOAD_PAUSE).await;
+            if worker.connections.is_full() {
+                worker.wheel.end_idle();
+            }
             continue;
         }
         match listener.accept(&worker.wheel).await {

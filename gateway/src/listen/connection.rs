@@ -135,3 +135,25 @@ impl<F: Future> Future for CatchUnwind<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::CatchUnwind;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    #[test]
+    fn a_panic_becomes_an_error_of_its_task() {
+        let mut broken = pin!(CatchUnwind(Box::pin(async { panic!("on purpose") })));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(matches!(
+            broken.as_mut().poll(&mut context),
+            Poll::Ready(Err(_))
+        ));
+        let mut fine = pin!(CatchUnwind(Box::pin(async { 5 })));
+        assert!(matches!(
+            fine.as_mut().poll(&mut context),
+            Poll::Ready(Ok(5))
+        ));
+    }
+}

@@ -1,5 +1,6 @@
 //! Which account a request uses, from which address it leaves, and what happens when that does not work.
 
+mod choice;
 mod egress;
 mod pool;
 mod retry;
