@@ -1,10 +1,10 @@
 //! Reading, and being interrupted while reading.
 
-use crate::rig::{LIMIT, on_each_engine, reason, until};
+use crate::rig::{LIMIT, all_of, on_each_engine, reason, until};
 use relay_io::{Either, Interrupt, IoError, Pool, Received, either, pause, spawn};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{pending, ready};
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{ErrorKind, IoSlice, Write};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
@@ -89,7 +89,7 @@ fn receive_brings_all_bytes_in_order_whatever_the_pace_and_then_the_end() {
 #[test]
 fn a_read_that_takes_too_long_ends_and_the_peer_can_be_told() {
     on_each_engine(async |worker| {
-        let (stream, mut peer) = worker.pair().await;
+        let (stream, peer) = worker.pair().await;
         let mut lease = Pool::new().small();
         assert!(lease.append(b"half a head"));
         stream.set_deadline(SOON);
@@ -104,9 +104,7 @@ fn a_read_that_takes_too_long_ends_and_the_peer_can_be_told() {
         let sent = stream.send(&mut [IoSlice::new(b"too slow")], LIMIT).await;
         sent.unwrap();
         drop(stream);
-        let mut told = String::new();
-        peer.read_to_string(&mut told).unwrap();
-        assert_eq!(told, "too slow");
+        assert_eq!(all_of(peer).await, b"too slow");
     });
 }
 
@@ -130,14 +128,16 @@ fn the_buffer_of_an_interrupted_read_goes_back_to_its_pool() {
         let interrupter = stream.interrupter();
         let outcome = Rc::new(RefCell::new(None));
         let ended = outcome.clone();
+        let begun = Rc::new(Cell::new(false));
+        let begins = begun.clone();
         spawn(async move {
+            begins.set(true);
             let (received, lease) = stream.read(lease).await;
             assert_eq!(lease.filled().as_ptr(), address);
             drop(lease);
             ended.replace(Some(received));
         });
-        // Lets the read begin: tasks run in the order in which they were woken.
-        pause(Duration::ZERO).await;
+        until("the read begins", || begun.get()).await;
         assert!(outcome.borrow().is_none());
         interrupter.interrupt(Interrupt::Shutdown);
         until("the read ends", || outcome.borrow().is_some()).await;
@@ -169,11 +169,11 @@ fn the_first_reason_stays_and_ends_every_later_operation() {
 #[test]
 fn an_interrupter_outlives_its_socket() {
     on_each_engine(async |worker| {
-        let (stream, mut peer) = worker.pair().await;
+        let (stream, peer) = worker.pair().await;
         let interrupter = stream.interrupter();
         drop(stream);
         // The descriptor was closed although the interrupter is still here.
-        assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+        assert_eq!(all_of(peer).await, b"");
         interrupter.interrupt(Interrupt::Shutdown);
     });
 }

@@ -1,6 +1,7 @@
 //! A worker with its wheel turning, and what stands at the other end of its sockets.
 
 use relay_io::{Engine, Interrupt, IoError, Listener, Stream, Wheel, bind, pause, run, spawn};
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -78,6 +79,28 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(began.elapsed() < LIMIT, "never: {what}");
         pause(Duration::from_millis(1)).await;
     }
+}
+
+/// Waits for what a peer does that blocks: on a thread, since the worker must go on meanwhile (it is the ring that
+/// closes a socket, for example, and not the drop).
+pub(crate) async fn meanwhile<T: Send + 'static>(
+    blocking: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let thread = std::thread::spawn(blocking);
+    until("the peer is done", || thread.is_finished()).await;
+    match thread.join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// All that the peer receives until the end.
+pub(crate) async fn all_of(mut peer: TcpStream) -> Vec<u8> {
+    let read = meanwhile(move || {
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).map(|_| received)
+    });
+    read.await.unwrap()
 }
 
 /// The reason for which an operation was interrupted.

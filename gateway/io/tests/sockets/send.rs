@@ -1,6 +1,6 @@
 //! Sending, to peers that read late or never.
 
-use crate::rig::{LARGE_BYTES, LIMIT, Worker, on_each_engine, reason, until};
+use crate::rig::{LARGE_BYTES, LIMIT, Worker, all_of, meanwhile, on_each_engine, reason, until};
 use relay_io::{Interrupt, IoError, Pool, spawn};
 use std::cell::RefCell;
 use std::io::{ErrorKind, IoSlice, Read, Write};
@@ -22,7 +22,7 @@ fn many_parts_arrive_whole_and_in_order() {
 
 /// Sends a message cut into parts of these sizes to a peer that reads only once the kernel takes no more.
 async fn late_reader_gets_all(worker: &Worker, part_sizes: &[usize]) {
-    let (stream, mut peer) = worker.pair().await;
+    let (stream, peer) = worker.pair().await;
     let size = part_sizes.iter().sum();
     // A prime period: a piece that is lost, doubled or misplaced shifts all that follows.
     let message: Rc<Vec<u8>> = Rc::new((0..size).map(|index| (index % 251) as u8).collect());
@@ -43,14 +43,9 @@ async fn late_reader_gets_all(worker: &Worker, part_sizes: &[usize]) {
     peer.set_nonblocking(false).unwrap();
     assert!(outcome.borrow().is_none(), "the kernel took all at once");
 
-    let reader = std::thread::spawn(move || {
-        let mut received = Vec::with_capacity(size);
-        peer.read_to_end(&mut received).map(|_| received)
-    });
-    until("all is sent", || outcome.borrow().is_some()).await;
+    // Comes to an end, since the task closes the socket when it has sent all.
+    let received = all_of(peer).await;
     outcome.take().unwrap().unwrap();
-    // The task has ended and closed the socket, so the reader comes to an end.
-    let received = reader.join().unwrap().unwrap();
     assert!(
         received == **message,
         "{} of {size} bytes, or others",
@@ -61,7 +56,7 @@ async fn late_reader_gets_all(worker: &Worker, part_sizes: &[usize]) {
 #[test]
 fn a_peer_that_never_reads_is_given_up() {
     on_each_engine(async |worker| {
-        let (stream, mut peer) = worker.pair().await;
+        let (stream, peer) = worker.pair().await;
         let message = vec![b'x'; LARGE_BYTES];
         let stall_timeout = Duration::from_millis(100);
         let sent = stream
@@ -69,9 +64,7 @@ fn a_peer_that_never_reads_is_given_up() {
             .await;
         assert_eq!(reason(sent), Interrupt::Deadline);
         // Both directions are over: the peer sees the end behind what had left.
-        let mut received = Vec::new();
-        peer.read_to_end(&mut received).unwrap();
-        assert!(received.len() < message.len());
+        assert!(all_of(peer).await.len() < message.len());
         let (read, _) = stream.read(Pool::new().small()).await;
         assert_eq!(reason(read), Interrupt::Deadline);
     });
@@ -124,13 +117,11 @@ fn a_peer_that_reset_the_connection_is_an_error_of_the_socket() {
 #[test]
 fn last_words_are_sent_at_once_but_not_on_an_interrupted_socket() {
     on_each_engine(async |worker| {
-        let (stream, mut peer) = worker.pair().await;
+        let (stream, peer) = worker.pair().await;
         stream.send_without_waiting(&[IoSlice::new(b"last "), IoSlice::new(b"words")]);
         stream.interrupter().interrupt(Interrupt::Shutdown);
         stream.send_without_waiting(&[IoSlice::new(b"and more")]);
-        let mut received = String::new();
-        peer.read_to_string(&mut received).unwrap();
-        assert_eq!(received, "last words");
+        assert_eq!(all_of(peer).await, b"last words");
     });
 }
 
@@ -152,7 +143,7 @@ fn a_close_can_be_a_reset() {
         let (stream, mut peer) = worker.pair().await;
         stream.reset_on_close();
         drop(stream);
-        let error = peer.read(&mut [0]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        let read = meanwhile(move || peer.read(&mut [0])).await;
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
 }

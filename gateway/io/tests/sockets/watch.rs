@@ -1,10 +1,9 @@
 //! Looking after sockets on which nothing happens.
 
-use crate::rig::{on_each_engine, reason, until};
+use crate::rig::{all_of, meanwhile, on_each_engine, reason};
 use relay_io::{Interrupt, Pool};
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::sync::mpsc::channel;
 use std::time::Duration;
 
 const HEARTBEAT: &[u8] = b": heartbeat\n\n";
@@ -13,7 +12,7 @@ const HEARTBEAT: &[u8] = b": heartbeat\n\n";
 fn a_peer_that_left_is_noticed_behind_unread_bytes_and_ends_the_tied_read() {
     on_each_engine(async |worker| {
         let (client, mut client_peer) = worker.pair().await;
-        let (upstream, mut upstream_peer) = worker.pair().await;
+        let (upstream, upstream_peer) = worker.pair().await;
         client.tie(&upstream);
         client.watch_peer();
         client_peer.write_all(b"the next request").unwrap();
@@ -24,7 +23,7 @@ fn a_peer_that_left_is_noticed_behind_unread_bytes_and_ends_the_tied_read() {
         assert_eq!(reason(received), Interrupt::Tied);
         assert_eq!(client.interrupted(), Some(Interrupt::PeerGone));
         // The provider sees that nobody wants its answer any more.
-        assert_eq!(upstream_peer.read(&mut [0]).unwrap(), 0);
+        assert_eq!(all_of(upstream_peer).await, b"");
     });
 }
 
@@ -81,27 +80,19 @@ fn a_silent_stream_gets_heartbeats_until_they_are_disarmed() {
         let (stream, mut peer) = worker.pair().await;
         stream.watch_peer();
         stream.arm_heartbeat(HEARTBEAT, Duration::from_millis(50));
-        let (heard, hearing) = channel();
-        let reader = std::thread::spawn(move || {
+        let (peer, two) = meanwhile(move || {
             let mut two = vec![0; 2 * HEARTBEAT.len()];
             peer.read_exact(&mut two).unwrap();
-            heard.send(two).unwrap();
-            let mut rest = Vec::new();
-            peer.read_to_end(&mut rest).map(|_| rest)
-        });
-        let mut first_two = None;
-        until("two heartbeats arrive", || {
-            first_two = hearing.try_recv().ok();
-            first_two.is_some()
+            (peer, two)
         })
         .await;
-        assert_eq!(first_two.unwrap(), HEARTBEAT.repeat(2));
+        assert_eq!(two, HEARTBEAT.repeat(2));
         stream.disarm_heartbeat();
         let sent = stream.heartbeats_sent();
         assert!(sent >= 2);
         drop(stream);
         // All that were sent arrive whole, and nothing else.
-        let rest = reader.join().unwrap().unwrap();
+        let rest = all_of(peer).await;
         assert_eq!(rest, HEARTBEAT.repeat(sent as usize - 2));
     });
 }
