@@ -170,3 +170,6 @@ fn slot_of(tick: u64) -> usize {
     // The remainder is below SLOTS, so it fits.
     (tick % SLOTS as u64) as usize
 }
+
+#[cfg(test)]
+mod tests;
