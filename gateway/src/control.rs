@@ -10,7 +10,7 @@ pub mod metrics;
 pub mod names;
 
 use crate::config::Policy;
-use crate::journal::{Reader, Report};
+use crate::journal::{QUEUE_REPORTS, Reader, Report};
 use crate::limits::InFlight;
 use crate::worker::Figures;
 use crate::worker::mailbox::Mailbox;
@@ -136,7 +136,12 @@ async fn serve(control: Control) -> io::Result<End> {
         }
         tokio::select! {
             () = tokio::time::sleep(COLLECT_INTERVAL) => {}
-            () = ordered(&mut terminate, &mut interrupt), if drain_ends_at.is_none() => {
+            () = ordered(&mut terminate, &mut interrupt) => {
+                if drain_ends_at.is_some() {
+                    // Asked twice: at once.
+                    last_word = Some(End::DrainTimedOut);
+                    continue;
+                }
                 let limit = policy.timeouts.drain;
                 drain_ends_at = Some(Instant::now() + if limit.is_zero() { FOR_EVER } else { limit });
                 mailbox.order_drain();
@@ -163,7 +168,8 @@ async fn ordered(terminate: &mut Signal, interrupt: &mut Signal) {
 /// Takes what the workers have reported into metrics and log.
 fn collect(journals: &mut [Reader], policy: &Policy, counters: &mut Counters, log: &mut Log) {
     for journal in journals {
-        while let Some(report) = journal.take() {
+        // No more than one queue's worth at a time: signals and the drain have to be seen too.
+        for report in std::iter::from_fn(|| journal.take()).take(QUEUE_REPORTS) {
             match &report {
                 Report::Request(record) => {
                     counters.count_request(policy, record);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// Reports that may wait: 20 ms of 400,000 requests per second.
-const QUEUE_REPORTS: usize = 8192;
+pub const QUEUE_REPORTS: usize = 8192;
 
 /// Something the control thread should know.
 #[allow(

@@ -7,7 +7,7 @@
 //!        └─ close the trail: one record of what happened
 //! ```
 //!
-//! `reach` does not hold the client's reply, so whatever it tries again, the client has not seen a byte of it.
+//! `reach` does not hold the client's reply, so whatever it tries again, the client has not seen a byte of an answer.
 //! `forward` does not hold the candidates, so once it runs nothing is tried again.
 
 pub mod audit;
@@ -67,18 +67,20 @@ impl Request<'_> {
         self.head.path.of(self.head_bytes())
     }
 
-    /// Reads the body as far as needed to choose an account and to send it more than once.
+    /// Reads the body as far as needed to choose an account and to send it more than once. `model_needed`: whether the
+    /// request is allowed depends on its model, wherever that stands.
     async fn read_body(
         &mut self,
         worker: &'static Worker,
         model_needed: bool,
     ) -> Result<(), Refusal> {
-        if !self.body.is_complete() {
-            self.body.hold(worker, model_needed).await?;
+        let is_waited_for = !self.body.is_complete();
+        let in_body = model_needed && self.dialect.model_in_path(self.path()).is_none();
+        self.body.hold(worker, in_body).await?;
+        if is_waited_for {
             self.held_at = Instant::now();
-            return Ok(());
         }
-        self.body.hold(worker, model_needed).await
+        Ok(())
     }
 
     /// What was read behind this request: the beginning of the next one.
@@ -102,8 +104,8 @@ pub async fn serve<'c>(
         Ok((permit, answer)) => {
             let (done, transcript) =
                 forward::forward(worker, request, answer, client, &mut trail).await;
-            meter::settle(permit, &transcript);
             trail.note_transcript(&transcript);
+            meter::settle(permit);
             done
         }
         Err(refusal) => {

@@ -22,6 +22,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
+/// Buffers for heads that are kept.
+const HEAD_BUFFERS_MAX: usize = 64;
+
+/// The capacity up to which one is.
+const HEAD_BUFFER_BYTES_MAX: usize = 8 * 1024;
+
 /// A worker's world. Lives as long as the process; belongs to one thread.
 pub struct Worker {
     /// What the operator wants.
@@ -114,9 +120,12 @@ impl Worker {
             .unwrap_or_else(|| Vec::with_capacity(1024))
     }
 
-    /// Keeps a buffer for the next head.
+    /// Keeps a buffer for the next head, if it is not an unusual one and not one of many.
     pub fn keep_head_buffer(&self, buffer: Vec<u8>) {
-        self.head_buffers.borrow_mut().push(buffer);
+        let mut kept = self.head_buffers.borrow_mut();
+        if kept.len() < HEAD_BUFFERS_MAX && buffer.capacity() <= HEAD_BUFFER_BYTES_MAX {
+            kept.push(buffer);
+        }
     }
 
     /// No new connections, and every answer is its connection's last.
@@ -260,9 +269,7 @@ impl HeldBytes {
         self.bytes += bytes;
         true
     }
-}
 
-impl HeldBytes {
     /// Nothing is held any more.
     pub fn give_back(&mut self) {
         self.total.set(self.total.get() - self.bytes);

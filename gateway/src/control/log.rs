@@ -28,6 +28,7 @@ pub struct Log {
     waiting: String,
     lost_lines: u64,
     time_of_day: TimeOfDay,
+    output: LogOutput,
     destination: Destination,
     writing: Option<JoinHandle<Written>>,
     /// The memory of lines that were written.
@@ -62,6 +63,7 @@ impl Log {
             waiting: String::new(),
             lost_lines: 0,
             time_of_day: TimeOfDay::default(),
+            output: policy.log.output.clone(),
             destination: Destination::Unopened(policy.log.output.clone()),
             writing: None,
             spare: String::new(),
@@ -125,8 +127,9 @@ impl Log {
             if !writing.is_finished() {
                 return;
             }
-            if let Ok(written) = writing.await {
-                self.take_back(written);
+            match writing.await {
+                Ok(written) => self.take_back(written),
+                Err(_) => self.destination = Destination::Unopened(self.output.clone()),
             }
             self.writing = None;
         }

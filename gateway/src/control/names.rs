@@ -76,7 +76,13 @@ pub async fn keep_resolved(policy: Arc<Policy>, mailbox: &'static Mailbox) {
     if !names.contains(&true) {
         return;
     }
-    let Ok(resolver) = resolver() else { return };
+    let resolver = loop {
+        match resolver() {
+            Ok(resolver) => break resolver,
+            // The system's settings cannot be read now; `/ready` names what is not resolved.
+            Err(_) => tokio::time::sleep(RETRY_INTERVAL).await,
+        }
+    };
     let mut next = vec![Instant::now() + REFRESH_MIN; names.len()];
     loop {
         let wake_at = next

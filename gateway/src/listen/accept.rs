@@ -6,7 +6,7 @@ use relay_io::{Listener, pause, spawn};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long nothing is accepted after the process ran out of descriptors, or a worker of connections.
+/// How long nothing is accepted after that failed (no descriptors are left, mostly), or a worker has enough connections.
 const OVERLOAD_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until the listener is stopped.
@@ -29,17 +29,8 @@ pub async fn run(worker: &'static Worker, listener: Rc<Listener>) {
             Err(_) if worker.is_draining() => break,
             Err(error) => {
                 worker.note_accept_error(&error);
-                if is_out_of_resources(&error) {
-                    pause(OVERLOAD_PAUSE).await;
-                }
+                pause(OVERLOAD_PAUSE).await;
             }
         }
     }
-}
-
-fn is_out_of_resources(error: &std::io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    )
 }

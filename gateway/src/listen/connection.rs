@@ -74,7 +74,7 @@ enum Heard {
     TooSlow,
 }
 
-/// Reads until a head is complete. Between two requests the connection holds no buffer.
+/// Reads until a head is complete. On an idle connection this waits without a buffer (`Stream::receive`).
 async fn read_head(worker: &'static Worker, client: &Stream, begun: Option<Lease>) -> Heard {
     let limits = &worker.head_limits;
     let timeouts = &worker.policy.timeouts;

@@ -96,6 +96,9 @@ impl Trail {
 
     /// It did not work out.
     pub fn note_failure(&self, worker: &Worker, account: AccountId, failure: &Failure) {
+        if matches!(failure, Failure::Client(_)) {
+            return;
+        }
         worker.journal.report(Report::AttemptFailed {
             account,
             kind: failure.kind(),

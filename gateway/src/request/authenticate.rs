@@ -7,6 +7,25 @@ use crate::keys;
 use crate::worker::Worker;
 
 /// A checked fact: this request carried a valid key of this tenant. Only `authenticate` makes one.
+/// ```
+/// # use codex_relay::request::{Request, authenticate::{Caller, authenticate}, refusal::Refusal};
+/// # use codex_relay::worker::Worker;
+/// fn caller(worker: &Worker, request: &Request<'_>) -> Result<Caller, Refusal> {
+///     let checked = authenticate(worker, request)?;
+///     Ok(checked)
+/// }
+/// ```
+///
+/// Whoever knows all that a caller tells still cannot make one:
+///
+/// ```compile_fail,E0451
+/// # use codex_relay::request::{Request, authenticate::{Caller, authenticate}, refusal::Refusal};
+/// # use codex_relay::worker::Worker;
+/// fn caller(worker: &Worker, request: &Request<'_>) -> Result<Caller, Refusal> {
+///     let checked = authenticate(worker, request)?;
+///     Ok(Caller { tenant: checked.tenant(), key_id: checked.key_id() })
+/// }
+/// ```
 pub struct Caller {
     tenant: TenantId,
     key_id: KeyId,

@@ -11,6 +11,7 @@ use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
 use relay_wire::head::{Framing, RequestHead};
 use smallvec::SmallVec;
 use std::io::IoSlice;
+use std::time::Duration;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -31,6 +32,8 @@ pub struct RequestBody<'c> {
     received_bytes: u64,
     bytes_max: u64,
     expects_continue: bool,
+    /// Whether the request is allowed depends on the model that the body names.
+    model_needed: bool,
     /// Part of it was sent to an upstream and is gone.
     passed_on: bool,
     /// What follows the body on the connection.
@@ -75,6 +78,7 @@ impl<'c> RequestBody<'c> {
             received_bytes: 0,
             bytes_max: limits.body_bytes_max,
             expects_continue: head.expects_continue,
+            model_needed: false,
             passed_on: false,
             next: None,
             broken: None,
@@ -144,6 +148,7 @@ impl<'c> RequestBody<'c> {
         worker: &'static Worker,
         model_needed: bool,
     ) -> Result<(), Refusal> {
+        self.model_needed = model_needed;
         if let Framing::Length(bytes) = self.framing
             && bytes > self.bytes_max
         {
@@ -154,29 +159,29 @@ impl<'c> RequestBody<'c> {
         self.check()?;
         if !self.is_complete() {
             self.invite();
-            while !self.is_complete() && !self.is_held_enough(worker, model_needed) {
-                let lease = self.read_some(worker).await?;
-                if !self.held_bytes.grow(lease.len()) {
-                    return Err(Refusal::Overloaded);
-                }
-                if !lease.is_empty() {
-                    self.held.push(lease);
-                }
+            while !self.is_complete() && !self.is_held_enough(worker) {
+                self.read_and_hold(worker).await?;
             }
             self.client.clear_deadline();
         }
+        self.finish_scan();
+        Ok(())
+    }
+
+    fn is_held_enough(&self, worker: &Worker) -> bool {
+        let nothing_to_find = self.scan.is_none() || self.scan_error.is_some();
+        let model_settled = !self.model_needed || nothing_to_find || self.model().is_some();
+        self.received_bytes >= worker.policy.limits.retry_body_bytes_max as u64 && model_settled
+    }
+
+    fn finish_scan(&mut self) {
         if self.is_complete()
+            && self.scan_error.is_none()
             && let Some(scan) = &mut self.scan
             && let Err(error) = scan.finish()
         {
             self.scan_error = Some(error);
         }
-        Ok(())
-    }
-
-    fn is_held_enough(&self, worker: &Worker, model_needed: bool) -> bool {
-        let model_settled = !model_needed || self.model().is_some() || self.scan_error.is_some();
-        self.received_bytes >= worker.policy.limits.retry_body_bytes_max as u64 && model_settled
     }
 
     /// All that was read of it is still held: another account can be sent the same.
@@ -241,19 +246,24 @@ impl<'c> RequestBody<'c> {
     ) -> Result<(), Interrupted> {
         let stall_timeout = worker.policy.timeouts.write_stall;
         let chunked = self.onward_framing() == Framing::Chunked;
+        let mut lease = worker.pool.large();
         while !self.is_complete() {
             self.set_read_deadline(worker);
-            match either(self.client.readable(), upstream.readable()).await {
-                Either::First(readable) => {
-                    readable.map_err(|error| Interrupted::Client(self.read_failed(&error)))?;
-                }
+            let first = either(self.client.readable(), upstream.readable()).await;
+            self.client.clear_deadline();
+            match first {
+                Either::First(Ok(())) => {}
+                Either::First(Err(error)) => return Err(Interrupted::Client(read_failed(&error))),
                 Either::Second(Ok(())) => return Err(Interrupted::EarlyAnswer),
                 Either::Second(Err(error)) => return Err(Interrupted::Upstream(error)),
             }
-            let lease = self.read_some(worker).await.map_err(Interrupted::Client)?;
+            lease.truncate(0);
+            self.read_now(&mut lease).map_err(Interrupted::Client)?;
             self.passed_on = true;
-            if self.scan_error == Some(ScanError::AmbiguousModel) {
-                // It was routed by the first model that it named; nothing that names another one may become complete.
+            self.finish_scan();
+            if self.model_needed && self.scan_error.is_some() {
+                // It was routed by the model that it seemed to name. What may name another one, or hides that it does,
+                // must not become complete.
                 return Err(Interrupted::Client(Refusal::BodyMalformed));
             }
             if lease.is_empty() {
@@ -276,7 +286,6 @@ impl<'c> RequestBody<'c> {
             };
             sent.map_err(Interrupted::Upstream)?;
         }
-        self.client.clear_deadline();
         if chunked {
             let last = upstream
                 .send(&mut [IoSlice::new(b"0\r\n\r\n")], stall_timeout)
@@ -303,9 +312,13 @@ impl<'c> RequestBody<'c> {
         {
             return false;
         }
+        self.total_deadline = self.client.deadline_at(DRAIN_TIMEOUT);
         let before = self.received_bytes;
+        let mut lease = worker.pool.small();
         while !self.is_complete() && self.received_bytes - before < bytes_max as u64 {
-            if self.read_some(worker).await.is_err() {
+            lease.truncate(0);
+            self.set_read_deadline(worker);
+            if self.client.readable().await.is_err() || self.read_now(&mut lease).is_err() {
                 return false;
             }
         }
@@ -328,25 +341,42 @@ impl<'c> RequestBody<'c> {
         );
     }
 
-    /// Waits for more of the body; returns its payload.
-    async fn read_some(&mut self, worker: &'static Worker) -> Result<Lease, Refusal> {
+    /// Waits for more of the body and holds it: behind what is held already as long as there is room, so that a body that
+    /// comes in small pieces takes no more memory than one that comes at once.
+    async fn read_and_hold(&mut self, worker: &'static Worker) -> Result<(), Refusal> {
         self.set_read_deadline(worker);
         let waited = self.client.readable().await;
-        waited.map_err(|error| self.read_failed(&error))?;
-        let mut lease = if self.expects_much() {
-            worker.pool.large()
-        } else {
-            worker.pool.small()
-        };
-        match self.client.read_now(&mut lease) {
-            Ok(None) => return Ok(lease),
+        waited.map_err(|error| read_failed(&error))?;
+        let last = self.held.last_mut().unwrap_or(&mut self.first);
+        if last.spare_bytes() < ROOM_BYTES_MIN {
+            let lease = if self.expects_much() {
+                worker.pool.large()
+            } else {
+                worker.pool.small()
+            };
+            if !self.held_bytes.grow(lease.spare_bytes()) {
+                return Err(Refusal::Overloaded);
+            }
+            self.held.push(lease);
+        }
+        let last = self.held.last_mut().unwrap_or(&mut self.first);
+        let mut lease = last.take();
+        let outcome = self.read_now(&mut lease);
+        *self.held.last_mut().unwrap_or(&mut self.first) = lease;
+        outcome
+    }
+
+    /// Reads what is there behind what the lease holds, which then holds the payload of it too.
+    fn read_now(&mut self, lease: &mut Lease) -> Result<(), Refusal> {
+        let from = lease.len();
+        match self.client.read_now(lease) {
+            Ok(None) => return Ok(()),
             Ok(Some(Received::Bytes(_))) => {}
             Ok(Some(Received::End)) => return Err(Refusal::ClientGone),
-            Err(error) => return Err(self.read_failed(&error)),
+            Err(error) => return Err(read_failed(&error)),
         }
-        self.take(&mut lease, 0);
-        self.check()?;
-        Ok(lease)
+        self.take(lease, from);
+        self.check()
     }
 
     fn expects_much(&self) -> bool {
@@ -412,14 +442,20 @@ impl<'c> RequestBody<'c> {
         }
         Ok(())
     }
+}
 
-    fn read_failed(&self, error: &IoError) -> Refusal {
-        match error {
-            IoError::Interrupted(Interrupt::Deadline) => Refusal::BodyTooSlow,
-            _ => Refusal::ClientGone,
-        }
+fn read_failed(error: &IoError) -> Refusal {
+    match error {
+        IoError::Interrupted(Interrupt::Deadline) => Refusal::BodyTooSlow,
+        _ => Refusal::ClientGone,
     }
 }
+
+/// Room that is still worth reading into.
+const ROOM_BYTES_MIN: usize = 1024;
+
+/// How long the rest of a refused body may take: the client waits for its answer.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The most parts that one `sendmsg` takes (UIO_MAXIOV).
 const PARTS_MAX: usize = 1024;

@@ -1,21 +1,27 @@
 //! Calling the provider: a connection from the account's own address, the request with the account's credential, and the
 //! beginning of an answer that is worth forwarding.
 
+mod failure;
+mod head;
+
+pub use failure::Failure;
+pub use head::{connection_values, names_field};
+
 use super::Request;
 use super::body::Interrupted;
 use super::meter::Observer;
 use super::refusal::Refusal;
 use super::route::Candidate;
 use crate::accounts::Slot;
-use crate::config::policy::{Account, CredentialStyle, Upstream, UpstreamId};
-use crate::headers::{Verdict, reserved};
+use crate::config::policy::UpstreamId;
 use crate::upstreams::Connection;
 use crate::worker::Worker;
 use relay_io::{ConnectError, Interrupt, IoError, Lease, Received, Stream};
 use relay_wire::body::{BodyParser, Piece, Sender};
 use relay_wire::dialect::Dialect;
-use relay_wire::encode::HeadWriter;
-use relay_wire::head::{Field, Framing, FramingError, Method, ResponseHead};
+use relay_wire::head::{FramingError, Method, ResponseHead};
+use smallvec::SmallVec;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Informational answers that are skipped before the final one (RFC 9110 section 15.2); more are a storm.
@@ -42,110 +48,10 @@ pub struct Answer {
     pub slot: Slot,
     /// All of the request was sent before the answer came; otherwise the connection cannot serve another one.
     pub request_was_sent: bool,
-    /// When the request had been sent.
-    pub asked_at: Instant,
+    /// What the gateway itself took until the request was sent.
+    pub overhead: Duration,
     /// When the answer's first bytes had come.
     pub answered_at: Instant,
-}
-
-/// Why a candidate did not work out.
-#[derive(Debug)]
-pub enum Failure {
-    /// The account's address is missing on this host, or has no port left.
-    Egress,
-    /// The upstream's name has no address of the family of the account's address.
-    NoDestination,
-    /// The connection was refused, or the upstream cannot be reached.
-    Connect,
-    /// The connection broke before an answer had begun.
-    Broken,
-    /// Nothing came in time.
-    Timeout,
-    /// What came is not HTTP, or not unambiguous.
-    Malformed(FramingError),
-    /// More informational answers than anybody needs, a switch of protocols that nobody asked for.
-    Unexpected,
-    /// The provider answered, but what it says is about the account or about itself.
-    Status {
-        /// The status.
-        status: u16,
-        /// What it said about trying again.
-        retry_after_seconds: Option<u32>,
-    },
-    /// A stream began with a report of its failure.
-    FailedStream,
-    /// The client's side ended it.
-    Client(Refusal),
-}
-
-impl Failure {
-    /// Another account may do better, and nothing was produced yet that a second attempt would repeat.
-    pub fn may_be_retried(&self) -> bool {
-        !matches!(
-            self,
-            Self::Malformed(_) | Self::Unexpected | Self::Client(_)
-        )
-    }
-
-    /// It is this account's problem: the next one can be asked at once.
-    pub fn blames_account(&self) -> bool {
-        match self {
-            Self::Egress => true,
-            Self::Status { status, .. } => matches!(status, 401 | 403 | 429),
-            _ => false,
-        }
-    }
-
-    /// A short name for metrics, from a closed set.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Egress => "egress",
-            Self::NoDestination => "no_destination",
-            Self::Connect => "connect",
-            Self::Broken => "broken",
-            Self::Timeout => "timeout",
-            Self::Malformed(_) | Self::Unexpected => "malformed",
-            Self::Status {
-                status: 401 | 403, ..
-            } => "account_refused",
-            Self::Status { status: 429, .. } => "rate_limited",
-            Self::Status { .. } => "status_5xx",
-            Self::FailedStream => "failed_stream",
-            Self::Client(_) => "client",
-        }
-    }
-
-    /// What the client is told if nobody else can be asked.
-    pub fn into_refusal(self) -> Refusal {
-        match self {
-            Self::Egress => Refusal::EgressUnavailable,
-            Self::NoDestination | Self::Connect | Self::Broken => {
-                Refusal::UpstreamError { status: None }
-            }
-            Self::Timeout => Refusal::UpstreamTimeout,
-            Self::Malformed(_) | Self::Unexpected => Refusal::UpstreamMalformed,
-            Self::Status {
-                status: 401 | 403, ..
-            } => Refusal::NoAccountAvailable,
-            Self::Status {
-                status: 429,
-                retry_after_seconds,
-            } => Refusal::UpstreamRateLimited {
-                retry_after_seconds,
-            },
-            Self::Status {
-                status: 503 | 529,
-                retry_after_seconds,
-            } => Refusal::UpstreamOverloaded {
-                retry_after_seconds,
-            },
-            Self::Status { status, .. } => Refusal::UpstreamError {
-                status: Some(status),
-            },
-            Self::FailedStream => Refusal::UpstreamError { status: None },
-            Self::Client(refusal) => refusal,
-        }
-    }
 }
 
 /// Asks the candidate.
@@ -160,141 +66,101 @@ pub async fn open(
     let account = worker.policy.account(candidate.slot.account);
     let upstream = worker.policy.upstream(candidate.upstream);
     let mut buffer = worker.head_buffer();
-    write_head(&mut buffer, worker, request, &candidate, upstream);
-    let head = with_credential(&buffer, upstream, account);
+    head::write_head(&mut buffer, worker, request, &candidate, upstream);
+    // What the gateway itself takes counts from when the request was there, or from this further attempt on.
+    let began_at = if candidate.attempt == 1 {
+        request.held_at
+    } else {
+        Instant::now()
+    };
     let mut may_reuse = true;
-    loop {
-        let connection = connect(worker, request.client, &candidate, may_reuse).await?;
-        let (reused, resendable) = (connection.is_reused(), request.body.can_be_sent_again());
+    let outcome = loop {
+        let (connection, waited) =
+            match connect(worker, request.client, &candidate, may_reuse).await {
+                Ok(connected) => connected,
+                Err(failure) => break Err(failure),
+            };
         request.client.tie(&connection.stream);
+        let head = head::with_credential(&buffer, upstream, account);
         match ask(worker, request, &connection.stream, &head).await {
             Ok(begun) => {
-                worker.keep_head_buffer(buffer);
-                return judge(worker, request, begun, connection, candidate).await;
+                let overhead = begun.asked_at.saturating_duration_since(began_at + waited);
+                break Ok((begun, connection, overhead));
             }
             // A provider may close a connection that it has kept open just as the next request is on its way.
-            Err(Failure::Broken) if reused && resendable && request.body.can_be_sent_again() => {
+            Err(Failure::Broken) if connection.is_reused() && request.body.can_be_sent_again() => {
                 may_reuse = false;
             }
-            Err(failure) => return Err(failure),
+            Err(failure) => break Err(failure),
         }
-    }
+    };
+    worker.keep_head_buffer(buffer);
+    let (begun, connection, overhead) = outcome?;
+    judge(worker, request, begun, connection, candidate, overhead).await
 }
 
-/// A connection of this account from this address: one that is kept, or a new one.
+/// Addresses of an upstream that are tried for one attempt.
+const DESTINATIONS_MAX: usize = 3;
+
+/// A connection of this account from this address, one that is kept or a new one; and how long the provider took to take it.
 async fn connect(
     worker: &'static Worker,
     client: &Stream,
     candidate: &Candidate,
     may_reuse: bool,
-) -> Result<Connection, Failure> {
+) -> Result<(Connection, Duration), Failure> {
     let slot = &candidate.slot;
-    let destinations = worker.addresses_of(candidate.upstream);
-    if may_reuse && let Some(kept) = worker.idle.take(slot.account, slot.source, &destinations) {
-        return Ok(kept);
+    let addresses = worker.addresses_of(candidate.upstream);
+    if may_reuse && let Some(kept) = worker.idle.take(slot.account, slot.source, &addresses) {
+        return Ok((kept, Duration::ZERO));
     }
-    let destination = destinations
-        .iter()
-        .copied()
-        .find(|destination| destination.is_ipv4() == slot.source.is_ipv4())
-        .ok_or(Failure::NoDestination)?;
+    let began_at = Instant::now();
     let timeouts = &worker.policy.timeouts;
-    let stream = Stream::connect(slot.source, destination, timeouts.upstream_connect, client)
-        .await
-        .map_err(|error| match error {
-            ConnectError::SourceMissing | ConnectError::PortsExhausted => Failure::Egress,
-            ConnectError::Interrupted(Interrupt::Deadline) => Failure::Timeout,
-            ConnectError::Interrupted(_) => Failure::Client(Refusal::ClientGone),
-            ConnectError::Socket(_) => Failure::Connect,
-        })?;
-    worker.note_connection_opened();
-    let chance = worker.random_fraction();
-    Ok(Connection::new(
-        stream,
-        slot.account,
-        slot.source,
-        destination,
-        timeouts.pool_age,
-        chance,
-    ))
-}
-
-/// The request's head as the provider sees it, but for its last field. Framing is made anew; nothing hop-by-hop and nothing
-/// of the tenant's credential passes.
-fn write_head(
-    out: &mut Vec<u8>,
-    worker: &Worker,
-    request: &Request<'_>,
-    candidate: &Candidate,
-    upstream: &Upstream,
-) {
-    let bytes = request.head_bytes();
-    let target = request.head.target.of(bytes);
-    let rules = worker.policy.headers.request(candidate.upstream);
-    let mut head = HeadWriter::request(
-        out,
-        request.head.method.as_str(),
-        &[upstream.path_prefix.as_bytes(), target],
-    );
-    head.known("host", &upstream.authority);
-    let connection = connection_values(&request.head.fields, bytes);
-    for field in &request.head.fields {
-        let name = field.name.of(bytes);
-        if rules.verdict(name) == Verdict::Drop
-            || reserved(name).is_some()
-            || names_field(&connection, name)
-        {
-            continue;
-        }
-        // The parser has refused every value that the writer would.
-        let _ = head.field(name, field.value.of(bytes));
-    }
-    for (name, value) in &rules.set {
-        head.known(name, value);
-    }
-    match request.body.onward_framing() {
-        Framing::Length(count) => head.number("content-length", count),
-        Framing::Chunked => head.known("transfer-encoding", "chunked"),
-        Framing::Empty | Framing::UntilClose => {
-            if matches!(
-                request.head.method,
-                Method::Post | Method::Put | Method::Patch
-            ) {
-                head.number("content-length", 0);
+    let mut failure = Failure::NoDestination;
+    for destination in destinations(&addresses, slot.source, worker.random_fraction()) {
+        match Stream::connect(slot.source, destination, timeouts.upstream_connect, client).await {
+            Ok(stream) => {
+                worker.note_connection_opened();
+                let chance = worker.random_fraction();
+                let (account, source, age) = (slot.account, slot.source, timeouts.pool_age);
+                let opened = Connection::new(stream, account, source, destination, age, chance);
+                return Ok((opened, began_at.elapsed()));
             }
+            Err(error) => failure = refused(&error),
+        }
+        if !matches!(failure, Failure::Connect | Failure::Timeout) {
+            break;
         }
     }
+    Err(failure)
 }
 
-/// The one place where an account's credential is used: the head's last field, handed to the kernel from where the secret
-/// is kept and never copied. `write_head` has put the upstream's own authority above it, and `connect` goes to that
-/// authority's addresses only.
-fn with_credential<'h>(head: &'h [u8], upstream: &Upstream, account: &'h Account) -> [&'h [u8]; 4] {
-    let name: &[u8] = match upstream.credential_style {
-        CredentialStyle::Bearer => b"authorization: Bearer ",
-        CredentialStyle::XApiKey => b"x-api-key: ",
-        CredentialStyle::XGoogApiKey => b"x-goog-api-key: ",
-        CredentialStyle::ApiKey => b"api-key: ",
-    };
-    [head, name, account.credential.expose(), b"\r\n\r\n"]
+/// The upstream's addresses of the family of `source`, beginning with any of them (`chance` from 0 to 1), so that the load
+/// is spread and one that is dead does not stop an account.
+fn destinations(
+    addresses: &[SocketAddr],
+    source: IpAddr,
+    chance: f64,
+) -> impl Iterator<Item = SocketAddr> {
+    let matches = |address: &&SocketAddr| address.is_ipv4() == source.is_ipv4();
+    let usable: SmallVec<[SocketAddr; 4]> = addresses.iter().filter(matches).copied().collect();
+    let count = usable.len();
+    let start = (chance * count as f64) as usize;
+    (0..count.min(DESTINATIONS_MAX)).map(move |offset| usable[(start + offset) % count])
 }
 
-/// The values of all `Connection` fields of a head. Usually there are none.
-pub fn connection_values<'b>(fields: &[Field], bytes: &'b [u8]) -> Vec<&'b [u8]> {
-    let is_connection = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(b"connection");
-    fields
-        .iter()
-        .filter(is_connection)
-        .map(|field| field.value.of(bytes))
-        .collect()
-}
-
-/// Is the field named by `Connection`, and so meant for this hop alone (RFC 9110 section 7.6.1)?
-pub fn names_field(connection: &[&[u8]], name: &[u8]) -> bool {
-    connection
-        .iter()
-        .flat_map(|value| value.split(|&byte| byte == b','))
-        .any(|token| token.trim_ascii().eq_ignore_ascii_case(name))
+fn refused(error: &ConnectError) -> Failure {
+    match error {
+        ConnectError::SourceMissing | ConnectError::PortsExhausted => Failure::Egress,
+        ConnectError::Interrupted(Interrupt::Deadline) => Failure::Timeout,
+        ConnectError::Interrupted(_) => Failure::Client(Refusal::ClientGone),
+        ConnectError::Socket(error) => match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                Failure::OutOfResources
+            }
+            _ => Failure::Connect,
+        },
+    }
 }
 
 /// An answer's head and what came with it.
@@ -313,23 +179,27 @@ async fn ask(
     head: &[&[u8]; 4],
 ) -> Result<Begun, Failure> {
     let mut lease = worker.pool.small();
-    let sent = request.body.send_held(worker, upstream, head).await;
-    sent.map_err(|error| broken(request.client, &error))?;
+    let mut request_was_sent = match request.body.send_held(worker, upstream, head).await {
+        Ok(()) => request.body.is_complete(),
+        // Where the upstream takes no more, it has perhaps said why.
+        Err(IoError::Socket(_)) => false,
+        Err(error) => return Err(broken(request.client, &error)),
+    };
+    let asked_at = Instant::now();
     let mut informational = 0;
     loop {
-        if !request.body.is_complete() {
+        if !request.body.is_complete() && lease.is_empty() {
             match request.body.pass_on(worker, upstream).await {
-                // Where the upstream takes no more, it has perhaps said why.
-                Ok(()) | Err(Interrupted::EarlyAnswer | Interrupted::Upstream(_)) => {}
+                Ok(()) => request_was_sent = true,
+                Err(Interrupted::EarlyAnswer | Interrupted::Upstream(IoError::Socket(_))) => {}
+                Err(Interrupted::Upstream(error)) => return Err(broken(request.client, &error)),
                 Err(Interrupted::Client(refusal)) => return Err(Failure::Client(refusal)),
             }
         }
-        let asked_at = Instant::now();
         upstream.set_deadline(worker.policy.timeouts.response_head);
         let head = read_head(worker, request, upstream, &mut lease).await?;
         upstream.clear_deadline();
         if head.status >= 200 {
-            let request_was_sent = request.body.is_complete();
             return Ok(Begun {
                 head,
                 lease,
@@ -382,12 +252,13 @@ async fn judge(
     begun: Begun,
     connection: Connection,
     candidate: Candidate,
+    overhead: Duration,
 ) -> Result<Box<Answer>, Failure> {
     let Begun {
         head,
         lease,
         request_was_sent,
-        asked_at,
+        ..
     } = begun;
     let status = head.status;
     if matches!(status, 401 | 403 | 429 | 500..=599) {
@@ -422,7 +293,7 @@ async fn judge(
         connection,
         slot: candidate.slot,
         request_was_sent,
-        asked_at,
+        overhead,
         answered_at,
     });
     if answer.observer.is_stream() {
@@ -433,7 +304,7 @@ async fn judge(
 }
 
 /// Waits for the first bytes of a stream: until then the client has seen nothing, so that another account can still be
-/// asked, also where the first thing that the provider sends is the report of a failure.
+/// asked; and the head goes out together with them.
 async fn await_first_bytes(
     worker: &Worker,
     request: &Request<'_>,
@@ -441,7 +312,7 @@ async fn await_first_bytes(
 ) -> Result<(), Failure> {
     let stream = &answer.connection.stream;
     stream.set_deadline(worker.policy.timeouts.first_event);
-    while answer.lease.len() == answer.head.head_bytes {
+    while !answer.parser.is_complete() && answer.lease.len() == answer.head.head_bytes {
         if answer.lease.spare_bytes() == 0 {
             answer.lease = answer.lease.take().widen();
         }
@@ -455,25 +326,38 @@ async fn await_first_bytes(
         }
     }
     stream.clear_deadline();
-    if begins_with_failure(worker, request, answer) {
-        return Err(Failure::FailedStream);
+    if begins_with_overload(worker, request, answer) {
+        return Err(Failure::OverloadedStream);
     }
     Ok(())
 }
 
-/// Does what has come so far already say that the stream failed? Looks with an observer of its own, since the answer's
-/// own one reads the same bytes when they are forwarded.
-fn begins_with_failure(worker: &Worker, request: &Request<'_>, answer: &Answer) -> bool {
-    let limits = &worker.policy.limits;
-    let content_type = answer.head.value(answer.lease.filled(), "content-type");
-    let mut observer = Observer::new(
-        request.dialect,
-        content_type,
-        limits.event_bytes_max,
-        limits.json_depth_max,
-    );
-    let mut parser = BodyParser::new(answer.head.framing, Sender::Upstream);
+/// What providers call an overload that another account, or another moment, may not have. Any other failure is the
+/// request's own, and the client has to see it as the provider told it.
+const OVERLOAD_CODES: [&[u8]; 5] = [
+    b"\"server_is_overloaded\"",
+    b"\"slow_down\"",
+    b"\"server_error\"",
+    b"\"rate_limit_exceeded\"",
+    b"\"overloaded_error\"",
+];
+
+/// Is what has come so far nothing but the report of an overload? Looks with an observer of its own, since the answer's own
+/// one reads the same bytes when they are forwarded.
+fn begins_with_overload(worker: &Worker, request: &Request<'_>, answer: &Answer) -> bool {
     let bytes = answer.lease.filled();
+    let said = &bytes[answer.head.head_bytes..];
+    if !OVERLOAD_CODES
+        .iter()
+        .any(|code| memchr::memmem::find(said, code).is_some())
+    {
+        return false;
+    }
+    let limits = &worker.policy.limits;
+    let content_type = answer.head.value(bytes, "content-type");
+    let (event_bytes_max, depth_max) = (limits.event_bytes_max, limits.json_depth_max);
+    let mut observer = Observer::new(request.dialect, content_type, event_bytes_max, depth_max);
+    let mut parser = BodyParser::new(answer.head.framing, Sender::Upstream);
     let mut at = answer.head.head_bytes;
     while let Ok(Some(piece)) = parser.next(bytes, at) {
         at = piece.end();
@@ -516,13 +400,26 @@ fn broken(client: &Stream, error: &IoError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::names_field;
+    use super::destinations;
+    use std::net::SocketAddr;
 
     #[test]
-    fn fields_named_by_connection() {
-        assert!(names_field(&[b"close, X-Secret"], b"x-secret"));
-        assert!(names_field(&[b"close", b"x-secret"], b"X-SECRET"));
-        assert!(!names_field(&[], b"x-secret"));
-        assert!(!names_field(&[b"x-secret-too,,"], b"x-secret"));
+    fn every_address_of_the_right_family_has_its_turn() {
+        let addresses: Vec<SocketAddr> = ["10.0.0.1:1", "10.0.0.2:1", "[2001:db8::1]:1"]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        let from = |source: &str, chance| -> Vec<String> {
+            let found = destinations(&addresses, source.parse().unwrap(), chance);
+            found.map(|address| address.to_string()).collect()
+        };
+        assert_eq!(from("127.0.0.1", 0.0), ["10.0.0.1:1", "10.0.0.2:1"]);
+        assert_eq!(from("127.0.0.1", 0.99), ["10.0.0.2:1", "10.0.0.1:1"]);
+        assert_eq!(from("::1", 0.5), ["[2001:db8::1]:1"]);
+        assert!(
+            destinations(&[], "::1".parse().unwrap(), 0.5)
+                .next()
+                .is_none()
+        );
     }
 }

@@ -75,6 +75,8 @@ struct Passage {
     /// What of the buffer is payload.
     payload: Ranges,
     body_bytes: u64,
+    /// Everything there was has been sent.
+    is_whole: bool,
     /// Bytes behind the end of the body: nobody asked for them.
     has_excess: bool,
     /// The point in time at which it must be over.
@@ -114,11 +116,11 @@ pub async fn forward<'c>(
         sent: Ranges::new(),
         payload: Ranges::new(),
         body_bytes: 0,
+        is_whole: false,
         has_excess: false,
     };
     let status = passage.answer.head.status;
-    let (client, ending) = passage.run(worker, request, client, &head).await;
-    worker.keep_head_buffer(head);
+    let (client, ending) = passage.run(worker, request, client, head).await;
     trail.note_first_byte(passage.answer.answered_at);
     let transcript = Transcript {
         ending,
@@ -128,16 +130,11 @@ pub async fn forward<'c>(
         usage: passage.answer.observer.usage(),
         streamed: passage.answer.observer.is_stream(),
     };
-    let done = match ending {
-        Ending::Complete | Ending::Unfinished if passage.answer.parser.is_complete() => {
-            passage.release(worker);
-            client.complete()
-        }
-        Ending::Complete | Ending::Unfinished if passage.form == Form::Rechunked => {
-            client.complete()
-        }
-        Ending::Complete | Ending::Unfinished if closes_to_end => client.complete(),
-        _ => client.cut(),
+    let done = if passage.is_whole {
+        passage.release(worker);
+        client.complete()
+    } else {
+        client.cut()
     };
     (done, transcript)
 }
@@ -156,7 +153,7 @@ impl Passage {
         worker: &'static Worker,
         request: &Request<'c>,
         client: Reply<'c, AwaitingHead>,
-        head: &[u8],
+        head: Vec<u8>,
     ) -> (Reply<'c, Streaming>, Ending) {
         let mut lease = self.answer.lease.take();
         lease.consume(self.answer.head.head_bytes);
@@ -168,12 +165,13 @@ impl Passage {
         let mut line = [0; CHUNK_SIZE_LINE_MAX];
         let (before, after) = self.chunk_around(first_payload.len(), &mut line);
         let mut parts = [
-            IoSlice::new(head),
+            IoSlice::new(&head),
             IoSlice::new(before),
             IoSlice::new(first_payload),
             IoSlice::new(after),
         ];
         let (client, sent) = client.begin(worker, &mut parts).await;
+        worker.keep_head_buffer(head);
         if let Err(error) = sent {
             return (client, self.client_failed(&error));
         }
@@ -190,7 +188,10 @@ impl Passage {
             drop(lease);
             match step {
                 Step::More => {}
-                Step::End => return (client, self.ended()),
+                Step::End => {
+                    self.is_whole = true;
+                    return (client, self.ended());
+                }
                 Step::Broken => return self.broke(request, client, Ending::UpstreamBroken),
             }
             self.let_heartbeat_beat(worker, request, client.client());
@@ -395,6 +396,7 @@ impl Passage {
                 return (client, self.client_failed(&error));
             }
         }
+        self.is_whole = true;
         (client, ending)
     }
 
@@ -409,7 +411,8 @@ impl Passage {
         if matches!(ending, Ending::Complete | Ending::ClientGone) {
             return (client, ending);
         }
-        if self.answer.observer.is_at_boundary()
+        if self.answer.observer.terminal().is_none()
+            && self.answer.observer.is_at_boundary()
             && self.answer.parser.at_chunk_boundary()
             && (self.is_chunked_to_client()
                 || !matches!(self.answer.head.framing, Framing::Length(_)))
@@ -467,7 +470,8 @@ impl Passage {
     /// Keeps the connection for the next request, if it is certain where the next answer begins.
     fn release(self, worker: &Worker) {
         let answer = *self.answer;
-        if answer.head.keep_alive && answer.request_was_sent && !self.has_excess {
+        let ends_itself = answer.parser.is_complete() && answer.head.keep_alive;
+        if ends_itself && answer.request_was_sent && !self.has_excess {
             worker.idle.keep(answer.connection, &worker.policy.timeouts);
         }
     }
@@ -545,8 +549,7 @@ fn head_for_client(
         head.known("x-relay-error-source", "upstream");
     }
     head.number("x-relay-attempts", u64::from(trail.attempts()));
-    let before = answer.asked_at.saturating_duration_since(request.held_at);
-    let overhead = before + Instant::now().saturating_duration_since(answer.answered_at);
+    let overhead = answer.overhead + Instant::now().saturating_duration_since(answer.answered_at);
     trail.note_overhead(overhead);
     head.number("x-relay-overhead-us", overhead.as_micros() as u64);
     client.connection_field(&mut head);

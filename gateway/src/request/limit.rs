@@ -6,7 +6,37 @@ use crate::limits::Place;
 use crate::worker::Worker;
 
 /// A checked fact: there was room for this request in its tenant's limits. Only `admit` makes one. Dropped, the room is
-/// given back; settled (`meter::settle`), it is given back and what was used is charged.
+/// given back; so it is when it is settled (`meter::settle`), which every forwarded request is.
+/// ```
+/// # use codex_relay::request::{authenticate::Caller, limit::{Permit, admit}, refusal::Refusal};
+/// # use codex_relay::worker::Worker;
+/// fn permit(worker: &Worker, caller: &Caller) -> Result<Permit, Refusal> {
+///     let permit = admit(worker, caller)?;
+///     Ok(permit)
+/// }
+/// ```
+///
+/// A place in the limits does not make one:
+///
+/// ```compile_fail,E0451
+/// # use codex_relay::request::{authenticate::Caller, limit::{Permit, admit}, refusal::Refusal};
+/// # use codex_relay::worker::Worker;
+/// fn permit(worker: &Worker, caller: &Caller) -> Result<Permit, Refusal> {
+///     let place = worker.in_flight.enter_tenant(caller.tenant(), None);
+///     Ok(Permit { _place: place.ok_or(Refusal::TenantConcurrencyExceeded)? })
+/// }
+/// ```
+///
+/// One permit does not become two:
+///
+/// ```compile_fail,E0599
+/// # use codex_relay::request::{authenticate::Caller, limit::{Permit, admit}, refusal::Refusal};
+/// # use codex_relay::worker::Worker;
+/// fn permit(worker: &Worker, caller: &Caller) -> Result<Permit, Refusal> {
+///     let permit = admit(worker, caller)?;
+///     Ok(permit.clone())
+/// }
+/// ```
 pub struct Permit {
     _place: Place,
 }
@@ -15,6 +45,26 @@ pub struct Permit {
 ///
 /// # Errors
 /// 429 with the limit that is used up.
+///
+/// ```
+/// # use codex_relay::request::{Request, authenticate::authenticate, limit::{Permit, admit}, refusal::Refusal};
+/// # use codex_relay::worker::Worker;
+/// fn checked(worker: &Worker, request: &Request<'_>) -> Result<Permit, Refusal> {
+///     let caller = authenticate(worker, request)?;
+///     admit(worker, &caller)
+/// }
+/// ```
+///
+/// The name of a tenant is not enough, its key must have been checked:
+///
+/// ```compile_fail,E0308
+/// # use codex_relay::request::{Request, authenticate::authenticate, limit::{Permit, admit}, refusal::Refusal};
+/// # use codex_relay::worker::Worker;
+/// fn unchecked(worker: &Worker, request: &Request<'_>) -> Result<Permit, Refusal> {
+///     let caller = authenticate(worker, request)?.tenant();
+///     admit(worker, &caller)
+/// }
+/// ```
 pub fn admit(worker: &Worker, caller: &Caller) -> Result<Permit, Refusal> {
     let cap = worker.policy.tenant(caller.tenant()).concurrent_requests;
     worker

@@ -20,8 +20,25 @@ pub struct Transcript {
     pub streamed: bool,
 }
 
-/// Gives the tenant's place back, now that what the request used is known.
-pub fn settle(permit: Permit, _transcript: &Transcript) {
+/// Gives the tenant's place back: the request is over.
+///
+/// ```
+/// # use codex_relay::request::{limit::Permit, meter::{Transcript, settle}};
+/// fn over(permit: Permit, transcript: &Transcript) {
+///     settle(permit, transcript);
+/// }
+/// ```
+///
+/// A request is settled once:
+///
+/// ```compile_fail,E0382
+/// # use codex_relay::request::{limit::Permit, meter::{Transcript, settle}};
+/// fn over(permit: Permit, transcript: &Transcript) {
+///     settle(permit, transcript);
+///     settle(permit, transcript);
+/// }
+/// ```
+pub fn settle(permit: Permit) {
     drop(permit);
 }
 

@@ -33,7 +33,7 @@ pub enum Refusal {
         /// The limit.
         bytes_max: u64,
     },
-    /// Too many bodies are being held at the moment.
+    /// No descriptor is left, or too many bodies are being held.
     Overloaded,
     /// None of the tenant's upstreams serves this model or this kind of request.
     NoUpstream,
@@ -205,7 +205,7 @@ impl Refusal {
                 503,
                 GATEWAY,
                 RETRY_SOON_SECONDS,
-                "The gateway is holding as many request bodies as it may.",
+                "The gateway has no room for another request.",
             ),
             Self::NoUpstream => refused(
                 404,

@@ -78,6 +78,65 @@ impl RequestId {
 }
 
 /// What a client is still owed.
+///
+/// ```
+/// # use codex_relay::{request::reply::{AwaitingHead, Done, Reply}, worker::Worker};
+/// # use std::io::IoSlice;
+/// async fn answer<'c>(
+///     awaiting: Reply<'c, AwaitingHead>,
+///     worker: &Worker,
+///     parts: &mut [IoSlice<'_>],
+/// ) -> Reply<'c, Done> {
+///     let (streaming, _) = awaiting.begin(worker, parts).await;
+///     streaming.complete()
+/// }
+/// ```
+///
+/// It cannot be begun twice:
+///
+/// ```compile_fail,E0382
+/// # use codex_relay::{request::reply::{AwaitingHead, Done, Reply}, worker::Worker};
+/// # use std::io::IoSlice;
+/// async fn answer<'c>(
+///     awaiting: Reply<'c, AwaitingHead>,
+///     worker: &Worker,
+///     parts: &mut [IoSlice<'_>],
+/// ) -> Reply<'c, Done> {
+///     awaiting.begin(worker, parts).await;
+///     let (streaming, _) = awaiting.begin(worker, parts).await;
+///     streaming.complete()
+/// }
+/// ```
+///
+/// Nor again once its head is out:
+///
+/// ```compile_fail,E0599
+/// # use codex_relay::{request::reply::{AwaitingHead, Done, Reply}, worker::Worker};
+/// # use std::io::IoSlice;
+/// async fn answer<'c>(
+///     awaiting: Reply<'c, AwaitingHead>,
+///     worker: &Worker,
+///     parts: &mut [IoSlice<'_>],
+/// ) -> Reply<'c, Done> {
+///     let (streaming, _) = awaiting.begin(worker, parts).await;
+///     let (streaming, _) = streaming.begin(worker, parts).await;
+///     streaming.complete()
+/// }
+/// ```
+///
+/// It cannot be completed before it was begun:
+///
+/// ```compile_fail,E0599
+/// # use codex_relay::{request::reply::{AwaitingHead, Done, Reply}, worker::Worker};
+/// # use std::io::IoSlice;
+/// async fn answer<'c>(
+///     awaiting: Reply<'c, AwaitingHead>,
+///     worker: &Worker,
+///     parts: &mut [IoSlice<'_>],
+/// ) -> Reply<'c, Done> {
+///     awaiting.complete()
+/// }
+/// ```
 pub struct Reply<'c, State> {
     client: &'c Stream,
     request_id: RequestId,
@@ -133,17 +192,52 @@ impl<'c> Reply<'c, AwaitingHead> {
         self.version
     }
 
-    /// Whether this connection will serve another request, as things stand.
-    pub fn keeps_alive(&self) -> bool {
-        self.keep_alive
-    }
-
     /// This connection will serve no further request.
     pub fn close_after(&mut self) {
         self.keep_alive = false;
     }
 
     /// Refuses the request in the one error model.
+    ///
+    /// ```
+    /// # use codex_relay::request::{Request, refusal::Refusal, reply::{AwaitingHead, Done, Reply, Streaming}};
+    /// # use codex_relay::worker::Worker;
+    /// async fn refuse<'c>(
+    ///     reply: Reply<'c, AwaitingHead>,
+    ///     worker: &'static Worker,
+    ///     request: &mut Request<'_>,
+    /// ) -> Reply<'c, Done> {
+    ///     reply.refuse(worker, request, &Refusal::KeyMissing, 0).await
+    /// }
+    /// ```
+    ///
+    /// What the client has seen the end of cannot be refused any more:
+    ///
+    /// ```compile_fail,E0599
+    /// # use codex_relay::request::{Request, refusal::Refusal, reply::{AwaitingHead, Done, Reply, Streaming}};
+    /// # use codex_relay::worker::Worker;
+    /// async fn refuse<'c>(
+    ///     reply: Reply<'c, Done>,
+    ///     worker: &'static Worker,
+    ///     request: &mut Request<'_>,
+    /// ) -> Reply<'c, Done> {
+    ///     reply.refuse(worker, request, &Refusal::KeyMissing, 0).await
+    /// }
+    /// ```
+    ///
+    /// Nor what it has seen the beginning of:
+    ///
+    /// ```compile_fail,E0599
+    /// # use codex_relay::request::{Request, refusal::Refusal, reply::{AwaitingHead, Done, Reply, Streaming}};
+    /// # use codex_relay::worker::Worker;
+    /// async fn refuse<'c>(
+    ///     reply: Reply<'c, Streaming>,
+    ///     worker: &'static Worker,
+    ///     request: &mut Request<'_>,
+    /// ) -> Reply<'c, Done> {
+    ///     reply.refuse(worker, request, &Refusal::KeyMissing, 0).await
+    /// }
+    /// ```
     pub async fn refuse(
         mut self,
         worker: &'static Worker,
@@ -154,10 +248,10 @@ impl<'c> Reply<'c, AwaitingHead> {
         if matches!(refusal, Refusal::ClientGone) {
             return self.into_state(Done { cut: true });
         }
-        self.client.forgive_deadline();
         // What is left of the body is read only where that is certain to be little.
         let drained =
             !refusal.ends_connection() && request.body.drain(worker, DRAIN_BYTES_MAX).await;
+        self.client.forgive_deadline();
         self.keep_alive &= drained && !worker.is_draining();
         let shape = refusal.shape(attempts);
         let body = shape.body(self.request_id.as_str());
@@ -214,6 +308,7 @@ impl<'c> Reply<'c, AwaitingHead> {
     ) -> Reply<'c, Done> {
         let mut reply = self;
         let drained = request.body.drain(worker, DRAIN_BYTES_MAX).await;
+        reply.client.forgive_deadline();
         reply.keep_alive &= drained && !worker.is_draining();
         let body = worker.health_body();
         let mut bytes = Vec::with_capacity(256);
@@ -288,16 +383,6 @@ impl<'c, State> Reply<'c, State> {
             keep_alive: self.keep_alive,
             state,
         }
-    }
-
-    /// The request's name.
-    pub fn request_id(&self) -> &RequestId {
-        &self.request_id
-    }
-
-    /// The request was HEAD: the head is all there is.
-    pub fn answers_head(&self) -> bool {
-        self.answers_head
     }
 }
 

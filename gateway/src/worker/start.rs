@@ -50,7 +50,7 @@ pub struct Parts {
 ///
 /// # Errors
 /// The thread could not be started.
-pub fn start(parts: Parts) -> io::Result<JoinHandle<io::Result<()>>> {
+pub fn start(parts: Parts) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name(format!("worker-{}", parts.index))
         .spawn(move || {
@@ -58,11 +58,21 @@ pub fn start(parts: Parts) -> io::Result<JoinHandle<io::Result<()>>> {
                 // Unpinned is slower, not wrong.
                 let _ = relay_io::pin_to_core(core);
             }
-            let mailbox = parts.mailbox;
-            let outcome = relay_io::run(parts.engine, run(parts));
-            mailbox.note_worker_done();
-            outcome?
+            let index = parts.index;
+            let _end = NotesEnd(parts.mailbox);
+            if let Err(error) = relay_io::run(parts.engine, run(parts)).flatten() {
+                eprintln!("codex-relay: worker {index} could not start: {error}");
+            }
         })
+}
+
+/// Tells the control thread that the worker has ended, however it ended.
+struct NotesEnd(&'static Mailbox);
+
+impl Drop for NotesEnd {
+    fn drop(&mut self) {
+        self.0.note_worker_done();
+    }
 }
 
 async fn run(parts: Parts) -> io::Result<()> {

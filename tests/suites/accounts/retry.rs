@@ -114,10 +114,10 @@ fn a_refused_connection_without_an_alternative() {
 }
 
 #[test]
-fn a_stream_that_begins_with_a_failure_is_tried_again() {
+fn a_stream_that_begins_with_an_overload_is_tried_again() {
     let failures: [&[u8]; 2] = [
         b"event: error\ndata: {\"type\":\"error\",\"code\":\"server_is_overloaded\",\"message\":\"x\"}\n\n",
-        b"event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"x\"}}}\n\n",
+        b"event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"server_error\"}}}\n\n",
     ];
     for failure in failures {
         let upstream = Upstream::start(move |exchange| {
@@ -323,4 +323,19 @@ fn a_retried_request_counts_once_for_its_account() {
         assert_eq!(client.call(&Request::plain()).status(), 200);
     }
     assert_eq!(upstream.completed(), 40);
+}
+
+#[test]
+fn a_failure_of_the_requests_own_is_passed_on_as_the_provider_told_it() {
+    let failure: &[u8] =
+        b"event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":\
+        {\"error\":{\"code\":\"context_length_exceeded\"}}}\n\n";
+    let upstream = Upstream::start(move |exchange| {
+        exchange.send([openai::STREAM_HEAD, &chunk(failure)[..], LAST_CHUNK].concat());
+    });
+    let gateway = Gateway::start(&config(&upstream, two()));
+    let answer = gateway.call(&Request::streamed());
+    assert_eq!(answer.ending, Ending::Complete);
+    assert_eq!(answer.payload, failure);
+    assert_eq!(upstream.completed(), 1);
 }
