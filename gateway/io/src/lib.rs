@@ -19,6 +19,8 @@ mod either;
 mod engine;
 mod lease;
 mod listener;
+mod outgoing;
+mod pace;
 #[cfg(feature = "probe")]
 pub mod probe;
 mod process;

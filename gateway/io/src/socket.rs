@@ -1,10 +1,11 @@
 //! Connected sockets: reading and writing, deadlines, and being ended from outside.
 
 use crate::engine::Engine;
-use crate::lease::{Lease, Pool, TINY_LEASE_BYTES};
+use crate::lease::{Lease, Pool};
+use crate::outgoing::{InFlight, Part, Parts};
+use crate::pace::Pace;
 use crate::sys::{self, Descriptor};
 use crate::wheel::Wheel;
-use monoio::buf::{IoBuf, IoVecBuf};
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Type};
@@ -17,9 +18,6 @@ use std::time::Duration;
 
 /// A deadline that never comes.
 const NEVER: u64 = u64::MAX;
-
-/// A peer that let us wait this long (half a second) is one that a buffer should not wait for.
-const SLOW_TICKS: u64 = 10;
 
 /// Why an operation ended although the connection did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -366,13 +364,13 @@ impl Stream {
     pub async fn receive(&self, pool: &Pool) -> Result<Option<Lease>, IoError> {
         let mut pace = self.socket.pace.get();
         let began_tick = self.wheel.tick();
-        if pace.is_slow || matches!(pace.room, Room::Large) {
+        if pace.waits_without_buffer() {
             self.readable().await?;
         }
         let (outcome, lease) = self.read(pace.lease(pool)).await;
         let received = outcome?;
-        pace.is_slow = self.wheel.tick() - began_tick >= SLOW_TICKS;
-        pace.note_filled(lease.len(), lease.spare_bytes());
+        let waited_ticks = self.wheel.tick() - began_tick;
+        pace.note(waited_ticks, lease.len(), lease.spare_bytes());
         self.socket.pace.set(pace);
         Ok(match received {
             Received::Bytes(_) => Some(lease),
@@ -433,7 +431,7 @@ impl Stream {
             [only] => self.socket.operations().write(Part::of(only)).await.0,
             several => self.socket.operations().writev(Parts::of(several)).await.0,
         };
-        std::mem::forget(in_flight);
+        in_flight.ended();
         outcome
     }
 
@@ -576,96 +574,6 @@ impl Interrupter {
         if let Some(socket) = self.0.upgrade() {
             socket.interrupt(reason);
         }
-    }
-}
-
-/// How fast a peer sends: what decides whether a read waits with a buffer, and with which.
-#[derive(Clone, Copy)]
-struct Pace {
-    is_slow: bool,
-    room: Room,
-}
-
-#[derive(Clone, Copy)]
-enum Room {
-    Tiny,
-    Small,
-    Large,
-}
-
-impl Pace {
-    /// Of a connection that has not sent anything yet: many never do.
-    const UNKNOWN: Self = Self {
-        is_slow: true,
-        room: Room::Small,
-    };
-
-    fn lease(self, pool: &Pool) -> Lease {
-        match self.room {
-            Room::Tiny if !self.is_slow => pool.tiny(),
-            Room::Tiny | Room::Small => pool.small(),
-            Room::Large => pool.large(),
-        }
-    }
-
-    fn note_filled(&mut self, filled_bytes: usize, spare_bytes: usize) {
-        self.room = match (self.room, spare_bytes) {
-            (Room::Tiny, 0) => Room::Small,
-            (Room::Small | Room::Large, 0) => Room::Large,
-            _ if filled_bytes < TINY_LEASE_BYTES / 2 => Room::Tiny,
-            _ => Room::Small,
-        };
-    }
-}
-
-/// Ends the process if it is dropped: an operation on the ring still reads from memory that is about to be freed.
-/// Tasks are never dropped before they end, so this is never seen.
-struct InFlight;
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        std::process::abort();
-    }
-}
-
-/// Bytes that an operation of `send_some` reads. Valid as long as that future lives, which ends no earlier (`InFlight`).
-struct Part(*const u8, usize);
-
-impl Part {
-    fn of(bytes: &[u8]) -> Self {
-        Self(bytes.as_ptr(), bytes.len())
-    }
-}
-
-// SAFETY: the bytes are initialised, stay where they are and are not written to while `send_some` waits: it borrows them.
-unsafe impl IoBuf for Part {
-    fn read_ptr(&self) -> *const u8 {
-        self.0
-    }
-
-    fn bytes_init(&self) -> usize {
-        self.1
-    }
-}
-
-/// The same for several stretches of bytes.
-struct Parts(*const libc::iovec, usize);
-
-impl Parts {
-    fn of(parts: &[IoSlice<'_>]) -> Self {
-        // `IoSlice` has the layout of iovec.
-        Self(parts.as_ptr().cast(), parts.len())
-    }
-}
-
-// SAFETY: the parts and the array of them stay where they are and unchanged while `send_some` waits: it borrows them.
-unsafe impl IoVecBuf for Parts {
-    fn read_iovec_ptr(&self) -> *const libc::iovec {
-        self.0
-    }
-
-    fn read_iovec_len(&self) -> usize {
-        self.1
     }
 }
 

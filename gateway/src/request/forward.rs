@@ -4,22 +4,23 @@
 //! incremental parser and the same bytes go on. What is read out of them is read after they were sent. A client that
 //! does not read stops the reads from its upstream: one buffer waits, and the kernel's windows do the rest.
 
+mod head;
+
 use super::Request;
 use super::audit::Trail;
-use super::egress::{Answer, connection_values, names_field};
+use super::egress::Answer;
 use super::meter::Transcript;
 use super::reply::{AwaitingHead, Done, Reply, Streaming};
-use crate::headers::{Verdict, reserved};
 use crate::worker::Worker;
 use relay_io::{Interrupt, IoError, Lease, Stream};
 use relay_wire::body::Piece;
 use relay_wire::dialect::Terminal;
-use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, HeadWriter, chunk_size_line};
+use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
 use relay_wire::head::{Framing, Version};
 use smallvec::SmallVec;
 use std::io::IoSlice;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +104,7 @@ pub async fn forward<'c>(
         .observer
         .is_stream()
         .then(|| worker.count_open_stream());
-    let head = head_for_client(worker, request, &answer, form, &client, trail);
+    let head = head::for_client(worker, request, &answer, form, &client, trail);
     let total = if answer.observer.is_stream() {
         worker.policy.timeouts.stream_total
     } else {
@@ -492,88 +493,4 @@ fn push_joined(ranges: &mut Ranges, next: Range<usize>) {
         Some(last) if last.end == next.start => last.end = next.end,
         _ => ranges.push(next),
     }
-}
-
-/// The head as the client sees it: what the rules let pass, framing of our own, and what the gateway adds.
-fn head_for_client(
-    worker: &Worker,
-    request: &Request<'_>,
-    answer: &Answer,
-    form: Form,
-    client: &Reply<'_, AwaitingHead>,
-    trail: &mut Trail,
-) -> Vec<u8> {
-    let mut out = worker.head_buffer();
-    let bytes = answer.lease.filled();
-    let rules = worker.policy.headers.response(answer.upstream);
-    let mut head = HeadWriter::response(&mut out, answer.head.status);
-    let connection = connection_values(&answer.head.fields, bytes);
-    let mut upstream_request_id = None;
-    for field in &answer.head.fields {
-        let (name, value) = (field.name.of(bytes), field.value.of(bytes));
-        if rules.verdict(name) == Verdict::Drop
-            || reserved(name).is_some()
-            || names_field(&connection, name)
-        {
-            continue;
-        }
-        if name.eq_ignore_ascii_case(b"x-request-id") {
-            upstream_request_id.get_or_insert(value);
-            continue;
-        }
-        // What the writer refuses is left out.
-        let _ = head.field(name, value);
-    }
-    for (name, value) in &rules.set {
-        head.known(name, value);
-    }
-    match (answer.head.framing, form) {
-        (Framing::Length(count), _) => head.number("content-length", count),
-        (Framing::Chunked, Form::AsIs) | (Framing::UntilClose, Form::Rechunked) => {
-            head.known("transfer-encoding", "chunked");
-        }
-        (Framing::Empty, _) => {
-            // HEAD and 304 tell how long the body would be; 204 has none (RFC 9110 section 8.6).
-            let told = answer
-                .head
-                .value(bytes, "content-length")
-                .and_then(parse_number);
-            if let Some(count) = told.filter(|_| answer.head.status != 204) {
-                head.number("content-length", count);
-            }
-        }
-        _ => {}
-    }
-    write_request_ids(&mut head, request, upstream_request_id);
-    if answer.head.status >= 400 {
-        head.known("x-relay-error-source", "upstream");
-    }
-    head.number("x-relay-attempts", u64::from(trail.attempts()));
-    let overhead = answer.overhead + Instant::now().saturating_duration_since(answer.answered_at);
-    trail.note_overhead(overhead);
-    head.number("x-relay-overhead-us", overhead.as_micros() as u64);
-    client.connection_field(&mut head);
-    head.finish();
-    out
-}
-
-/// A client that named its request gets that name back, and the provider's beside it; any other gets the provider's,
-/// which is the one that the provider's support asks for.
-fn write_request_ids(head: &mut HeadWriter<'_>, request: &Request<'_>, upstream: Option<&[u8]>) {
-    let own = request.id.as_str();
-    match upstream {
-        Some(theirs) if request.id.is_given_by_client() => {
-            head.known("x-request-id", own);
-            let _ = head.field(b"x-upstream-request-id", theirs);
-        }
-        Some(theirs) => {
-            let _ = head.field(b"x-request-id", theirs);
-            head.known("x-relay-request-id", own);
-        }
-        None => head.known("x-request-id", own),
-    }
-}
-
-fn parse_number(value: &[u8]) -> Option<u64> {
-    std::str::from_utf8(value).ok()?.parse().ok()
 }
