@@ -1,12 +1,14 @@
 //! The wheel, turned by hand: no test waits for time to pass.
 
-use super::{SLOTS, WATCH_TICKS, Wheel};
-use crate::engine::{Engine, pause, run, spawn};
-use crate::lease::Pool;
+mod sends;
+mod silence;
+
+use super::{SLOTS, Wheel};
+use crate::engine::{Engine, pause, run};
 use crate::listener::{Listener, bind};
 use crate::socket::{Interrupt, Socket, Stream};
-use std::cell::{Cell, RefCell};
-use std::io::{IoSlice, Read, Write};
+use socket2::{Domain, Type};
+use std::io::IoSlice;
 use std::net::{Ipv4Addr, TcpStream};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -53,7 +55,17 @@ async fn play(engine: Engine, scene: impl AsyncFn(&Bench)) {
 
 impl Bench {
     async fn pair(&self) -> (Stream, TcpStream) {
-        let peer = TcpStream::connect(self.address).unwrap();
+        self.accept(TcpStream::connect(self.address).unwrap()).await
+    }
+
+    async fn pair_with_a_small_window(&self) -> (Stream, TcpStream) {
+        let peer = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        peer.set_recv_buffer_size(2048).unwrap();
+        peer.connect(&self.address.into()).unwrap();
+        self.accept(peer.into()).await
+    }
+
+    async fn accept(&self, peer: TcpStream) -> (Stream, TcpStream) {
         peer.set_read_timeout(Some(LIMIT)).unwrap();
         let (stream, _) = self.listener.accept(&self.wheel).await.unwrap();
         (stream, peer)
@@ -67,11 +79,11 @@ impl Bench {
         self.wheel.inner.slots.borrow().iter().map(Vec::len).sum()
     }
 
-    /// The only socket in the wheel.
+    /// The only socket in the wheel that is open.
     fn socket(&self) -> Rc<Socket> {
         let slots = self.wheel.inner.slots.borrow();
-        let entry = slots.iter().flatten().next().unwrap();
-        entry.socket.upgrade().unwrap()
+        let mut open = slots.iter().flatten().filter_map(|e| e.socket.upgrade());
+        open.next().unwrap()
     }
 }
 
@@ -217,6 +229,11 @@ fn the_earlier_of_two_deadlines() {
         assert!(stream.has_passed(limit));
 
         let (stream, _peer) = bench.pair().await;
+        let limit = stream.deadline_at(Duration::from_secs(2));
+        stream.set_deadline_within(Duration::from_secs(1), limit);
+        assert_met_after(SECOND_TICKS, bench, &stream);
+
+        let (stream, _peer) = bench.pair().await;
         stream.set_deadline(Duration::from_secs(60));
         stream.set_deadline_at(stream.deadline_at(Duration::from_secs(1)));
         assert_met_after(SECOND_TICKS, bench, &stream);
@@ -231,6 +248,10 @@ fn a_forgiven_socket_has_deadlines_again() {
         bench.turn_by(SECOND_TICKS);
         assert_eq!(bench.entries(), 0, "interrupted sockets are not visited");
         stream.forgive_deadline();
+        let part = &mut [IoSlice::new(b"x")];
+        stream.send(part, Duration::from_secs(1)).await.unwrap();
+        bench.turn_by(1000);
+        assert_eq!(stream.interrupted(), None, "the old one is forgotten");
         stream.set_deadline(Duration::from_secs(1));
         assert_met_after(SECOND_TICKS, bench, &stream);
     });
@@ -245,187 +266,5 @@ fn what_is_left_of_a_closed_socket_goes_within_a_turn() {
         assert_eq!(bench.entries(), 1);
         bench.turn_by(SLOTS as u64);
         assert_eq!(bench.entries(), 0);
-    });
-}
-
-#[test]
-fn a_send_puts_back_the_deadline_that_it_found() {
-    on_each_engine(async |bench| {
-        let (stream, _peer) = bench.pair().await;
-        stream.set_deadline(Duration::from_secs(1));
-        let part = &mut [IoSlice::new(b"x")];
-        stream.send(part, Duration::from_secs(60)).await.unwrap();
-        assert_met_after(SECOND_TICKS, bench, &stream);
-
-        let (stream, _peer) = bench.pair().await;
-        stream.set_deadline(Duration::from_secs(60));
-        let part = &mut [IoSlice::new(b"x")];
-        stream.send(part, Duration::from_secs(1)).await.unwrap();
-        assert_met_after(60 * 20 + 1, bench, &stream);
-
-        let (stream, _peer) = bench.pair().await;
-        let part = &mut [IoSlice::new(b"x")];
-        stream.send(part, Duration::from_secs(1)).await.unwrap();
-        bench.turn_by(100_000);
-        assert_eq!(stream.interrupted(), None);
-    });
-}
-
-#[test]
-fn a_send_stalls_only_without_progress_and_puts_the_deadline_back_all_the_same() {
-    on_each_engine(async |bench| {
-        let (stream, mut peer) = bench.pair().await;
-        stream.set_deadline(Duration::from_secs(3600));
-        let deadline_before = bench.socket().deadline_tick.get();
-        let outcome = Rc::new(RefCell::new(None));
-        let sent = outcome.clone();
-        spawn(async move {
-            let message = vec![b'x'; LARGE_BYTES];
-            let stall_timeout = Duration::from_secs(1);
-            let result = stream
-                .send(&mut [IoSlice::new(&message)], stall_timeout)
-                .await;
-            sent.replace(Some((result, stream)));
-        });
-        let socket = bench.socket();
-        until("the send begins", || {
-            socket.deadline_tick.get() != deadline_before
-        })
-        .await;
-        // Longer in all than the time-out, but never as long without a byte taken.
-        let mut room = vec![0; 64 * 1024];
-        for _ in 0..3 {
-            bench.turn_by(SECOND_TICKS - 1);
-            let deadline = socket.deadline_tick.get();
-            until("the kernel takes more", || {
-                let progressed = socket.deadline_tick.get() > deadline;
-                if !progressed {
-                    // There is always something: more was sent than is read here.
-                    peer.read_exact(&mut room).unwrap();
-                }
-                progressed
-            })
-            .await;
-            assert!(outcome.borrow().is_none());
-        }
-        bench.turn_by(SECOND_TICKS);
-        until("the send ends", || outcome.borrow().is_some()).await;
-        let (result, stream) = outcome.take().unwrap();
-        assert!(result.is_err());
-        assert_eq!(stream.interrupted(), Some(Interrupt::Deadline));
-        assert_eq!(socket.deadline_tick.get(), deadline_before);
-    });
-}
-
-#[test]
-fn a_peer_that_left_is_noticed_within_the_ticks_of_a_watch() {
-    on_each_engine(async |bench| {
-        // Whenever it leaves between two visits.
-        for ticks_before in 0..2 * WATCH_TICKS {
-            let (stream, peer) = bench.pair().await;
-            // A deadline far away does not keep the visits away.
-            stream.set_deadline(Duration::from_secs(3600));
-            stream.watch_peer();
-            bench.turn_by(ticks_before);
-            assert_eq!(stream.interrupted(), None);
-            drop(peer);
-            let socket = bench.socket();
-            until("the close arrives", || socket.peer_has_left()).await;
-            bench.turn_by(WATCH_TICKS);
-            assert_eq!(stream.interrupted(), Some(Interrupt::PeerGone));
-        }
-    });
-}
-
-#[test]
-fn a_peer_that_is_not_watched_any_more_may_leave() {
-    on_each_engine(async |bench| {
-        let (stream, peer) = bench.pair().await;
-        stream.watch_peer();
-        bench.turn_by(1);
-        stream.unwatch_peer();
-        drop(peer);
-        let socket = bench.socket();
-        until("the close arrives", || socket.peer_has_left()).await;
-        bench.turn_by(1000);
-        assert_eq!(stream.interrupted(), None);
-    });
-}
-
-#[test]
-fn after_a_slow_wait_the_next_one_holds_no_buffer() {
-    on_each_engine(async |bench| {
-        let (stream, mut peer) = bench.pair().await;
-        let pool = Pool::new();
-        let addresses = [
-            pool.tiny().filled().as_ptr(),
-            pool.small().filled().as_ptr(),
-            pool.large().filled().as_ptr(),
-        ];
-        let begun = Rc::new(Cell::new(0));
-        let received = Rc::new(Cell::new(0));
-        let (begins, counted, shared) = (begun.clone(), received.clone(), pool.clone());
-        spawn(async move {
-            for round in 1..=2 {
-                begins.set(round);
-                let lease = stream.receive(&shared).await.unwrap().unwrap();
-                counted.set(counted.get() + lease.len());
-            }
-        });
-        let free = || {
-            let leases = [pool.tiny(), pool.small(), pool.large()];
-            leases.each_ref().map(|lease| lease.filled().as_ptr())
-        };
-        until("the first wait begins", || begun.get() == 1).await;
-        // Nothing is known of this peer yet: the read waits with its buffer.
-        assert_ne!(free(), addresses);
-        bench.turn_by(20);
-        peer.write_all(b"late").unwrap();
-        until("the second wait begins", || begun.get() == 2).await;
-        // What was lent out before stands in the pool in another order now, but nothing is out on loan.
-        assert_eq!(received.get(), 4);
-        assert_eq!(free().map(|lent| addresses.contains(&lent)), [true; 3]);
-        peer.write_all(b"later").unwrap();
-        until("the second wait ends", || received.get() == 9).await;
-    });
-}
-
-#[test]
-fn a_heartbeat_waits_for_its_time_and_for_what_was_sent_before() {
-    const HEARTBEAT: &[u8] = b": heartbeat\n\n";
-    on_each_engine(async |bench| {
-        let (stream, mut peer) = bench.pair().await;
-        stream.watch_peer();
-        // Fills the kernel's buffers, since the peer does not read.
-        let message = vec![b'x'; LARGE_BYTES];
-        stream.send_without_waiting(&[IoSlice::new(&message)]);
-        stream.arm_heartbeat(HEARTBEAT, Duration::from_secs(1));
-        bench.turn_by(1000);
-        assert_eq!(stream.heartbeats_sent(), 0, "ahead of what waits");
-
-        let reader = std::thread::spawn(move || {
-            let mut received = Vec::new();
-            peer.read_to_end(&mut received).map(|_| received)
-        });
-        until("a heartbeat is sent", || {
-            bench.turn_by(1);
-            stream.heartbeats_sent() == 1
-        })
-        .await;
-        // The next one is due a second later: not before, and within a visit after that.
-        bench.turn_by(SECOND_TICKS - 1);
-        assert_eq!(stream.heartbeats_sent(), 1);
-        stream.disarm_heartbeat();
-        bench.turn_by(1000);
-        assert_eq!(stream.heartbeats_sent(), 1);
-        drop(stream);
-        until("the peer sees the end", || reader.is_finished()).await;
-        let received = reader.join().unwrap().unwrap();
-        assert!(received.ends_with(HEARTBEAT));
-        assert!(
-            received[..received.len() - HEARTBEAT.len()]
-                .iter()
-                .all(|&byte| byte == b'x')
-        );
     });
 }

@@ -148,6 +148,35 @@ fn the_buffer_of_an_interrupted_read_goes_back_to_its_pool() {
 }
 
 #[test]
+fn bytes_that_a_shutdown_meets_are_still_read_and_answered() {
+    on_each_engine(async |worker| {
+        let (stream, mut peer) = worker.pair().await;
+        let stream = Rc::new(stream);
+        let outcome = Rc::new(RefCell::new(None));
+        let begun = Rc::new(Cell::new(false));
+        let (reading, ended, begins) = (stream.clone(), outcome.clone(), begun.clone());
+        spawn(async move {
+            begins.set(true);
+            ended.replace(Some(reading.read(Pool::new().small()).await));
+        });
+        until("the read begins", || begun.get()).await;
+        peer.write_all(b"request").unwrap();
+        stream.interrupter().interrupt(Interrupt::Shutdown);
+        until("the read ends", || outcome.borrow().is_some()).await;
+        let (received, lease) = outcome.take().unwrap();
+        assert_eq!(received.unwrap(), Received::Bytes(7));
+        assert_eq!(lease.filled(), b"request");
+        let sent = stream.send(&mut [IoSlice::new(b"answer")], LIMIT).await;
+        sent.unwrap();
+        // Nothing more is read.
+        let (received, _) = stream.read(Pool::new().small()).await;
+        assert_eq!(received.unwrap(), Received::End);
+        drop(stream);
+        assert_eq!(all_of(peer).await, b"answer");
+    });
+}
+
+#[test]
 fn the_first_reason_stays_and_ends_every_later_operation() {
     on_each_engine(async |worker| {
         let (stream, _peer) = worker.pair().await;

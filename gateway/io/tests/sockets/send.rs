@@ -86,9 +86,9 @@ fn a_send_that_waits_is_ended_from_outside() {
         peer.set_nonblocking(true).unwrap();
         until("the first byte arrives", || peer.peek(&mut [0]).is_ok()).await;
         assert!(outcome.borrow().is_none());
-        interrupter.interrupt(Interrupt::Shutdown);
+        interrupter.interrupt(Interrupt::Tied);
         until("the send ends", || outcome.borrow().is_some()).await;
-        assert_eq!(reason(outcome.take().unwrap()), Interrupt::Shutdown);
+        assert_eq!(reason(outcome.take().unwrap()), Interrupt::Tied);
     });
 }
 
@@ -119,7 +119,7 @@ fn last_words_are_sent_at_once_but_not_on_an_interrupted_socket() {
     on_each_engine(async |worker| {
         let (stream, peer) = worker.pair().await;
         stream.send_without_waiting(&[IoSlice::new(b"last "), IoSlice::new(b"words")]);
-        stream.interrupter().interrupt(Interrupt::Shutdown);
+        stream.interrupter().interrupt(Interrupt::PeerGone);
         stream.send_without_waiting(&[IoSlice::new(b"and more")]);
         assert_eq!(all_of(peer).await, b"last words");
     });
