@@ -23,19 +23,19 @@ pub struct Transcript {
 /// Gives the tenant's place back: the request is over.
 ///
 /// ```
-/// # use codex_relay::request::{limit::Permit, meter::{Transcript, settle}};
-/// fn over(permit: Permit, transcript: &Transcript) {
-///     settle(permit, transcript);
+/// # use codex_relay::request::{limit::Permit, meter::settle};
+/// fn over(permit: Permit) {
+///     settle(permit);
 /// }
 /// ```
 ///
 /// A request is settled once:
 ///
 /// ```compile_fail,E0382
-/// # use codex_relay::request::{limit::Permit, meter::{Transcript, settle}};
-/// fn over(permit: Permit, transcript: &Transcript) {
-///     settle(permit, transcript);
-///     settle(permit, transcript);
+/// # use codex_relay::request::{limit::Permit, meter::settle};
+/// fn over(permit: Permit) {
+///     settle(permit);
+///     settle(permit);
 /// }
 /// ```
 pub fn settle(permit: Permit) {
