@@ -28,8 +28,6 @@ pub enum Interrupt {
     PeerGone,
     /// The socket that this one is tied to was interrupted, for the reason that is to be found there.
     Tied,
-    /// The gateway is shutting down.
-    Shutdown,
 }
 
 /// Why an operation failed.
@@ -83,6 +81,8 @@ pub(crate) struct Socket {
     pub(crate) deadline_tick: Cell<u64>,
     pub(crate) next_visit_tick: Cell<u64>,
     pub(crate) watched: Cell<bool>,
+    /// The receiving side was not shut by ourselves.
+    receives: Cell<bool>,
     /// A task waits for room to write, or for a connection.
     waits_to_write: Cell<bool>,
     /// Waits for a next request: may be ended without anybody losing anything.
@@ -118,7 +118,13 @@ impl Socket {
     }
 
     pub(crate) fn peer_has_left(&self) -> bool {
-        sys::peer_has_left(self.descriptor())
+        sys::peer_has_left(self.descriptor(), self.receives.get())
+    }
+
+    /// Ends the connection's receiving side: what has arrived is still read and answered, then comes the end.
+    pub(crate) fn end_receiving(&self) {
+        self.receives.set(false);
+        let _ = self.options().shutdown(Shutdown::Read);
     }
 
     /// Ends every wait on this socket and on the one tied to it. The first reason is kept.
@@ -128,12 +134,8 @@ impl Socket {
         }
         self.interrupted.set(Some(reason));
         // Where only a read was too slow, the peer can still be told so.
-        let only_reading = match reason {
-            Interrupt::Deadline => !self.waits_to_write.get(),
-            // What was received meanwhile is still served.
-            Interrupt::Shutdown => true,
-            Interrupt::PeerGone | Interrupt::Tied => false,
-        };
+        let only_reading = reason == Interrupt::Deadline && !self.waits_to_write.get();
+        self.receives.set(false);
         let how = if only_reading {
             Shutdown::Read
         } else {
@@ -202,6 +204,7 @@ impl Stream {
             deadline_tick: Cell::new(NEVER),
             next_visit_tick: Cell::new(NEVER),
             watched: Cell::new(false),
+            receives: Cell::new(true),
             waits_to_write: Cell::new(false),
             idle: Cell::new(false),
             tied: RefCell::new(Weak::new()),
@@ -299,11 +302,7 @@ impl Stream {
     /// After a read came too late: only sending goes on, so that the peer can be told. Does nothing for any other
     /// reason to be interrupted.
     pub fn forgive_deadline(&self) {
-        self.forgive(Interrupt::Deadline);
-    }
-
-    fn forgive(&self, reason: Interrupt) {
-        if self.socket.interrupted.get() == Some(reason) {
+        if self.socket.interrupted.get() == Some(Interrupt::Deadline) {
             self.socket.interrupted.set(None);
             self.clear_deadline();
         }
@@ -337,9 +336,6 @@ impl Stream {
             return (Err(error), lease);
         }
         let (outcome, lease) = self.socket.operations().read(lease).await;
-        if outcome.as_ref().is_ok_and(|&count| count > 0) {
-            self.forgive(Interrupt::Shutdown);
-        }
         let received = match (self.check(), outcome) {
             (Err(error), _) => Err(error),
             (Ok(()), Err(error)) => Err(IoError::Socket(error)),
@@ -514,7 +510,8 @@ impl Stream {
     }
 
     /// While armed, `bytes` are sent after every `every` of silence. Arm it only where something may be put between what
-    /// was sent and what comes next, and disarm it before sending.
+    /// was sent and what comes next, and disarm it before sending. Only for a socket whose peer is watched: others are not
+    /// visited in between.
     pub fn arm_heartbeat(&self, bytes: &'static [u8], every: Duration) {
         let due_tick = self.wheel.tick_after(every);
         let every_ticks = due_tick - self.wheel.tick();

@@ -24,8 +24,9 @@ impl AsFd for Descriptor {
     }
 }
 
-/// Has the peer closed its side, or was the connection reset? Data that was not read yet does not hide it.
-pub(crate) fn peer_has_left(descriptor: RawFd) -> bool {
+/// Has the peer closed its side, or was the connection reset? Data that was not read yet does not hide it. Where the
+/// receiving side was shut here (not `receives`), the kernel reports it as closed by the peer: then only a reset counts.
+pub(crate) fn peer_has_left(descriptor: RawFd, receives: bool) -> bool {
     let mut entry = libc::pollfd {
         fd: descriptor,
         events: libc::POLLRDHUP,
@@ -33,7 +34,12 @@ pub(crate) fn peer_has_left(descriptor: RawFd) -> bool {
     };
     // SAFETY: one valid pollfd, ours alone.
     let ready = unsafe { libc::poll(&raw mut entry, 1, 0) };
-    ready > 0 && entry.revents & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0
+    let closed = if receives {
+        libc::POLLRDHUP | libc::POLLHUP
+    } else {
+        0
+    };
+    ready > 0 && entry.revents & (closed | libc::POLLERR) != 0
 }
 
 /// Bytes that were sent but not yet acknowledged by the peer's kernel.

@@ -18,6 +18,9 @@ const TICK: Duration = Duration::from_millis(TICK_MS);
 const TICK_MS: u64 = 50;
 const TICKS_PER_SECOND: u64 = 1000 / TICK_MS;
 
+/// Ticks that one turn makes up for.
+const TICKS_AT_ONCE_MAX: u64 = 2;
+
 /// Watched sockets are visited this often (250 ms; an upstream must be closed within 1 s after its client left).
 const WATCH_TICKS: u64 = 5;
 
@@ -33,7 +36,6 @@ struct Entry {
 
 struct Inner {
     engine: Engine,
-    origin: Instant,
     tick: Cell<u64>,
     slots: RefCell<Vec<Vec<Entry>>>,
     /// Reused while visiting, so that a turn of the wheel allocates nothing.
@@ -53,7 +55,6 @@ impl Wheel {
         Self {
             inner: Rc::new(Inner {
                 engine,
-                origin: Instant::now(),
                 tick: Cell::new(0),
                 slots: RefCell::new(slots),
                 visiting: RefCell::default(),
@@ -63,17 +64,21 @@ impl Wheel {
 
     /// Turns the wheel; `is_over` is called after every turn, until it says so.
     pub async fn turn(&self, mut is_over: impl FnMut() -> bool) {
+        let mut last_turn = Instant::now();
         loop {
             monoio::time::sleep(TICK).await;
-            let due = self.inner.origin.elapsed().as_millis() / TICK.as_millis();
-            self.advance(u64::try_from(due).unwrap_or(u64::MAX));
+            let passed = (last_turn.elapsed().as_millis() as u64) / TICK_MS;
+            last_turn += TICK * u32::try_from(passed).unwrap_or(u32::MAX);
+            // After the thread was held up, the wheel's time lags behind: deadlines set meanwhile must not come early.
+            self.advance(self.tick() + passed.min(TICKS_AT_ONCE_MAX));
             if is_over() {
                 return;
             }
         }
     }
 
-    /// Interrupts every socket that is idle (`Stream::set_idle`) and to which nothing was sent meanwhile.
+    /// Ends every connection that is idle (`Stream::set_idle`), has a deadline, and to which nothing was sent meanwhile. A
+    /// request that arrives at this moment is still read.
     pub fn end_idle(&self) {
         let sockets: Vec<_> = {
             let slots = self.inner.slots.borrow();
@@ -85,7 +90,7 @@ impl Wheel {
         };
         for socket in sockets {
             if socket.is_idle() && socket.is_quiet() {
-                socket.interrupt(Interrupt::Shutdown);
+                socket.end_receiving();
             }
         }
     }
@@ -93,8 +98,8 @@ impl Wheel {
     /// The tick at which `after` from now has passed for certain.
     pub(crate) fn tick_after(&self, after: Duration) -> u64 {
         // In 64 bits: this runs several times a request, and dividing 128 bits takes longer than all the rest of it.
-        let ticks = after.as_secs().saturating_mul(TICKS_PER_SECOND)
-            + u64::from(after.subsec_millis()).div_ceil(TICK_MS);
+        let whole = after.as_secs().saturating_mul(TICKS_PER_SECOND);
+        let ticks = whole.saturating_add(u64::from(after.subsec_millis()).div_ceil(TICK_MS));
         self.inner
             .tick
             .get()

@@ -113,7 +113,7 @@ fn a_client_that_leaves_ends_the_attempt() {
 fn nothing_is_tried_for_a_client_that_has_left() {
     on_each_engine(async |worker| {
         let (client, _peer) = worker.pair().await;
-        client.interrupter().interrupt(Interrupt::Shutdown);
+        client.interrupter().interrupt(Interrupt::PeerGone);
         let dead_end = DeadEnd::new();
         let outcome = Stream::connect(SOURCE, dead_end.address, LIMIT, &client).await;
         assert_eq!(reason(outcome), Interrupt::Tied);
@@ -129,7 +129,7 @@ fn an_open_connection_is_bound_neither_to_the_connect_deadline_nor_to_the_client
         let stream = Stream::connect(SOURCE, address, SOON, &client)
             .await
             .unwrap();
-        client.interrupter().interrupt(Interrupt::Shutdown);
+        client.interrupter().interrupt(Interrupt::PeerGone);
         // A later deadline on another socket is met only after the earlier one would have been.
         let (other, _other_peer) = worker.pair().await;
         other.set_deadline(SOON * 2);

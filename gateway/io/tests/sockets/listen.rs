@@ -1,7 +1,7 @@
 //! Accepting, and ending what is idle.
 
 use crate::rig::{ANY_PORT, LIMIT, all_of, on_each_engine, until};
-use relay_io::{Interrupt, bind, spawn};
+use relay_io::{Pool, bind, spawn};
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -70,7 +70,7 @@ fn whoever_waits_at_a_stopped_listener_is_reset() {
 fn only_idle_connections_to_which_nothing_was_sent_are_ended() {
     on_each_engine(async |worker| {
         let (idle, idle_peer) = worker.pair().await;
-        let (busy, _busy_peer) = worker.pair().await;
+        let (busy, mut busy_peer) = worker.pair().await;
         let (asked, mut asking_peer) = worker.pair().await;
         for stream in [&idle, &busy, &asked] {
             stream.set_deadline(LIMIT);
@@ -81,9 +81,13 @@ fn only_idle_connections_to_which_nothing_was_sent_are_ended() {
         asked.readable().await.unwrap();
 
         worker.wheel.end_idle();
-        assert_eq!(idle.interrupted(), Some(Interrupt::Shutdown));
-        assert_eq!(busy.interrupted(), None);
-        assert_eq!(asked.interrupted(), None);
+        let pool = Pool::new();
+        assert!(idle.receive(&pool).await.unwrap().is_none());
+        let lease = asked.receive(&pool).await.unwrap().unwrap();
+        assert_eq!(lease.filled(), b"GET");
+        busy_peer.write_all(b"GET").unwrap();
+        let lease = busy.receive(&pool).await.unwrap().unwrap();
+        assert_eq!(lease.filled(), b"GET");
         drop(idle);
         assert_eq!(all_of(idle_peer).await, b"");
     });

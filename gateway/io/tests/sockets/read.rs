@@ -112,9 +112,9 @@ fn a_read_that_takes_too_long_ends_and_the_peer_can_be_told() {
 fn only_deadlines_are_forgiven() {
     on_each_engine(async |worker| {
         let (stream, _peer) = worker.pair().await;
-        stream.interrupter().interrupt(Interrupt::Shutdown);
+        stream.interrupter().interrupt(Interrupt::Tied);
         stream.forgive_deadline();
-        assert_eq!(stream.interrupted(), Some(Interrupt::Shutdown));
+        assert_eq!(stream.interrupted(), Some(Interrupt::Tied));
     });
 }
 
@@ -139,16 +139,16 @@ fn the_buffer_of_an_interrupted_read_goes_back_to_its_pool() {
         });
         until("the read begins", || begun.get()).await;
         assert!(outcome.borrow().is_none());
-        interrupter.interrupt(Interrupt::Shutdown);
+        interrupter.interrupt(Interrupt::Tied);
         until("the read ends", || outcome.borrow().is_some()).await;
         let received = outcome.take().unwrap();
-        assert_eq!(reason(received), Interrupt::Shutdown);
+        assert_eq!(reason(received), Interrupt::Tied);
         assert_eq!(pool.small().filled().as_ptr(), address);
     });
 }
 
 #[test]
-fn bytes_that_a_shutdown_meets_are_still_read_and_answered() {
+fn bytes_that_came_in_time_are_read_and_answered_although_idle_connections_end() {
     on_each_engine(async |worker| {
         let (stream, mut peer) = worker.pair().await;
         let stream = Rc::new(stream);
@@ -161,16 +161,15 @@ fn bytes_that_a_shutdown_meets_are_still_read_and_answered() {
         });
         until("the read begins", || begun.get()).await;
         peer.write_all(b"request").unwrap();
-        stream.interrupter().interrupt(Interrupt::Shutdown);
+        stream.set_idle(true);
+        stream.set_deadline(LIMIT);
+        worker.wheel.end_idle();
         until("the read ends", || outcome.borrow().is_some()).await;
         let (received, lease) = outcome.take().unwrap();
         assert_eq!(received.unwrap(), Received::Bytes(7));
         assert_eq!(lease.filled(), b"request");
         let sent = stream.send(&mut [IoSlice::new(b"answer")], LIMIT).await;
         sent.unwrap();
-        // Nothing more is read.
-        let (received, _) = stream.read(Pool::new().small()).await;
-        assert_eq!(received.unwrap(), Received::End);
         drop(stream);
         assert_eq!(all_of(peer).await, b"answer");
     });
@@ -181,7 +180,7 @@ fn the_first_reason_stays_and_ends_every_later_operation() {
     on_each_engine(async |worker| {
         let (stream, _peer) = worker.pair().await;
         stream.interrupter().interrupt(Interrupt::PeerGone);
-        stream.interrupter().interrupt(Interrupt::Shutdown);
+        stream.interrupter().interrupt(Interrupt::Tied);
         let pool = Pool::new();
         assert_eq!(reason(stream.readable().await), Interrupt::PeerGone);
         let read = stream.read(pool.small()).await.0;
@@ -203,7 +202,7 @@ fn an_interrupter_outlives_its_socket() {
         drop(stream);
         // The descriptor was closed although the interrupter is still here.
         assert_eq!(all_of(peer).await, b"");
-        interrupter.interrupt(Interrupt::Shutdown);
+        interrupter.interrupt(Interrupt::Tied);
     });
 }
 
@@ -242,7 +241,7 @@ fn a_connection_is_quiet_until_something_arrives_or_ends() {
         }
         speaking.write_all(b"x").unwrap();
         drop(ending);
-        interrupted.interrupter().interrupt(Interrupt::Shutdown);
+        interrupted.interrupter().interrupt(Interrupt::Tied);
         until("the byte is seen", || !unsolicited.is_quiet()).await;
         until("the end is seen", || !ended.is_quiet()).await;
         assert!(!interrupted.is_quiet());
