@@ -368,3 +368,42 @@ fn while_the_upstream_does_not_take_the_body() {
     upstream.wait_ended(0);
     assert_eq!(upstream.completed(), 0);
 }
+
+#[test]
+fn who_leaves_is_no_failure_of_the_upstream() {
+    const FAILURES: &str = "relay_upstream_failures_total";
+    let reached = Signal::new();
+    let upstream = Upstream::start_at_head({
+        let reached = reached.clone();
+        move |exchange| match exchange.request.target.as_str() {
+            "/v1/fails" => drop(exchange.send(openai::error(500, "x", &[]))),
+            _ => {
+                reached.send();
+                exchange.wait_closed();
+            }
+        }
+    });
+    let gateway = Gateway::start(&Config::simple(upstream.address()));
+    for how in [Leaving::Fin, Leaving::Reset] {
+        // In the answer's stead, and in the middle of the body.
+        for declared_bytes in ["0", "5000000"] {
+            let id = format!("{how:?}-{declared_bytes}");
+            let request = Request::new("POST", "/v1/responses").id(&id);
+            let mut client = gateway.client();
+            client.send(request.field("Content-Length", declared_bytes).head_bytes());
+            if declared_bytes != "0" {
+                client.send([b'x'; 2_000_000]);
+            }
+            reached.wait();
+            leave(client, how);
+            assert_eq!(gateway.logged(&id)["ended"], "client_gone");
+        }
+    }
+    assert_eq!(gateway.metric(FAILURES, &["kind=\"client\""]), 0.0);
+    assert_eq!(gateway.metric(FAILURES, &[]), 0.0);
+    // One of its own is counted.
+    assert_eq!(gateway.call(&Request::get("/v1/fails")).status(), 502);
+    eventually("a failure of the upstream", || {
+        (gateway.metric(FAILURES, &["kind=\"status_5xx\""]) == 1.0).then_some(())
+    });
+}

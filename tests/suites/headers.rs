@@ -426,3 +426,24 @@ fn the_gateway_says_what_it_added() {
         assert!(answer.head.value("x-request-id").is_some());
     }
 }
+
+#[test]
+fn a_key_in_the_query_stops_here() {
+    let (upstream, gateway) = echo();
+    let path = "/v1beta/models/gemini-pro:streamGenerateContent";
+    for (query, passed) in [
+        ("?key=SECRET&alt=sse", "?alt=sse"),
+        ("?alt=sse&key=SECRET", "?alt=sse"),
+        ("?key=SECRET&alt=sse&key=SECRET", "?alt=sse"),
+        ("?key=SECRET", ""),
+    ] {
+        let request = Request::post(&format!("{path}{query}"), "{}");
+        assert_eq!(gateway.call(&request).status(), 200, "{query}");
+        let request = upstream.requests().pop().expect("a request");
+        assert_eq!(request.target, format!("{path}{passed}"), "{query}");
+    }
+    for connection in upstream.connections() {
+        assert_eq!(find(&connection.received, b"SECRET"), None);
+    }
+    assert!(!gateway.log().text().contains("SECRET"));
+}

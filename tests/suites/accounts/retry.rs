@@ -339,3 +339,18 @@ fn a_failure_of_the_requests_own_is_passed_on_as_the_provider_told_it() {
     assert_eq!(answer.payload, failure);
     assert_eq!(upstream.completed(), 1);
 }
+
+#[test]
+fn a_slow_failure_is_not_what_the_gateway_added() {
+    let upstream = failing_once(|exchange| {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        exchange.send(openai::error(500, "some_code", &[]));
+    });
+    let gateway = Gateway::start(&config(&upstream, two()));
+    let answer = gateway.call(&Request::plain().id("slow"));
+    assert_retried(&upstream, &answer, "slow");
+    let told = answer.head.value("x-relay-overhead-us");
+    let told: u64 = told.expect("the overhead").parse().expect("a number");
+    assert!(told < 100_000, "{told} µs");
+    assert_eq!(gateway.logged("slow")["overhead_us"], told);
+}

@@ -232,6 +232,52 @@ fn connections_beyond_the_limit_wait_their_turn() {
 }
 
 #[test]
+fn idle_connections_make_room_for_new_ones() {
+    let go_on = Signal::new();
+    let upstream = Upstream::start({
+        let go_on = go_on.clone();
+        move |exchange| {
+            if exchange.request.target == "/v1/stream" {
+                exchange.send(openai::STREAM_HEAD);
+                exchange.send(chunk(&openai::delta("a")));
+                go_on.wait();
+                exchange.send([&chunk(&openai::completed())[..], b"0\r\n\r\n"].concat());
+            } else {
+                exchange.send(openai::plain());
+            }
+        }
+    });
+    let config = Config::simple(upstream.address()).limit("connections_per_worker_max", 16);
+    let gateway = Gateway::start(&config);
+    let mut busy = gateway.client();
+    busy.send(Request::post("/v1/stream", "{}").bytes());
+    busy.begin_response();
+    let mut idle: Vec<_> = (1..16).map(|_| gateway.client()).collect();
+    for client in &mut idle {
+        assert_eq!(client.call(&Request::plain()).status(), 200);
+    }
+    // All places are taken, and nobody leaves.
+    assert_eq!(gateway.call(&Request::plain()).status(), 200);
+    // Who was being served did not have to go for that.
+    go_on.send();
+    let (payload, _) = busy.finish_response();
+    assert_eq!(payload, [openai::delta("a"), openai::completed()].concat());
+    assert_eq!(busy.call(&Request::plain()).status(), 200);
+}
+
+#[test]
+fn idle_connections_alone_make_room_too() {
+    let upstream = Upstream::answering(openai::plain());
+    let config = Config::simple(upstream.address()).limit("connections_per_worker_max", 16);
+    let gateway = Gateway::start(&config);
+    let mut idle: Vec<_> = (0..16).map(|_| gateway.client()).collect();
+    for client in &mut idle {
+        assert_eq!(client.call(&Request::plain()).status(), 200);
+    }
+    assert_eq!(gateway.call(&Request::plain()).status(), 200);
+}
+
+#[test]
 fn bodies_beyond_what_may_be_held_are_refused() {
     let upstream = Upstream::answering(openai::plain());
     let config = Config::simple(upstream.address())

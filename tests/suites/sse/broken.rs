@@ -206,3 +206,41 @@ fn a_failure_that_the_provider_reports_passes_as_it_is() {
     assert_eq!(answer.ending, Ending::Complete);
     assert_eq!(answer.payload, [&openai::delta("a"), failed].concat());
 }
+
+#[test]
+fn nothing_is_added_behind_the_last_event() {
+    for reset in [false, true] {
+        let arrived = Signal::new();
+        let (_upstream, gateway) = streaming({
+            let arrived = arrived.clone();
+            move |exchange| {
+                exchange.send(chunk(&openai::delta("a")));
+                exchange.send(chunk(&openai::completed()));
+                arrived.wait();
+                if reset {
+                    exchange.reset();
+                } else {
+                    exchange.close();
+                }
+            }
+        });
+        let mut client = gateway.client();
+        client.send(Request::streamed().bytes());
+        client.begin_response();
+        let sent = [openai::delta("a"), openai::completed()].concat();
+        assert_eq!(client.read_payload(sent.len()), sent);
+        arrived.send();
+        let (rest, ending) = client.finish_response();
+        assert_eq!((lossy(&rest).as_str(), ending), ("", Ending::Truncated));
+        client.assert_closed();
+    }
+    // The same when all of it comes at once.
+    let (_upstream, gateway) = streaming(|exchange| {
+        exchange.send([chunk(&openai::delta("a")), chunk(&openai::completed())].concat());
+        exchange.close();
+    });
+    let answer = gateway.call(&Request::streamed());
+    let sent = [openai::delta("a"), openai::completed()].concat();
+    assert_eq!(lossy(&answer.payload), lossy(&sent));
+    assert_eq!(answer.ending, Ending::Truncated);
+}

@@ -425,3 +425,49 @@ fn what_was_used_is_in_the_log() {
         }
     }
 }
+
+#[test]
+fn an_answer_without_a_body_is_no_stream_to_wait_for() {
+    let typed = "content-type: text/event-stream";
+    let answers = [
+        ("HEAD", format!("HTTP/1.1 200 OK\r\n{typed}\r\n\r\n")),
+        (
+            "HEAD",
+            format!("HTTP/1.1 200 OK\r\n{typed}\r\ncontent-length: 9999\r\n\r\n"),
+        ),
+        (
+            "HEAD",
+            format!("HTTP/1.1 200 OK\r\n{typed}\r\ntransfer-encoding: chunked\r\n\r\n"),
+        ),
+        (
+            "POST",
+            format!("HTTP/1.1 204 No Content\r\n{typed}\r\n\r\n"),
+        ),
+        (
+            "GET",
+            format!("HTTP/1.1 304 Not Modified\r\n{typed}\r\n\r\n"),
+        ),
+        (
+            "POST",
+            format!("HTTP/1.1 200 OK\r\n{typed}\r\ncontent-length: 0\r\n\r\n"),
+        ),
+    ];
+    for (method, answer) in answers {
+        let upstream = Upstream::answering(answer.as_bytes());
+        // The first event may take three minutes: whoever waits for one fails here.
+        let gateway = Gateway::start(&Config::simple(upstream.address()));
+        let request = Request::new(method, "/v1/responses");
+        let mut client = gateway.client();
+        for _ in 0..2 {
+            let received = client.call(&request);
+            assert!(
+                answer.starts_with(&received.head.start_line[..12]),
+                "{answer:?}"
+            );
+            assert_eq!(received.ending, Ending::Complete, "{answer:?}");
+            assert_eq!(received.payload, b"", "{answer:?}");
+        }
+        assert_eq!(upstream.completed(), 2, "{answer:?}");
+        assert_eq!(upstream.connection_count(), 1, "{answer:?}");
+    }
+}
