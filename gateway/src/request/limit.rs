@@ -7,6 +7,7 @@ use crate::worker::Worker;
 
 /// A checked fact: there was room for this request in its tenant's limits. Only `admit` makes one. Dropped, the room is
 /// given back; so it is when it is settled (`meter::settle`), which every forwarded request is.
+///
 /// ```
 /// # use codex_relay::request::{authenticate::Caller, limit::{Permit, admit}, refusal::Refusal};
 /// # use codex_relay::worker::Worker;
