@@ -31,7 +31,7 @@ fn chunked_head() -> Vec<u8> {
         .head_bytes()
 }
 
-/// Everything but the last byte is sent; then what is held of it is counted; then it is sent whole.
+/// Everything but the last piece is sent; then what is held of it is counted; then it is sent whole.
 fn assert_held_without_waste(gateway: &Gateway, payload_bytes: usize, pieces: &[Vec<u8>]) {
     let memory_before = gateway.pss_bytes();
     let mut client = gateway.client();
