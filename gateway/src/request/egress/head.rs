@@ -99,7 +99,13 @@ pub fn names_field(connection: &[&[u8]], name: &[u8]) -> bool {
 
 /// The target without a `key` in its query: some clients of Gemini put the tenant's credential there.
 fn without_key(target: &[u8]) -> Cow<'_, [u8]> {
-    let is_key = |parameter: &[u8]| parameter == b"key" || parameter.starts_with(b"key=");
+    let is_key = |parameter: &[u8]| {
+        let name = parameter
+            .split(|&byte| byte == b'=')
+            .next()
+            .unwrap_or_default();
+        percent_decoded(name).eq(b"key".iter().copied())
+    };
     let Some(at) = target.iter().position(|&byte| byte == b'?') else {
         return target.into();
     };
@@ -117,6 +123,23 @@ fn without_key(target: &[u8]) -> Cow<'_, [u8]> {
     } else {
         [path, b"?", &query].concat().into()
     }
+}
+
+/// What a provider may take the bytes for (RFC 3986 section 2.1).
+fn percent_decoded(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let hex = |digit: u8| char::from(digit).to_digit(16);
+        if let [b'%', high, low, after @ ..] = rest
+            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+        {
+            rest = after;
+            return u8::try_from(high * 16 + low).ok();
+        }
+        let (&first, after) = rest.split_first()?;
+        rest = after;
+        Some(first)
+    })
 }
 
 #[cfg(test)]
@@ -140,6 +163,9 @@ mod tests {
             ("/a?key=secret&alt=sse", "/a?alt=sse"),
             ("/a?alt=sse&key=secret&x=1", "/a?alt=sse&x=1"),
             ("/a?monkey=1&keys=2", "/a?monkey=1&keys=2"),
+            ("/a?%6bey=secret", "/a"),
+            ("/a?k%65%79=secret&alt=sse", "/a?alt=sse"),
+            ("/a?%6b=1&%=2", "/a?%6b=1&%=2"),
         ] {
             assert_eq!(&*without_key(target.as_bytes()), passed.as_bytes());
         }
