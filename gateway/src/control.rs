@@ -59,6 +59,8 @@ pub enum End {
     Drained,
     /// It was ordered to, and the time to serve what was left is over.
     DrainTimedOut,
+    /// It was interrupted while it drained.
+    Forced,
     /// A worker ended although nobody ordered it to.
     WorkerLost,
 }
@@ -129,24 +131,26 @@ async fn serve(control: Control) -> io::Result<End> {
             if workers_left == 0 {
                 last_word = Some(End::Drained);
             } else if drain_ends_at.is_some_and(|at| Instant::now() >= at) {
-                last_word = Some(End::DrainTimedOut);
+                end_at_once(&mut last_word, End::DrainTimedOut, mailbox).await;
+                continue;
             }
         } else if workers_left < policy.node.workers {
             last_word = Some(End::WorkerLost);
         }
         tokio::select! {
             () = tokio::time::sleep(COLLECT_INTERVAL) => {}
-            () = ordered(&mut terminate, &mut interrupt) => {
-                if drain_ends_at.is_some() {
-                    // Asked twice: at once.
-                    last_word = Some(End::DrainTimedOut);
-                    continue;
+            again = ordered(&mut terminate, &mut interrupt) => match (drain_ends_at, again) {
+                (None, _) => {
+                    let limit = policy.timeouts.drain;
+                    let left = if limit.is_zero() { FOR_EVER } else { limit };
+                    drain_ends_at = Some(Instant::now() + left);
+                    mailbox.order_drain();
+                    log.event("draining", &[("drain_timeout_s", limit.as_secs().to_string())]);
                 }
-                let limit = policy.timeouts.drain;
-                drain_ends_at = Some(Instant::now() + if limit.is_zero() { FOR_EVER } else { limit });
-                mailbox.order_drain();
-                log.event("draining", &[("drain_timeout_s", limit.as_secs().to_string())]);
-            }
+                // Somebody at a terminal who does not want to wait. Service managers repeat SIGTERM without meaning that.
+                (Some(_), Order::Interrupt) => end_at_once(&mut last_word, End::Forced, mailbox).await,
+                (Some(_), Order::Terminate) => {}
+            },
         }
     }
     let end = last_word.unwrap_or(End::Drained);
@@ -155,13 +159,32 @@ async fn serve(control: Control) -> io::Result<End> {
     Ok(end)
 }
 
+/// How long streams that are cut at the end may take to be told and recorded.
+const CUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Cuts what is still open, so that clients are told and every request has its record.
+async fn end_at_once(last_word: &mut Option<End>, end: End, mailbox: &Mailbox) {
+    mailbox.order_end();
+    let waits_until = Instant::now() + CUT_TIMEOUT;
+    while mailbox.workers_running() > 0 && Instant::now() < waits_until {
+        tokio::time::sleep(COLLECT_INTERVAL).await;
+    }
+    *last_word = Some(end);
+}
+
 /// Longer than any process runs.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-async fn ordered(terminate: &mut Signal, interrupt: &mut Signal) {
+/// What a signal asks for.
+enum Order {
+    Terminate,
+    Interrupt,
+}
+
+async fn ordered(terminate: &mut Signal, interrupt: &mut Signal) -> Order {
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = terminate.recv() => Order::Terminate,
+        _ = interrupt.recv() => Order::Interrupt,
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Gateway {
 /// Runs the gateway until it was ordered to stop and everything was served.
 pub fn run(policy: Policy, warnings: &[Problem]) -> ExitCode {
     match Gateway::start(policy, warnings).and_then(Gateway::serve) {
-        Ok(End::Drained | End::DrainTimedOut) => ExitCode::SUCCESS,
+        Ok(End::Drained | End::DrainTimedOut | End::Forced) => ExitCode::SUCCESS,
         Ok(End::WorkerLost) => {
             eprintln!("codex-relay: a worker ended unexpectedly");
             ExitCode::FAILURE
@@ -63,7 +63,7 @@ impl Gateway {
         let mut log = Log::open(&policy)
             .map_err(|error| StartError(format!("cannot open the log: {error}")))?;
         for warning in warnings {
-            log.event("config_warning", &[("warning", warning.to_string())]);
+            log.warning("config_warning", &[("warning", warning.to_string())]);
         }
         std::fs::create_dir_all(&policy.node.state_dir).map_err(|error| {
             let path = policy.node.state_dir.display();
@@ -87,7 +87,7 @@ impl Gateway {
 
         for (account, address) in missing_egress(&policy) {
             let members = [("account", account), ("address", address.to_string())];
-            log.event("egress_address_missing", &members);
+            log.warning("egress_address_missing", &members);
         }
         let (engine, refused) = Engine::probe();
         if let Some(refused) = refused {
@@ -99,7 +99,7 @@ impl Gateway {
         }
         let (resolved, errors) = names::resolve_at_start(&policy);
         for error in errors {
-            log.event("name_not_resolved", &[("error", error)]);
+            log.warning("name_not_resolved", &[("error", error)]);
         }
         let connections_max = policy
             .limits

@@ -80,19 +80,27 @@ impl Wheel {
     /// Ends every connection that is idle (`Stream::set_idle`), has a deadline, and to which nothing was sent meanwhile. A
     /// request that arrives at this moment is still read.
     pub fn end_idle(&self) {
-        let sockets: Vec<_> = {
-            let slots = self.inner.slots.borrow();
-            slots
-                .iter()
-                .flatten()
-                .filter_map(|entry| entry.socket.upgrade())
-                .collect()
-        };
-        for socket in sockets {
+        for socket in self.sockets() {
             if socket.is_idle() && socket.is_quiet() {
                 socket.end_receiving();
             }
         }
+    }
+
+    /// Lets the deadlines of all sockets pass whose peers are not watched: of the calls that are made for somebody, not of
+    /// those for whom they are made. For the end of the process.
+    pub fn end_unwatched(&self) {
+        for socket in self.sockets() {
+            if !socket.watched.get() {
+                socket.interrupt(Interrupt::Deadline);
+            }
+        }
+    }
+
+    fn sockets(&self) -> Vec<Rc<Socket>> {
+        let slots = self.inner.slots.borrow();
+        let entries = slots.iter().flatten();
+        entries.filter_map(|entry| entry.socket.upgrade()).collect()
     }
 
     /// The tick at which `after` from now has passed for certain.

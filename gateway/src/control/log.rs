@@ -73,7 +73,16 @@ impl Log {
 
     /// A line about the gateway itself; members are strings.
     pub fn event(&mut self, event: &str, members: &[(&str, String)]) {
-        self.line("info", SystemTime::now(), event, |line| {
+        self.about("info", event, members);
+    }
+
+    /// A line about something that the operator should look at.
+    pub fn warning(&mut self, event: &str, members: &[(&str, String)]) {
+        self.about("warning", event, members);
+    }
+
+    fn about(&mut self, level: &str, event: &str, members: &[(&str, String)]) {
+        self.line(level, SystemTime::now(), event, |line| {
             for (name, value) in members {
                 line.text(name, value);
             }

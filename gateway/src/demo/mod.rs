@@ -83,7 +83,7 @@ fn show(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         }
     });
     match gateway.serve()? {
-        End::Drained | End::DrainTimedOut => Ok(()),
+        End::Drained | End::DrainTimedOut | End::Forced => Ok(()),
         End::WorkerLost => Err("a worker ended unexpectedly".into()),
     }
 }

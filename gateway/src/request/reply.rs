@@ -271,6 +271,7 @@ impl<'c> Reply<'c, AwaitingHead> {
         head.known("content-type", "application/json");
         head.number("content-length", body_bytes as u64);
         head.known("x-request-id", self.request_id.as_str());
+        head.known("x-relay-request-id", self.request_id.as_str());
         head.known("x-relay-error-source", shape.source.as_str());
         head.known(
             "x-should-retry",

@@ -132,9 +132,6 @@ impl Candidates {
         worker: &'static Worker,
         client: &Stream,
     ) -> Result<Candidate, Refusal> {
-        if let Some(duration) = self.pause.take() {
-            pause_while_present(client, duration).await?;
-        }
         for &upstream in &self.upstreams {
             let accounts = &worker.policy.upstream(upstream).accounts;
             let slot =
@@ -142,6 +139,9 @@ impl Candidates {
                     .turns
                     .take_slot(&worker.policy, worker.in_flight, accounts, &self.tried);
             if let Some(slot) = slot {
+                if let Some(duration) = self.pause.take() {
+                    pause_while_present(client, duration).await?;
+                }
                 self.attempts += 1;
                 return Ok(Candidate {
                     upstream,

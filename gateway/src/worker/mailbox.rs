@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 /// Orders for all workers; one per process.
 pub struct Mailbox {
     draining: AtomicBool,
+    ending: AtomicBool,
     addresses_version: AtomicU64,
     addresses: Mutex<Vec<Vec<SocketAddr>>>,
     workers_started: AtomicUsize,
@@ -18,6 +19,7 @@ impl Mailbox {
     pub fn new(addresses: Vec<Vec<SocketAddr>>, workers: usize) -> Self {
         Self {
             draining: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             addresses_version: AtomicU64::new(1),
             addresses: Mutex::new(addresses),
             workers_started: AtomicUsize::new(0),
@@ -33,6 +35,16 @@ impl Mailbox {
     /// Were the workers ordered to drain?
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// Orders the workers to cut what they still have.
+    pub fn order_end(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
+    /// Were the workers ordered to cut what they have?
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 
     /// Publishes new addresses, by upstream.

@@ -149,6 +149,9 @@ impl Worker {
         }
         // At every tick again: a connection may have become idle since.
         self.wheel.end_idle();
+        if self.mailbox.is_ending() {
+            self.wheel.end_unwatched();
+        }
     }
 
     fn publish_figures(&self) {

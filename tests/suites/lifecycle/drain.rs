@@ -131,13 +131,18 @@ fn what_does_not_end_in_time_is_cut_and_seen_to_be() {
     let upstream = holding(&go_on);
     let mut gateway = Gateway::start(&Config::simple(upstream.address()).timeout("drain", "300ms"));
     let mut client = gateway.client();
-    client.send(Request::streamed().bytes());
+    client.send(Request::streamed().id("cut").bytes());
     client.begin_response();
     client.read_payload(openai::delta("a").len());
     gateway.terminate();
     gateway.wait_exit();
-    let (_, ending) = client.finish_response();
+    let (rest, ending) = client.finish_response();
     assert_eq!(ending, Ending::Truncated);
+    // The client is told, and the request has its record.
+    let told = String::from_utf8(rest).expect("an event");
+    assert!(told.starts_with("event: error\n"), "{told}");
+    let line = gateway.logged("cut");
+    assert_eq!(line["ended"], "deadline", "{line}");
     go_on.send();
 }
 

@@ -85,10 +85,10 @@ fn write_request_ids(head: &mut HeadWriter<'_>, request: &Request<'_>, upstream:
         }
         Some(theirs) => {
             let _ = head.field(b"x-request-id", theirs);
-            head.known("x-relay-request-id", own);
         }
         None => head.known("x-request-id", own),
     }
+    head.known("x-relay-request-id", own);
 }
 
 fn parse_number(value: &[u8]) -> Option<u64> {
