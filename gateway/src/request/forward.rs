@@ -176,10 +176,11 @@ impl Passage {
         if let Err(error) = sent {
             return (client, self.client_failed(&error));
         }
-        if self.sent.len() > 1
-            && let Err(error) = self.send_rest(worker, client.client(), &lease).await
-        {
-            return (client, self.client_failed(&error));
+        if !self.sent.is_empty() {
+            self.sent.remove(0);
+            if let Err(error) = self.send(worker, client.client(), &lease).await {
+                return (client, self.client_failed(&error));
+            }
         }
         loop {
             for range in &self.payload {
@@ -285,24 +286,6 @@ impl Passage {
         Ok(())
     }
 
-    async fn send_rest(
-        &mut self,
-        worker: &Worker,
-        client: &Stream,
-        lease: &Lease,
-    ) -> Result<(), IoError> {
-        let ranges = std::mem::take(&mut self.sent);
-        for range in &ranges[1..] {
-            self.send_parts(
-                worker,
-                client,
-                &mut [IoSlice::new(&lease.filled()[range.clone()])],
-            )
-            .await?;
-        }
-        Ok(())
-    }
-
     async fn send_parts(
         &self,
         worker: &Worker,
@@ -314,7 +297,10 @@ impl Passage {
             .connection
             .stream
             .set_deadline_at(self.total_deadline);
-        client.send(parts, worker.policy.timeouts.write_stall).await
+        let stall_timeout = worker.policy.timeouts.write_stall;
+        client
+            .send_within(parts, stall_timeout, self.total_deadline)
+            .await
     }
 
     /// What stands before and behind so many bytes of payload in the form in which they go on.
