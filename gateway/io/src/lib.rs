@@ -19,6 +19,7 @@ mod either;
 mod engine;
 mod lease;
 mod listener;
+mod option;
 mod outgoing;
 mod pace;
 #[cfg(feature = "probe")]
@@ -32,6 +33,7 @@ pub use either::{Either, either};
 pub use engine::{Engine, Refused, pause, run, spawn};
 pub use lease::{LARGE_LEASE_BYTES, Lease, Pool, SMALL_LEASE_BYTES, TINY_LEASE_BYTES};
 pub use listener::{Listener, bind};
+pub use option::SocketOption;
 pub use process::{allowed_cores, forbid_core_dumps, pin_to_core, raise_descriptor_limit};
 pub use socket::{ConnectError, Interrupt, Interrupter, IoError, Received, Stream};
 pub use wheel::Wheel;

@@ -56,14 +56,30 @@ pub(crate) fn unacknowledged_bytes(descriptor: RawFd) -> io::Result<libc::c_int>
 
 pub(crate) fn bind_address_no_port(socket: &socket2::Socket) -> io::Result<()> {
     let on: libc::c_int = 1;
-    // SAFETY: the option takes an int, given by a valid pointer with its size; the level is IPPROTO_IP for both families.
+    let name = libc::IP_BIND_ADDRESS_NO_PORT;
+    // The level is IPPROTO_IP for both families.
+    set_option(
+        socket.as_raw_fd(),
+        libc::IPPROTO_IP,
+        name,
+        &on.to_ne_bytes(),
+    )
+}
+
+pub(crate) fn set_option(
+    descriptor: RawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &[u8],
+) -> io::Result<()> {
+    // SAFETY: the kernel reads at most `value.len()` bytes from the valid pointer given; a wrong descriptor is an error.
     let answer = unsafe {
         libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
+            descriptor,
+            level,
+            name,
+            value.as_ptr().cast(),
+            value.len() as libc::socklen_t,
         )
     };
     if answer < 0 {
