@@ -1,6 +1,7 @@
 //! Texts that have a form: names, addresses, hashes, fields. Each form is a `format` of the JSON
 //! Schema; `fault` checks a text against one of them, `Text` holds a text that was checked.
 
+use super::policy::Network;
 use super::units;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -86,6 +87,7 @@ pub(super) fn fault(format: &str, text: &str) -> Option<&'static str> {
     match format {
         Name::FORMAT => of::<Name>(text),
         Ip::FORMAT => of::<Ip>(text),
+        Cidr::FORMAT => of::<Cidr>(text),
         Socket::FORMAT => of::<Socket>(text),
         Sha256::FORMAT => of::<Sha256>(text),
         Moment::FORMAT => of::<Moment>(text),
@@ -94,6 +96,7 @@ pub(super) fn fault(format: &str, text: &str) -> Option<&'static str> {
         FieldPattern::FORMAT => of::<FieldPattern>(text),
         FieldValue::FORMAT => of::<FieldValue>(text),
         FilePath::FORMAT => of::<FilePath>(text),
+        AbsolutePath::FORMAT => of::<AbsolutePath>(text),
         Output::FORMAT => of::<Output>(text),
         "period" => units::parse_period(text)
             .is_none()
@@ -136,6 +139,36 @@ impl Form for Ip {
 
     fn parse(text: &str) -> Option<IpAddr> {
         text.parse().ok()
+    }
+}
+
+/// A network in CIDR notation (RFC 4632 section 3.1, RFC 4291 section 2.3).
+pub(super) struct Cidr;
+
+impl Form for Cidr {
+    type Value = Network;
+    const FORMAT: &'static str = "cidr";
+    const PATTERN: Option<&'static str> = Some("^[0-9A-Fa-f.:]+/(0|[1-9][0-9]{0,2})$");
+    const EXPECTED: &'static str =
+        "a network with the length of its prefix, as in \"203.0.113.0/24\" or \"2001:db8::/32\"";
+
+    fn parse(text: &str) -> Option<Network> {
+        let (address, bits) = text.split_once('/')?;
+        let address: IpAddr = address.parse().ok()?;
+        let prefix_bits: u8 = bits.parse().ok()?;
+        let bits_max = if address.is_ipv4() { 32 } else { 128 };
+        // `parse` takes `+8` and `08` as well, which other programs read in other ways.
+        let good = prefix_bits <= bits_max && prefix_bits.to_string() == bits;
+        good.then_some(Network {
+            address,
+            prefix_bits,
+        })
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 
@@ -272,6 +305,20 @@ impl Form for FilePath {
 
     fn parse(text: &str) -> Option<PathBuf> {
         (!text.is_empty() && !text.contains('\0')).then(|| text.into())
+    }
+}
+
+/// A path that does not depend on where the file is or where the gateway was started.
+pub(super) struct AbsolutePath;
+
+impl Form for AbsolutePath {
+    type Value = PathBuf;
+    const FORMAT: &'static str = "absolute-path";
+    const PATTERN: Option<&'static str> = Some("^/");
+    const EXPECTED: &'static str = "an absolute path, which begins with `/`";
+
+    fn parse(text: &str) -> Option<PathBuf> {
+        FilePath::parse(text).filter(|path| path.is_absolute())
     }
 }
 

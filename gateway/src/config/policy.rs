@@ -6,6 +6,7 @@
 use super::secret::Secret;
 use crate::headers::HeaderRules;
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -43,6 +44,8 @@ pub struct Policy {
     pub tenants: Vec<Tenant>,
     /// SHA-256 of every tenant key.
     pub keys: HashMap<[u8; 32], TenantKey>,
+    /// What the kernel enforces.
+    pub kernel: Kernel,
     /// Which header fields pass.
     pub headers: HeaderRules,
     /// How long things may take.
@@ -131,6 +134,8 @@ pub struct Account {
     pub region: String,
     /// Requests in flight at most, over all workers.
     pub max_concurrent: u32,
+    /// Connections to the provider at most, over all workers.
+    pub max_connections: Option<u32>,
     /// Share of the load against other accounts, 1 to 1,000.
     pub weight: u32,
 }
@@ -146,6 +151,26 @@ pub struct Tenant {
     pub models: Vec<ModelPattern>,
     /// `limits.concurrent_requests`: requests in flight at most, over all workers.
     pub concurrent_requests: Option<u32>,
+    /// Connections at most, over all workers: from its clients, and to providers on its behalf, each for itself.
+    pub connections: Option<u32>,
+    /// Networks from which only this tenant connects; no other tenant has any of them. It says nothing
+    /// about where its keys may be used.
+    pub sources: Vec<Network>,
+}
+
+/// A network in CIDR notation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    /// Its first address: the bits behind the prefix are zero. Never an IPv4 address in IPv6 form.
+    pub address: IpAddr,
+    /// Bits that all of its addresses share, 0 to 32 or to 128.
+    pub prefix_bits: u8,
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.address, self.prefix_bits)
+    }
 }
 
 /// A key of a tenant, found by its SHA-256.
@@ -251,8 +276,32 @@ pub struct Limits {
     /// Client connections per worker; more are not accepted until one closes. `None`: as many as
     /// the limit on open files leaves room for.
     pub connections_per_worker_max: Option<usize>,
+    /// Client connections from one address at most, over all workers; `None`: any number.
+    pub connections_per_source: Option<u32>,
     /// Idle upstream connections kept per worker, account, address and authority.
     pub pool_idle_max: usize,
+}
+
+/// `[kernel]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Whether it is used.
+    pub mode: KernelMode,
+    /// The gateway's own cgroup (v2), absolute; `None`: one below that of the process.
+    pub cgroup: Option<PathBuf>,
+    /// Where programs and maps are pinned: a directory on a bpffs, absolute.
+    pub bpffs: PathBuf,
+}
+
+/// Whether the kernel enforces egress addresses and caps on connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelMode {
+    /// The gateway does not start without it.
+    Required,
+    /// As far as it can be had; user space does the rest.
+    Auto,
+    /// The kernel is left alone.
+    Off,
 }
 
 /// `[log]`

@@ -34,6 +34,7 @@ impl Meaning<'_> {
                     egress,
                     region: account.region.0.clone(),
                     max_concurrent: account.max_concurrent,
+                    max_connections: account.max_connections,
                     weight: account.weight,
                 })
             })

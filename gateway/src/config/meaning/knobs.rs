@@ -101,6 +101,7 @@ impl Meaning<'_> {
             attempts_max: raw.attempts_max,
             retry_pause: raw.retry_pause.get(),
             connections_per_worker_max: raw.connections_per_worker_max.get(),
+            connections_per_source: Some(raw.connections_per_source).filter(|max| *max > 0),
             pool_idle_max: raw.pool_idle_max,
         };
         let (head, target) = (raw.head_bytes_max.get(), raw.target_bytes_max.get());

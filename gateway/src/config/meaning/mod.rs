@@ -7,6 +7,7 @@ mod accounts;
 mod base_url;
 mod credential;
 mod headers;
+mod kernel;
 mod knobs;
 mod listeners;
 mod tenants;
@@ -19,6 +20,7 @@ use super::error::Problem;
 use super::forms::{Name, Text};
 use super::policy::{Policy, UpstreamId};
 use super::raw::{File, List};
+use kernel::kernel;
 use std::collections::HashMap;
 
 /// What came of it.
@@ -89,6 +91,7 @@ impl Meaning<'_> {
             node,
             admin: file.admin.address.0,
             listeners,
+            kernel: kernel(&file.kernel),
             upstreams: upstreams?,
             accounts: accounts?,
             tenants: tenants?,

@@ -34,6 +34,8 @@ impl Meaning<'_> {
                     upstreams,
                     models: models(&tenant.models),
                     concurrent_requests: tenant.limits.concurrent_requests,
+                    connections: tenant.connections,
+                    sources: tenant.sources.iter().map(|(_, Text(one))| *one).collect(),
                 })
             })
             .collect();

@@ -1,9 +1,48 @@
-//! `[timeouts]`, `[limits]` and `[log]`: each knob with its bounds and its default.
+//! `[kernel]`, `[timeouts]`, `[limits]` and `[log]`: each knob with its bounds and its default.
 
-use super::super::forms::{Output, Text};
+use super::super::forms::{AbsolutePath, Output, Text};
 use super::super::units::{Auto, Bytes, GIB, HOUR, KIB, MIB, MINUTE, MS, Period, SECOND};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// What the kernel enforces: connections of an account leave from its own addresses and from no
+/// other, and nobody has more connections than the cap.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Kernel {
+    /// `required`: the gateway does not start without it; `auto`: as far as it can be had;
+    /// `off`: the kernel is left alone.
+    pub(in crate::config) mode: KernelMode,
+    /// The gateway's own cgroup (v2), made if it is missing; without it, `codex-relay` below that in
+    /// which the gateway was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) cgroup: Option<Text<AbsolutePath>>,
+    /// Where programs and maps are pinned: a directory on a bpffs, made if it is missing.
+    pub(in crate::config) bpffs: Text<AbsolutePath>,
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self {
+            mode: KernelMode::default(),
+            cgroup: None,
+            bpffs: Text("/sys/fs/bpf/codex-relay".into()),
+        }
+    }
+}
+
+/// Whether the kernel is used.
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum KernelMode {
+    /// The gateway does not start without it.
+    Required,
+    /// As far as it can be had; user space does the rest.
+    #[default]
+    Auto,
+    /// The kernel is left alone.
+    Off,
+}
 
 /// How long things may take.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -97,6 +136,9 @@ pub(in crate::config) struct Limits {
     /// Client connections per worker; more are not accepted until one closes. `auto`: as many as the
     /// limit on open files leaves room for.
     pub(in crate::config) connections_per_worker_max: Auto<1, 1_048_576>,
+    /// Client connections from one address, over all workers; 0: any number.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(in crate::config) connections_per_source: u32,
     /// Idle upstream connections kept per worker, account, address and authority.
     #[schemars(range(min = 0, max = 65_536))]
     pub(in crate::config) pool_idle_max: usize,
@@ -117,6 +159,7 @@ impl Default for Limits {
             attempts_max: 3,
             retry_pause: Period::ms(100 * MS),
             connections_per_worker_max: Auto::default(),
+            connections_per_source: 256,
             pool_idle_max: 64,
         }
     }

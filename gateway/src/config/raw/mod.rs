@@ -7,10 +7,10 @@
 pub(super) mod headers;
 pub(super) mod knobs;
 
-use super::forms::{FilePath, Ip, Model, Moment, Name, Sha256, Socket, Text};
+use super::forms::{Cidr, FilePath, Ip, Model, Moment, Name, Sha256, Socket, Text};
 use super::units::Auto;
 use headers::{HeaderExceptions, Headers};
-use knobs::{Limits, Log, Timeouts};
+use knobs::{Kernel, Limits, Log, Timeouts};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -75,6 +75,8 @@ pub(in crate::config) struct File {
     /// Who may call.
     #[schemars(length(max = 60_000))]
     pub(in crate::config) tenant: List<Tenant>,
+    /// What the kernel enforces.
+    pub(in crate::config) kernel: Kernel,
     /// Which header fields pass.
     pub(in crate::config) headers: Headers,
     /// How long things may take.
@@ -226,6 +228,10 @@ pub(in crate::config) struct Account {
     /// Requests in flight at most.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(in crate::config) max_concurrent: u32,
+    /// Connections to the provider at most, idle ones too; without it, any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) max_connections: Option<u32>,
     /// Share of the load against other accounts.
     #[schemars(range(min = 1, max = 1_000))]
     pub(in crate::config) weight: u32,
@@ -240,6 +246,7 @@ impl Default for Account {
             egress: List::default(),
             region: Text("default".to_owned()),
             max_concurrent: 64,
+            max_connections: None,
             weight: 1,
         }
     }
@@ -283,6 +290,16 @@ pub(in crate::config) struct Tenant {
     pub(super) models: List<Text<Model>>,
     /// What it may use at most.
     pub(in crate::config) limits: TenantLimits,
+    /// Connections at most: from its clients, and to providers on its behalf, each for itself;
+    /// without it, any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) connections: Option<u32>,
+    /// Networks from which only this tenant connects: while it has all the connections that it may
+    /// have, more from there are refused before the handshake. They do not restrict where its keys
+    /// may be used.
+    #[schemars(length(min = 1, max = 10_000))]
+    pub(in crate::config) sources: List<Text<Cidr>>,
 }
 
 impl Default for Tenant {
@@ -293,6 +310,8 @@ impl Default for Tenant {
             upstreams: List::default(),
             models: List::of([Text("*".to_owned())]),
             limits: TenantLimits::default(),
+            connections: None,
+            sources: List::default(),
         }
     }
 }
