@@ -7,8 +7,10 @@
 #![allow(unsafe_code)] // mapped maps and the system calls that aya does not make; every block says why it is sound
 
 mod plan;
+mod status;
 
 pub use plan::{AccountPlan, ControlDestination, Network, Plan, TenantPlan};
+pub use status::{AttachedTo, LinkStatus, LiveCount, Status, detach, status};
 pub use relay_ebpf_abi as abi;
 
 use relay_ebpf_abi::record::Event;
@@ -91,6 +93,9 @@ pub struct Live {}
 /// Compares counts with the sockets that exist. May be sent to a thread of its own.
 pub struct Reconciler {}
 
+/// Counts ports. May be sent to a thread of its own: the list of sockets can be long, and events do not wait for it.
+pub struct Surveyor {}
+
 /// What one comparison found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drift {
@@ -161,13 +166,9 @@ impl Kernel {
         Ok(())
     }
 
-    /// Ports in use of every path (egress address and destination), from the kernel's own list of sockets; publishes those
-    /// in TIME_WAIT to the programs, which count only what is open.
-    ///
-    /// # Errors
-    /// The list could not be read.
-    pub fn survey_ports(&mut self) -> Result<Vec<PathPorts>, Missing> {
-        Ok(Vec::new())
+    /// A surveyor of ports, unless the caps are missing.
+    pub fn surveyor(&self) -> Option<Surveyor> {
+        None
     }
 }
 
@@ -182,7 +183,7 @@ pub struct PathPorts {
     pub destination: SocketAddr,
     /// Ports of open connections.
     pub open: u32,
-    /// Ports in TIME_WAIT.
+    /// Ports of connections that were closed, in TIME_WAIT or on the way there.
     pub waiting: u32,
     /// Ports that the kernel may use for it, less a reserve.
     pub ports_max: u32,
@@ -234,7 +235,41 @@ impl Reconciler {
     }
 }
 
-/// Gives up all capabilities of this thread and of the threads it starts from now on, for good; returns which it had.
+impl Surveyor {
+    /// A surveyor of ports.
+    ///
+    /// # Errors
+    /// Descriptors could not be had.
+    pub fn port_surveyor(&self) -> Result<PortSurveyor, Missing> {
+        Ok(PortSurveyor {})
+    }
+
+    /// Addresses of the plan that belong to another account by `IP_OWNER`, or that carry an open connection of another
+    /// account. Must stay zero.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn accounts_sharing_address(&self) -> Result<u64, Missing> {
+        Ok(0)
+    }
+}
+
+/// Surveys ports. May be sent to a thread of its own.
+pub struct PortSurveyor {}
+
+impl PortSurveyor {
+    /// Ports in use of every path (egress address and destination), from the kernel's own list of sockets; publishes to the
+    /// programs, which count only what is open, those that are not free yet after a connection has ended.
+    ///
+    /// # Errors
+    /// The list could not be read.
+    pub fn survey(&mut self) -> Result<Vec<PathPorts>, Missing> {
+        Ok(Vec::new())
+    }
+}
+
+/// Gives up all capabilities of this thread and of the threads it starts from now on, for good. One that has none to give up
+/// succeeds.
 ///
 /// # Errors
 /// The kernel's.
