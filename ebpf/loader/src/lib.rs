@@ -10,8 +10,8 @@ mod plan;
 mod status;
 
 pub use plan::{AccountPlan, ControlDestination, Network, Plan, TenantPlan};
-pub use status::{AttachedTo, LinkStatus, LiveCount, Status, detach, status};
 pub use relay_ebpf_abi as abi;
+pub use status::{AttachedTo, LinkStatus, LiveCount, Status, detach, status};
 
 use relay_ebpf_abi::record::Event;
 use std::fmt;
