@@ -35,5 +35,5 @@ pub use lease::{LARGE_LEASE_BYTES, Lease, Pool, SMALL_LEASE_BYTES, TINY_LEASE_BY
 pub use listener::{Listener, bind};
 pub use option::SocketOption;
 pub use process::{allowed_cores, forbid_core_dumps, pin_to_core, raise_descriptor_limit};
-pub use socket::{ConnectError, Interrupt, Interrupter, IoError, Received, Stream};
+pub use socket::{ConnectError, Interrupt, Interrupter, IoError, Origin, Received, Stream};
 pub use wheel::Wheel;

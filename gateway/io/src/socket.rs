@@ -1,18 +1,22 @@
 //! Connected sockets: reading and writing, deadlines, and being ended from outside.
 
-use crate::engine::Engine;
+mod connect;
+
+pub use connect::{ConnectError, Origin};
+
 use crate::lease::{Lease, Pool};
+use crate::option::SocketOption;
 use crate::outgoing::{InFlight, Part, Parts};
 use crate::pace::Pace;
 use crate::sys::{self, Descriptor};
 use crate::wheel::Wheel;
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
-use socket2::{Domain, Protocol, SockRef, Type};
+use socket2::SockRef;
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::os::fd::RawFd;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, RawFd};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -57,19 +61,6 @@ pub enum Received {
     Bytes(usize),
     /// The peer will send no more.
     End,
-}
-
-/// Why a connection could not be opened.
-#[derive(Debug)]
-pub enum ConnectError {
-    /// The source address is not one of this host's (EADDRNOTAVAIL from `bind`).
-    SourceMissing,
-    /// No port is left for this source address and destination (EADDRNOTAVAIL from `connect`).
-    PortsExhausted,
-    /// Interrupted, by the connect deadline or because the client left.
-    Interrupted(Interrupt),
-    /// Refused, unreachable, no descriptors left …
-    Socket(io::Error),
 }
 
 /// The state of a socket that its tasks and the wheel share.
@@ -218,65 +209,12 @@ impl Stream {
         }
     }
 
-    /// Opens a connection from `source`, an address of this host, to `destination`, within `timeout`. While it is being
-    /// opened it is tied to `client`: if that one leaves, the attempt ends.
-    ///
-    /// The port is chosen at connect (`IP_BIND_ADDRESS_NO_PORT`, ip(7)), so that a source address can hold about 28,000
-    /// connections to each destination instead of as many in all.
+    /// Sets an option of a level that this crate knows nothing of.
     ///
     /// # Errors
-    /// See `ConnectError`.
-    pub async fn connect(
-        source: IpAddr,
-        destination: SocketAddr,
-        timeout: Duration,
-        client: &Stream,
-    ) -> Result<Self, ConnectError> {
-        let raw = socket2::Socket::new(
-            Domain::for_address(destination),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )
-        .map_err(ConnectError::Socket)?;
-        raw.set_nonblocking(true).map_err(ConnectError::Socket)?;
-        raw.set_tcp_nodelay(true).map_err(ConnectError::Socket)?;
-        sys::bind_address_no_port(&raw).map_err(ConnectError::Socket)?;
-        raw.bind(&SocketAddr::new(source, 0).into())
-            .map_err(|error| match error.raw_os_error() {
-                Some(libc::EADDRNOTAVAIL) => ConnectError::SourceMissing,
-                _ => ConnectError::Socket(error),
-            })?;
-        match raw.connect(&destination.into()) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-            Err(error) => return Err(refused_connect(error)),
-        }
-        // As for accepted sockets: see `Listener::adopt`.
-        raw.set_nonblocking(client.wheel.engine() == Engine::Epoll)
-            .map_err(ConnectError::Socket)?;
-        let tcp = TcpStream::from_std(raw.into()).map_err(ConnectError::Socket)?;
-        let stream = Self::over(tcp, &client.wheel);
-        stream.set_deadline(timeout);
-        client.tie(&stream);
-        // An interrupt or a failure completes the wait too; both are told apart below.
-        stream.socket.waits_to_write.set(true);
-        let waited = stream.socket.operations().writable(false).await;
-        stream.socket.waits_to_write.set(false);
-        client.untie();
-        if let Some(reason) = stream.socket.interrupted.get() {
-            return Err(ConnectError::Interrupted(reason));
-        }
-        if let Some(error) = stream
-            .socket
-            .options()
-            .take_error()
-            .map_err(ConnectError::Socket)?
-        {
-            return Err(refused_connect(error));
-        }
-        waited.map_err(ConnectError::Socket)?;
-        stream.clear_deadline();
-        Ok(stream)
+    /// `setsockopt(2)`'s, or what a program attached to the socket's cgroup says.
+    pub fn set_option(&self, option: &SocketOption) -> io::Result<()> {
+        option.set(self.socket.descriptor.as_fd())
     }
 
     /// The local address.
@@ -571,12 +509,5 @@ impl Interrupter {
         if let Some(socket) = self.0.upgrade() {
             socket.interrupt(reason);
         }
-    }
-}
-
-fn refused_connect(error: io::Error) -> ConnectError {
-    match error.raw_os_error() {
-        Some(libc::EADDRNOTAVAIL) => ConnectError::PortsExhausted,
-        _ => ConnectError::Socket(error),
     }
 }

@@ -16,7 +16,7 @@ use crate::accounts::Slot;
 use crate::config::policy::UpstreamId;
 use crate::upstreams::Connection;
 use crate::worker::Worker;
-use relay_io::{ConnectError, Interrupt, IoError, Lease, Received, Stream};
+use relay_io::{ConnectError, Interrupt, IoError, Lease, Origin, Received, Stream};
 use relay_wire::body::{BodyParser, Piece, Sender};
 use relay_wire::dialect::Dialect;
 use relay_wire::head::{FramingError, Method, ResponseHead};
@@ -117,8 +117,9 @@ async fn connect(
     let began_at = Instant::now();
     let timeouts = &worker.policy.timeouts;
     let mut failure = Failure::NoDestination;
+    let origin = Origin::Address(slot.source);
     for destination in destinations(&addresses, slot.source, worker.random_fraction()) {
-        match Stream::connect(slot.source, destination, timeouts.upstream_connect, client).await {
+        match Stream::connect(&origin, destination, timeouts.upstream_connect, client).await {
             Ok(stream) => {
                 worker.note_connection_opened();
                 let chance = worker.random_fraction();
@@ -151,7 +152,9 @@ fn destinations(
 
 fn refused(error: &ConnectError) -> Failure {
     match error {
-        ConnectError::SourceMissing | ConnectError::PortsExhausted => Failure::Egress,
+        ConnectError::SourceMissing
+        | ConnectError::PortsExhausted
+        | ConnectError::OptionRefused(_) => Failure::Egress,
         ConnectError::Interrupted(Interrupt::Deadline) => Failure::Timeout,
         ConnectError::Interrupted(_) => Failure::Client(Refusal::ClientGone),
         ConnectError::Socket(error) => match error.raw_os_error() {

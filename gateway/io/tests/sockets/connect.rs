@@ -1,16 +1,17 @@
 //! Opening connections.
 
 use crate::rig::{ANY_PORT, LIMIT, Worker, on_each_engine};
-use relay_io::{ConnectError, Interrupt, Pool, Received, Stream};
+use relay_io::{ConnectError, Interrupt, Origin, Pool, Received, SocketOption, Stream};
 use socket2::{Domain, Socket, Type};
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 7, 9));
+const ORIGIN: Origin = Origin::Address(SOURCE);
 
 /// TEST-NET-1 (RFC 5737): no host has it.
-const MISSING_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+const MISSING: Origin = Origin::Address(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
 
 /// Short, where the deadline is what is waited for.
 const SOON: Duration = Duration::from_millis(100);
@@ -38,7 +39,7 @@ fn a_source_address_of_ipv6() {
 async fn speaks_from(worker: &Worker, source: IpAddr, destination: &TcpListener) {
     let (client, _peer) = worker.pair().await;
     let address = destination.local_addr().unwrap();
-    let stream = Stream::connect(source, address, LIMIT, &client)
+    let stream = Stream::connect(&Origin::Address(source), address, LIMIT, &client)
         .await
         .unwrap();
     let (mut provider, from) = destination.accept().unwrap();
@@ -64,7 +65,7 @@ fn a_port_where_nobody_listens_refuses() {
         // Bound, so that nobody else gets the port meanwhile, but not listening.
         let nobody = bound();
         let address = nobody.local_addr().unwrap().as_socket().unwrap();
-        match Stream::connect(SOURCE, address, LIMIT, &client).await {
+        match Stream::connect(&ORIGIN, address, LIMIT, &client).await {
             Err(ConnectError::Socket(error)) => {
                 assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
             }
@@ -80,8 +81,58 @@ fn an_address_that_this_host_does_not_have_is_told_apart() {
         let (client, _peer) = worker.pair().await;
         let destination = TcpListener::bind(ANY_PORT).unwrap();
         let address = destination.local_addr().unwrap();
-        let outcome = Stream::connect(MISSING_SOURCE, address, LIMIT, &client).await;
+        let outcome = Stream::connect(&MISSING, address, LIMIT, &client).await;
         assert!(matches!(outcome, Err(ConnectError::SourceMissing)));
+    });
+}
+
+#[test]
+fn an_option_is_set_before_the_connection_is_tried() {
+    on_each_engine(async |worker| {
+        let (client, _peer) = worker.pair().await;
+        let destination = TcpListener::bind(ANY_PORT).unwrap();
+        let address = destination.local_addr().unwrap();
+        // The largest segment can be asked for before the handshake only (tcp(7)), and the peer is told of it there.
+        let segment_bytes = 1000i32.to_ne_bytes();
+        let option = SocketOption::new(libc::IPPROTO_TCP, libc::TCP_MAXSEG, &segment_bytes);
+        let origin = Origin::Option(option);
+        let stream = Stream::connect(&origin, address, LIMIT, &client).await;
+        let (accepted, _) = destination.accept().unwrap();
+        assert!(stream.is_ok());
+        let told = socket2::SockRef::from(&accepted).tcp_mss().unwrap();
+        assert!(told <= 1000, "the peer sends {told} bytes at once");
+    });
+}
+
+#[test]
+fn without_its_option_no_connection_is_tried() {
+    on_each_engine(async |worker| {
+        let (client, _peer) = worker.pair().await;
+        let destination = TcpListener::bind(ANY_PORT).unwrap();
+        destination.set_nonblocking(true).unwrap();
+        let address = destination.local_addr().unwrap();
+        let origin = Origin::Option(SocketOption::new(0x7fff_0000, 1, &[0; 4]));
+        match Stream::connect(&origin, address, LIMIT, &client).await {
+            Err(ConnectError::OptionRefused(error)) => {
+                assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT));
+            }
+            other => panic!("{:?}", other.map(|_| "connected")),
+        }
+        let none = destination.accept().unwrap_err();
+        assert_eq!(none.kind(), ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
+fn an_option_of_a_connection_that_is_open() {
+    on_each_engine(async |worker| {
+        let (client, _peer) = worker.pair().await;
+        let off = 0i32.to_ne_bytes();
+        let delay = SocketOption::new(libc::IPPROTO_TCP, libc::TCP_NODELAY, &off);
+        assert!(client.set_option(&delay).is_ok());
+        let unknown = SocketOption::new(0x7fff_0000, 1, &off);
+        let error = client.set_option(&unknown).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT));
     });
 }
 
@@ -90,7 +141,7 @@ fn a_destination_that_never_answers_costs_the_deadline_and_not_the_client() {
     on_each_engine(async |worker| {
         let (client, _peer) = worker.pair().await;
         let dead_end = DeadEnd::new();
-        let outcome = Stream::connect(SOURCE, dead_end.address, SOON, &client).await;
+        let outcome = Stream::connect(&ORIGIN, dead_end.address, SOON, &client).await;
         assert_eq!(reason(outcome), Interrupt::Deadline);
         assert_eq!(client.interrupted(), None);
     });
@@ -103,7 +154,7 @@ fn a_client_that_leaves_ends_the_attempt() {
         let dead_end = DeadEnd::new();
         client.watch_peer();
         drop(peer);
-        let outcome = Stream::connect(SOURCE, dead_end.address, LIMIT, &client).await;
+        let outcome = Stream::connect(&ORIGIN, dead_end.address, LIMIT, &client).await;
         assert_eq!(reason(outcome), Interrupt::Tied);
         assert_eq!(client.interrupted(), Some(Interrupt::PeerGone));
     });
@@ -115,7 +166,7 @@ fn nothing_is_tried_for_a_client_that_has_left() {
         let (client, _peer) = worker.pair().await;
         client.interrupter().interrupt(Interrupt::PeerGone);
         let dead_end = DeadEnd::new();
-        let outcome = Stream::connect(SOURCE, dead_end.address, LIMIT, &client).await;
+        let outcome = Stream::connect(&ORIGIN, dead_end.address, LIMIT, &client).await;
         assert_eq!(reason(outcome), Interrupt::Tied);
     });
 }
@@ -126,7 +177,7 @@ fn an_open_connection_is_bound_neither_to_the_connect_deadline_nor_to_the_client
         let (client, _peer) = worker.pair().await;
         let destination = TcpListener::bind(ANY_PORT).unwrap();
         let address = destination.local_addr().unwrap();
-        let stream = Stream::connect(SOURCE, address, SOON, &client)
+        let stream = Stream::connect(&ORIGIN, address, SOON, &client)
             .await
             .unwrap();
         client.interrupter().interrupt(Interrupt::PeerGone);
