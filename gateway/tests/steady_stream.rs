@@ -43,6 +43,8 @@ fn gateway_in_front_of(upstream: &TcpListener, directory: &Path) -> Gateway {
         state_dir = "{directory}"
         [admin]
         address = "127.0.0.1:0"
+        [kernel]
+        mode = "off"
         [[listener]]
         address = "127.0.0.1:0"
         [[upstream]]

@@ -146,7 +146,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// One worker, a listener and the admin API on free ports; no upstream, account or tenant.
+    /// One worker, a listener and the admin API on free ports; no upstream, account or tenant. The kernel
+    /// is left alone, and any number of connections may come from one address, as all clients of a test do.
     pub fn bare() -> Self {
         Self::default()
             .set("node", "name", "\"test\"")
@@ -154,6 +155,8 @@ impl Config {
             .set("node", "workers", 1)
             .set("admin", "address", "\"127.0.0.1:0\"")
             .set("[listener]", "address", "\"127.0.0.1:0\"")
+            .set("kernel", "mode", "\"off\"")
+            .limit("connections_per_source", 0)
     }
 
     /// The upstream `openai` at this address, for the default tenant; accounts are still to come.

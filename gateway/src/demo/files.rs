@@ -31,6 +31,7 @@ impl Files {
             "# The configuration of a running demo.\n\
              [node]\nname = \"demo\"\nstate_dir = {state_dir}\n\n\
              [admin]\naddress = \"127.0.0.1:0\"\n\n\
+             [kernel]\nmode = \"off\"\n\n\
              [[listener]]\naddress = \"127.0.0.1:{port}\"\n\n\
              [[upstream]]\nname = \"demo-provider\"\nbase_url = \"http://{provider}\"\n\n",
             state_dir = quoted(&files.dir.join("state")),
@@ -47,6 +48,7 @@ impl Files {
             config,
             "[[tenant]]\nname = \"demo\"\nkeys = [{key}]\nupstreams = [\"demo-provider\"]\n\n\
              [timeouts]\ndrain = \"1s\"\n\n\
+             [limits]\nconnections_per_source = 0\n\n\
              [log]\noutput = {log}\n",
             key = keys::entry(tenant_key),
             log = quoted(&files.log()),
@@ -88,7 +90,7 @@ fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
+    use crate::config::{self, policy::KernelMode};
 
     #[test]
     fn the_configuration_is_valid_and_gone_afterwards() {
@@ -97,6 +99,8 @@ mod tests {
         let files = Files::write(0, provider, &credentials, b"key").unwrap();
         let loaded = config::load(&files.config()).unwrap();
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        // A demo asks for no privileges and changes nothing on the host.
+        assert_eq!(loaded.policy.kernel.mode, KernelMode::Off);
         let accounts = &loaded.policy.accounts;
         assert_eq!(accounts.len(), ACCOUNTS.len());
         assert_eq!(accounts[1].credential.expose(), b"second");

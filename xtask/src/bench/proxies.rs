@@ -165,6 +165,9 @@ workers = 1
 [admin]
 address = "127.0.0.1:0"
 
+[kernel]
+mode = "off"
+
 [[listener]]
 address = "127.0.0.1:0"
 
@@ -186,6 +189,7 @@ upstreams = ["bench"]
 models = ["bench-*"]
 
 [limits]
+connections_per_source = 0
 pool_idle_max = 1024
 "#
     )
