@@ -236,12 +236,13 @@ impl Reconciler {
 }
 
 impl Surveyor {
-    /// A surveyor of ports.
+    /// Ports in use of every path (egress address and destination), from the kernel's own list of sockets; publishes to the
+    /// programs, which count only what is open, those that are not free yet after a connection has ended.
     ///
     /// # Errors
-    /// Descriptors could not be had.
-    pub fn port_surveyor(&self) -> Result<PortSurveyor, Missing> {
-        Ok(PortSurveyor {})
+    /// The list could not be read.
+    pub fn survey(&mut self) -> Result<Vec<PathPorts>, Missing> {
+        Ok(Vec::new())
     }
 
     /// Addresses of the plan that belong to another account by `IP_OWNER`, or that carry an open connection of another
@@ -251,20 +252,6 @@ impl Surveyor {
     /// The kernel's.
     pub fn accounts_sharing_address(&self) -> Result<u64, Missing> {
         Ok(0)
-    }
-}
-
-/// Surveys ports. May be sent to a thread of its own.
-pub struct PortSurveyor {}
-
-impl PortSurveyor {
-    /// Ports in use of every path (egress address and destination), from the kernel's own list of sockets; publishes to the
-    /// programs, which count only what is open, those that are not free yet after a connection has ended.
-    ///
-    /// # Errors
-    /// The list could not be read.
-    pub fn survey(&mut self) -> Result<Vec<PathPorts>, Missing> {
-        Ok(Vec::new())
     }
 }
 
