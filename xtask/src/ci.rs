@@ -171,14 +171,24 @@ fn sdk_clients() -> Result<Option<String>, Box<dyn std::error::Error>> {
 
 /// Sums over the closing lines of the test programs.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Counts {
+pub(crate) struct Counts {
     passed: u64,
     ignored: u64,
 }
 
 impl Counts {
+    /// Tests that have passed.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// Tests that did not run.
+    pub(crate) fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
     /// Takes in `test result: ok. 3 passed; 0 failed; 1 ignored; …`; other lines are none of its business.
-    fn add(&mut self, line: &str) {
+    pub(crate) fn add(&mut self, line: &str) {
         let Some(result) = line.strip_prefix("test result: ") else {
             return;
         };

@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod clients;
 mod command;
+mod kernels;
 mod tools;
 mod workspace;
 
@@ -30,6 +31,11 @@ const VERBS: &[Verb] = &[
         about: "real clients against `codex-relay demo`: openai-python, openai-node, Codex CLI\n\
                 --sdks-only  leave out Codex CLI",
         run: clients::run,
+    },
+    Verb {
+        name: "kernels",
+        about: "the suites of the kernel programs under Debian's 6.1 in a virtual machine",
+        run: kernels::run,
     },
     Verb {
         name: "bench",

@@ -31,6 +31,20 @@ const TOOLS: &[Tool] = &[
     },
 ];
 
+/// The virtual machine of `kernels`, and what is in it beside the suites.
+const KERNELS_TOOLS: &[Tool] = &[
+    Tool {
+        name: "QEMU",
+        probe: &["qemu-system-x86_64", "--version"],
+        packages: &["qemu-system-x86"],
+    },
+    Tool {
+        name: "BusyBox",
+        probe: &["/bin/busybox", "true"],
+        packages: &["busybox-static"],
+    },
+];
+
 /// Sees to it that all that `ci` uses is there.
 pub(crate) fn install() -> Outcome {
     install_packages()?;
@@ -56,7 +70,16 @@ pub(crate) fn install() -> Outcome {
 
 /// Sees to it that the host's part is there.
 pub(crate) fn install_packages() -> Outcome {
-    let missing: Vec<&Tool> = TOOLS
+    install_tools(TOOLS)
+}
+
+/// Sees to it that there is what a virtual machine needs.
+pub(crate) fn install_for_kernels() -> Outcome {
+    install_tools(KERNELS_TOOLS)
+}
+
+fn install_tools(tools: &[Tool]) -> Outcome {
+    let missing: Vec<&Tool> = tools
         .iter()
         .filter(|tool| !command::succeeds(&mut probe(tool.probe)))
         .collect();
@@ -90,7 +113,8 @@ fn probe(words: &[&str]) -> Command {
     command
 }
 
-fn apt_get() -> Command {
+/// The package manager, which asks nothing.
+pub(crate) fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command
         .arg("--yes")

@@ -1,0 +1,75 @@
+//! `cargo xtask kernels`: the suites of the kernel programs under the oldest kernel that is supported, Debian 12's 6.1, in a
+//! virtual machine: what its verifier refuses, or does otherwise, shows here.
+
+use std::error::Error;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::{Outcome, tools, workspace};
+use console::Record;
+use debian::Kernel;
+
+mod archive;
+mod console;
+mod debian;
+mod machine;
+mod suites;
+
+const HELP: &str = "\
+usage: cargo xtask kernels [OPTIONS] [FILTER]
+
+  --full   as many connections as on a machine of its own, which takes long
+  FILTER   only tests whose names contain it
+";
+
+/// Says to the suites how much they should do. A translated instruction takes some twenty times as long.
+const SCALE_VARIABLE: &str = "RELAY_KERNEL_SUITE_SCALE";
+
+/// By then the machine hangs.
+const LIMIT: Duration = Duration::from_secs(240);
+const FULL_LIMIT: Duration = Duration::from_secs(3_600);
+
+/// Runs the suites.
+pub(crate) fn run(args: &[String]) -> Outcome {
+    let mut full = false;
+    let mut filters = Vec::new();
+    for arg in args {
+        match arg.as_str() {
+            "--help" | "-h" => {
+                print!("{HELP}");
+                return Ok(());
+            }
+            "--full" => full = true,
+            option if option.starts_with('-') => {
+                return Err(format!("there is no option `{option}`; see --help").into());
+            }
+            filter => filters.push(filter.to_owned()),
+        }
+    }
+    tools::install_for_kernels()?;
+    println!("{}", run_suites(full, &filters)?);
+    Ok(())
+}
+
+/// Builds and runs them; gives back a closing line.
+pub(crate) fn run_suites(full: bool, filters: &[String]) -> Result<String, Box<dyn Error>> {
+    let kernel = Kernel::get()?;
+    let suites = suites::build()?;
+    let initrd = workspace::target_dir()?.join("kernels/initrd");
+    fs::write(&initrd, suites::file_system(&kernel, &suites, filters)?)?;
+    let scale = format!("{SCALE_VARIABLE}={}", if full { "full" } else { "small" });
+    let limit = if full { FULL_LIMIT } else { LIMIT };
+    eprintln!("$ qemu-system-x86_64: Linux {}", kernel.release);
+    let began = Instant::now();
+    let mut record = Record::default();
+    let ended = machine::run(&kernel.image(), &initrd, &[&scale], limit, |line| {
+        println!("{line}");
+        record.see(line);
+    });
+    let verdict = record.verdict();
+    if let Err(error) = ended {
+        let so_far = verdict.err().unwrap_or_default();
+        return Err(format!("{error}\n  {so_far}").into());
+    }
+    Ok(format!("{} in {} s", verdict?, began.elapsed().as_secs()))
+}
