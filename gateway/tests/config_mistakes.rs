@@ -82,6 +82,7 @@ egress = [] #! account[3].egress: expected at least 1 entry, found 0
 
 [[account]] #! account[4].upstream: this key is required and missing #! account[4].credential: this key is required and missing #! account[4].egress: this key is required and missing
 name = "three" #! account[4].name: the name `three` is taken by account[2].name
+max_connections = 0 #! account[4].max_connections: must be from 1 to 1000000, is 0
 
 [[tenant]]
 name = "team"
@@ -96,13 +97,53 @@ limits = { concurrent_request = 10 } #! tenant[0].limits.concurrent_request: unk
 
 [[tenant]]
 name = "other"
-keys = [{ sha256 = "1111111111111111111111111111111111111111111111111111111111111111" }] #! tenant[1].keys[0].sha256: this key is already at tenant[0].keys[1].sha256 (line 83)
+keys = [{ sha256 = "1111111111111111111111111111111111111111111111111111111111111111" }] #! tenant[1].keys[0].sha256: this key is already at tenant[0].keys[1].sha256 (line 84)
 upstreams = ["openai", "openai"] #! tenant[1].upstreams[1]: `openai` is named twice
 
 [[tenant]]
 name = "keyless"
 keys = [] #! tenant[2].keys: expected at least 1 entry, found 0
 upstreams = ["secure"]
+connections = 1_000_001 #! tenant[2].connections: must be from 1 to 1000000, is 1000001
+sources = [] #! tenant[2].sources: expected at least 1 entry, found 0
+
+[[tenant]]
+name = "networks"
+keys = [{ sha256 = "2222222222222222222222222222222222222222222222222222222222222222" }]
+upstreams = ["secure"]
+connections = 0 #! tenant[3].connections: must be from 1 to 1000000, is 0
+sources = [
+    "198.51.100.0/24",
+    "203.0.113.1/24", #! tenant[3].sources[1]: 203.0.113.1/24 has bits behind its prefix
+    "203.0.113.7", #! tenant[3].sources[2]: expected a network with the length of its prefix
+    "203.0.113.0/33", #! tenant[3].sources[3]: expected a network
+    "2001:db8::/129", #! tenant[3].sources[4]: expected a network
+    "203.0.113.0/024", #! tenant[3].sources[5]: expected a network
+    "203.0.113/24", #! tenant[3].sources[6]: expected a network
+    "example.com/24", #! tenant[3].sources[7]: expected a network
+    "::ffff:203.0.113.0/120", #! tenant[3].sources[8]: is an IPv4 network in IPv6 form
+    "::/0", #! tenant[3].sources[9]: covers IPv4 addresses as well
+    "2001:db8::/32",
+    "2001:DB8:0::/32", #! tenant[3].sources[11]: 2001:db8::/32 is named twice, first as tenant[3].sources[10] (line 119)
+]
+
+[[tenant]]
+name = "neighbour"
+keys = [{ sha256 = "3333333333333333333333333333333333333333333333333333333333333333" }]
+upstreams = ["secure"]
+connections = -1 #! tenant[4].connections: must be from 1 to 1000000
+sources = [
+    "198.51.100.0/25",
+    "198.51.100.0/24", #! tenant[4].sources[1]: 198.51.100.0/24 belongs to another tenant, tenant[3].sources[0] (line 109)
+    "2001:db8::/33",
+    7, #! tenant[4].sources[3]: expected a text in quotes, found a whole number
+]
+
+[[tenant]]
+name = "single"
+keys = [{ sha256 = "4444444444444444444444444444444444444444444444444444444444444444" }]
+upstreams = ["secure"]
+sources = "198.51.100.0/26" #! tenant[5].sources: expected a list, found a text
 
 [headers.request]
 allow = ["accept", "X-API-Key", "cookie"] #! headers.request.allow[1]: never passes: it carries a credential #! headers.request.allow[2]: never passes: cookies stop
@@ -126,10 +167,17 @@ body_bytes_max = "512KiB" #! limits.body_bytes_max: `retry_body_bytes_max` (1MiB
 attempts_max = 99999999999999999999 #! limits.attempts_max: must be from 1 to 10
 json_depth_max = 6.4 #! limits.json_depth_max: expected a whole number, found a number with a fraction
 event_bytes_max = "1MB" #! limits.event_bytes_max: expected a number of bytes
+connections_per_source = 1_000_001 #! limits.connections_per_source: must be from 0 to 1000000, is 1000001
 
 [log]
 output = "sdtout" #! log.output: expected "stdout", "stderr" or the path of a file
 requests = "yes" #! log.requests: expected true or false, found a text
+
+[kernel]
+mode = "require" #! kernel.mode: expected "required" or "auto" or "off", found "require"
+cgroup = "codex-relay" #! kernel.cgroup: expected an absolute path
+bpffs = "" #! kernel.bpffs: expected an absolute path
+path = "/" #! kernel.path: unknown key
 "##;
 
 /// What `check-config` says to this text, and its lines without the file's name.
@@ -195,6 +243,7 @@ fn suggestions_name_what_was_probably_meant() {
         "openai",
         "concurrent_requests",
         "response",
+        "required",
     ] {
         assert!(
             text.contains(&format!("hint: did you mean `{hint}`?")),
@@ -261,6 +310,20 @@ egress = ["127.0.0.1"]
     let (_, lines) = check(text);
     let found: Vec<_> = lines.iter().filter_map(|line| parts(line)).collect();
     assert_eq!(found, [(8, "upstream[1].name", "`lonely` has no account")]);
+}
+
+#[test]
+fn the_cgroup_of_all_processes_is_not_the_gateways_own() {
+    for cgroup in ["/sys/fs/cgroup", "/sys/fs/cgroup/", "/sys/fs/./cgroup"] {
+        let (_, lines) = check(&format!(
+            "[kernel]\nmode = \"off\"\ncgroup = \"{cgroup}\"\n"
+        ));
+        let mut found = lines.iter().filter_map(|line| parts(line));
+        let found = found.find(|(_, key, _)| *key == "kernel.cgroup");
+        let (line, _, message) = found.unwrap_or_else(|| panic!("{cgroup}: {lines:#?}"));
+        assert_eq!(line, 3, "{cgroup}");
+        assert!(message.contains("every process"), "{cgroup}: {message}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a file means, from its text to the policy.
 
 mod headers;
+mod kernel;
 
 use super::policy::{AccountId, CredentialStyle, LogOutput, ModelPattern, TenantId, UpstreamId};
 use super::*;
@@ -78,9 +79,12 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!(policy.admin, "127.0.0.1:9901".parse().unwrap());
     let account = &policy.accounts[0];
     assert_eq!((account.max_concurrent, account.weight), (64, 1));
+    assert_eq!(account.max_connections, None);
     assert_eq!(account.region, "default");
     assert_eq!(policy.tenants[0].models, []);
     assert_eq!(policy.tenants[0].concurrent_requests, None);
+    assert_eq!(policy.tenants[0].connections, None);
+    assert_eq!(policy.tenants[0].sources, []);
     assert_eq!(policy.log.output, LogOutput::Stdout);
     assert!(policy.log.requests);
 
@@ -134,6 +138,7 @@ fn what_is_left_out_has_the_documented_default() {
     }
     assert_eq!(l.retry_pause, Duration::from_millis(100));
     assert_eq!(l.connections_per_worker_max, None);
+    assert_eq!(l.connections_per_source, Some(256));
 }
 
 #[test]
@@ -417,7 +422,12 @@ fn whatever_stands_anywhere_is_read_or_refused_with_its_place() {
     let text = with(
         "[upstream.headers.request]\nallow = [\"a\"]\nremove = [\"b\"]\nset = { c = \"d\" }\n\
          [headers.response]\nallow = [\"a\"]\n[node]\nname = \"n\"\nworkers = 1\n\
-         [timeouts]\ndrain = \"1s\"\n[limits]\nhead_bytes_max = 8192\n[log]\nrequests = true\n",
+         [timeouts]\ndrain = \"1s\"\n[limits]\nhead_bytes_max = 8192\n[log]\nrequests = true\n\
+         [kernel]\nmode = \"auto\"\ncgroup = \"/a\"\nbpffs = \"/b\"\n",
+    );
+    let text = text.replace(
+        "name = \"team\"\n",
+        "name = \"team\"\nconnections = 5\nsources = [\"10.0.0.0/8\"]\n",
     );
     let root = toml::Value::Table(text.parse().unwrap());
     let (mut read, mut refused) = (0, 0);

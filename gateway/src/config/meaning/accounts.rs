@@ -26,6 +26,11 @@ impl Meaning<'_> {
                 let credential = account.credential.as_ref();
                 let credential =
                     credential.and_then(|from| self.credential(from, &path.key("credential")));
+                self.enough_connections(
+                    &path.key("max_connections"),
+                    ("max_connections", account.max_connections),
+                    ("max_concurrent", Some(account.max_concurrent)),
+                );
                 let Text(name) = account.name.clone()?;
                 Some(Account {
                     name,

@@ -4,13 +4,12 @@ use super::Meaning;
 use crate::config::document::KeyPath;
 use crate::config::forms::{Form, Name, Text};
 use crate::config::policy::{Log, LogOutput, Node};
-use crate::config::raw::{self, File};
+use crate::config::raw::{self, File, WORKERS_MAX};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::thread::available_parallelism;
 
-const WORKERS_MAX: usize = 256;
 const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
 
 impl Meaning<'_> {

@@ -10,6 +10,7 @@ mod headers;
 mod kernel;
 mod knobs;
 mod listeners;
+mod networks;
 mod tenants;
 mod upstreams;
 
@@ -20,7 +21,6 @@ use super::error::Problem;
 use super::forms::{Name, Text};
 use super::policy::{Policy, UpstreamId};
 use super::raw::{File, List};
-use kernel::kernel;
 use std::collections::HashMap;
 
 /// What came of it.
@@ -81,6 +81,7 @@ impl Meaning<'_> {
         );
         let node = self.node(&file.node);
         let listeners = self.listeners(file);
+        let kernel = self.kernel(file);
         let headers = self.headers(&file.headers, &file.upstream);
         let timeouts = self.timeouts(&file.timeouts);
         let limits = self.limits(&file.limits);
@@ -91,7 +92,7 @@ impl Meaning<'_> {
             node,
             admin: file.admin.address.0,
             listeners,
-            kernel: kernel(&file.kernel),
+            kernel,
             upstreams: upstreams?,
             accounts: accounts?,
             tenants: tenants?,
@@ -113,6 +114,26 @@ impl Meaning<'_> {
         let position = self.document.locate(path);
         self.warnings
             .push(self.document.problem(path, position, message, hint));
+    }
+
+    /// Without HTTP/2 each request has a connection of its own, so that a cap on connections is one on
+    /// requests too.
+    fn enough_connections(
+        &mut self,
+        path: &KeyPath,
+        (connections_key, connections): (&str, Option<u32>),
+        (requests_key, requests): (&str, Option<u32>),
+    ) {
+        let (Some(connections), Some(requests)) = (connections, requests) else {
+            return;
+        };
+        if connections < requests {
+            let message = format!(
+                "`{connections_key}` ({connections}) is smaller than `{requests_key}` ({requests}), which is \
+                 never reached: HTTP/1.1 takes a connection for each request in flight"
+            );
+            self.warn(path, message, None);
+        }
     }
 
     /// `account[1].name (line 20)`

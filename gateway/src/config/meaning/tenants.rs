@@ -1,5 +1,6 @@
 //! `[[tenant]]`
 
+use super::networks::Owners;
 use super::{Meaning, Upstreams};
 use crate::config::document::KeyPath;
 use crate::config::forms::{Model, Name, Text};
@@ -22,12 +23,23 @@ impl Meaning<'_> {
         }
         let mut keys = Keys::new();
         let mut places = HashMap::new();
+        let mut networks = Owners::default();
         let made: Vec<_> = tenants
             .iter()
             .map(|(index, tenant)| {
                 let path = KeyPath::of("tenant").index(index);
                 self.keys(&tenant.keys, index, &mut keys, &mut places);
                 let upstreams = self.upstreams_of(&tenant.upstreams, &path.key("upstreams"), names);
+                let sources = self.sources(&tenant.sources, index, &mut networks);
+                self.enough_connections(
+                    &path.key("connections"),
+                    ("connections", tenant.connections),
+                    ("concurrent_requests", tenant.limits.concurrent_requests),
+                );
+                if !tenant.sources.0.is_empty() && tenant.connections.is_none() {
+                    let message = "without `connections` nothing is refused from these networks";
+                    self.warn(&path.key("sources"), message, None);
+                }
                 let Text(name) = tenant.name.clone()?;
                 Some(Tenant {
                     name,
@@ -35,7 +47,7 @@ impl Meaning<'_> {
                     models: models(&tenant.models),
                     concurrent_requests: tenant.limits.concurrent_requests,
                     connections: tenant.connections,
-                    sources: tenant.sources.iter().map(|(_, Text(one))| *one).collect(),
+                    sources,
                 })
             })
             .collect();

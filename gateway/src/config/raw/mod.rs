@@ -11,6 +11,7 @@ use super::forms::{Cidr, FilePath, Ip, Model, Moment, Name, Sha256, Socket, Text
 use super::units::Auto;
 use headers::{HeaderExceptions, Headers};
 use knobs::{Kernel, Limits, Log, Timeouts};
+use relay_ebpf::abi;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -54,6 +55,19 @@ impl<T: JsonSchema> JsonSchema for List<T> {
     }
 }
 
+const LISTENERS_MAX: u32 = 64;
+const ACCOUNTS_MAX: u32 = 10_000;
+const TENANTS_MAX: u32 = 60_000;
+pub(in crate::config) const WORKERS_MAX: usize = 256;
+
+// What passes the form has a place in the kernel's tables.
+const _: () = assert!(
+    LISTENERS_MAX <= abi::LISTENERS_MAX
+        && ACCOUNTS_MAX <= abi::ACCOUNTS_MAX
+        && TENANTS_MAX <= abi::TENANTS_MAX
+        && WORKERS_MAX <= abi::WORKERS_MAX as usize
+);
+
 /// The configuration file of codex-relay.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -64,16 +78,16 @@ pub(in crate::config) struct File {
     /// The admin API.
     pub(in crate::config) admin: Admin,
     /// Where tenants connect.
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = LISTENERS_MAX))]
     pub(in crate::config) listener: List<Listener>,
     /// Providers.
     #[schemars(length(min = 1, max = 1_000))]
     pub(in crate::config) upstream: List<Upstream>,
     /// The operator's accounts with the providers.
-    #[schemars(length(min = 1, max = 10_000))]
+    #[schemars(length(min = 1, max = ACCOUNTS_MAX))]
     pub(in crate::config) account: List<Account>,
     /// Who may call.
-    #[schemars(length(max = 60_000))]
+    #[schemars(length(max = TENANTS_MAX))]
     pub(in crate::config) tenant: List<Tenant>,
     /// What the kernel enforces.
     pub(in crate::config) kernel: Kernel,
@@ -99,7 +113,7 @@ pub(in crate::config) struct Node {
     /// Where state is kept; created at start if it is missing.
     pub(in crate::config) state_dir: Text<FilePath>,
     /// Worker threads, each on its own core; `auto`: as many as there are cores for this process.
-    pub(in crate::config) workers: Auto<1, 256>,
+    pub(in crate::config) workers: Auto<1, WORKERS_MAX>,
 }
 
 impl Default for Node {
