@@ -42,7 +42,7 @@ impl Turns {
         loop {
             let account = self.least_busy(policy, in_flight, candidates, tried)?;
             let settings = policy.account(account);
-            if let Some(place) = in_flight.enter_account(account, settings.max_concurrent) {
+            if let Some(place) = in_flight.enter_account(account, requests_max(settings)) {
                 return Some(Slot {
                     account,
                     source: self.next_address(account, settings),
@@ -68,7 +68,7 @@ impl Turns {
         for &account in from.iter().chain(before) {
             let settings = policy.account(account);
             let busy = in_flight.of_account(account);
-            if busy >= settings.max_concurrent || tried.contains(&account) {
+            if busy >= requests_max(settings) || tried.contains(&account) {
                 continue;
             }
             let is_far = settings.region != policy.node.region;
@@ -85,6 +85,12 @@ impl Turns {
         turn.set(turn.get().wrapping_add(1));
         settings.egress[turn.get() as usize % settings.egress.len()]
     }
+}
+
+/// Each request in flight needs a connection of its own: where an account has no more of them, another one is asked at once.
+fn requests_max(settings: &Account) -> u32 {
+    let connections_max = settings.max_connections.unwrap_or(u32::MAX);
+    settings.max_concurrent.min(connections_max)
 }
 
 #[cfg(test)]

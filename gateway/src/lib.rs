@@ -7,7 +7,8 @@
 //! | --- | --- |
 //! | [`listen`] | accepting connections; the life of one |
 //! | [`request`] | **the path**: what happens to one request, on one page; its stages are the submodules |
-//! | [`limits`], [`accounts`], [`upstreams`] | what the stages look at: counters, whose turn it is, kept connections |
+//! | [`limits`], [`connections`] | what the stages count: requests in flight, connections of everybody |
+//! | [`accounts`], [`upstreams`] | what they look at: whose turn it is, kept connections |
 //! | [`journal`] | what a worker reports when a request is over |
 //! | [`worker`] | one thread's world |
 //! | [`control`] | the other thread: log, metrics, admin API, names, signals |
@@ -21,6 +22,7 @@
 
 pub mod accounts;
 pub mod config;
+pub mod connections;
 pub mod control;
 pub mod demo;
 pub mod headers;

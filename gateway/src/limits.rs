@@ -16,7 +16,7 @@ pub struct InFlight {
 /// A counter on a cache line of its own: workers that count different tenants do not disturb each other.
 #[derive(Default)]
 #[repr(align(128))]
-struct Counter(AtomicU32);
+pub struct Counter(AtomicU32);
 
 /// One place in a counter: given back when dropped.
 pub struct Place(&'static Counter);
@@ -43,21 +43,23 @@ impl InFlight {
 
     /// Requests of this tenant in flight.
     pub fn of_tenant(&self, tenant: TenantId) -> u32 {
-        self.tenants[usize::from(tenant.0)]
-            .0
-            .load(Ordering::Relaxed)
+        self.tenants[usize::from(tenant.0)].taken()
     }
 
     /// Requests to this account in flight.
     pub fn of_account(&self, account: AccountId) -> u32 {
-        self.accounts[usize::from(account.0)]
-            .0
-            .load(Ordering::Relaxed)
+        self.accounts[usize::from(account.0)].taken()
     }
 }
 
 impl Counter {
-    fn enter(&'static self, cap: u32) -> Option<Place> {
+    /// Places that are taken.
+    pub fn taken(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One more place, unless `cap` are taken.
+    pub fn enter(&'static self, cap: u32) -> Option<Place> {
         let mut taken = self.0.load(Ordering::Relaxed);
         loop {
             if taken >= cap {

@@ -21,6 +21,7 @@ pub mod refusal;
 pub mod reply;
 pub mod route;
 
+use crate::connections::Inbound;
 use crate::worker::Worker;
 use audit::Trail;
 use body::RequestBody;
@@ -37,6 +38,8 @@ use std::time::Instant;
 pub struct Request<'c> {
     /// The connection it came on; the rest of its body is still to be read from there.
     pub client: &'c Stream,
+    /// That connection as it is counted.
+    pub inbound: &'c Inbound,
     /// The parsed head; its spans are places in `head_bytes()`.
     pub head: RequestHead,
     /// What it speaks, by its path.
@@ -130,7 +133,7 @@ async fn reach(
 ) -> Result<(Permit, Box<Answer>), Refusal> {
     let caller = authenticate::authenticate(worker, request)?;
     trail.note_caller(&caller);
-    let permit = limit::admit(worker, &caller)?;
+    let permit = limit::admit(worker, request, &caller)?;
     request
         .read_body(worker, caller.must_name_model(worker))
         .await?;

@@ -1,6 +1,7 @@
 //! From a policy to a running gateway.
 
 use crate::config::{Policy, Problem};
+use crate::connections::Connections;
 use crate::control::log::Log;
 use crate::control::{self, Control, End, names};
 use crate::journal;
@@ -108,6 +109,8 @@ impl Gateway {
         let policy = Arc::new(policy);
         let mailbox: &'static Mailbox = Box::leak(Box::new(Mailbox::new(resolved, workers)));
         let in_flight: &'static InFlight = Box::leak(Box::new(InFlight::new(&policy)));
+        let connections: &'static Connections =
+            Box::leak(Box::new(Connections::new(&policy, None)));
         let mut control = Control {
             policy: policy.clone(),
             mailbox,
@@ -125,12 +128,13 @@ impl Gateway {
             control.figures.push(figures);
             control.journals.push(reader);
             let parts = Parts {
-                index,
+                number: index as u32,
                 core: (workers <= cores.len()).then(|| cores[index]),
                 engine,
                 policy: policy.clone(),
                 sockets,
                 in_flight,
+                connections,
                 mailbox,
                 figures,
                 journal,

@@ -7,6 +7,7 @@ pub mod start;
 use crate::accounts::Turns;
 use crate::config::Policy;
 use crate::config::policy::UpstreamId;
+use crate::connections::Connections;
 use crate::journal::{Report, Writer};
 use crate::limits::InFlight;
 use crate::upstreams::IdleConnections;
@@ -30,12 +31,16 @@ const HEAD_BUFFER_BYTES_MAX: usize = 8 * 1024;
 
 /// A worker's world. Lives as long as the process; belongs to one thread.
 pub struct Worker {
+    /// Which one it is, from 0.
+    pub number: u32,
     /// What the operator wants.
     pub policy: Arc<Policy>,
     /// Bounds of a head, as the parser wants them.
     pub head_limits: HeadLimits,
     /// Counters shared with the other workers.
     pub in_flight: &'static InFlight,
+    /// Who holds how many connections, over all workers.
+    pub connections: &'static Connections,
     /// Buffers.
     pub pool: Pool,
     /// Deadlines.
@@ -47,7 +52,7 @@ pub struct Worker {
     /// Reports to the control thread.
     pub journal: Writer,
     /// Client connections of this worker.
-    pub connections: Connections,
+    pub clients: Clients,
     /// What is sent while a provider is silent.
     pub heartbeats: Heartbeats,
     mailbox: &'static Mailbox,
@@ -210,19 +215,19 @@ impl Drop for OpenStream {
 }
 
 /// Client connections of one worker, and how many there may be.
-pub struct Connections {
+pub struct Clients {
     open: Rc<Cell<usize>>,
     max: usize,
     figures: &'static Figures,
 }
 
 /// One client connection.
-pub struct ConnectionPlace {
+pub struct ClientPlace {
     open: Rc<Cell<usize>>,
     figures: &'static Figures,
 }
 
-impl Connections {
+impl Clients {
     /// No more may be accepted for now.
     pub fn is_full(&self) -> bool {
         self.open.get() >= self.max
@@ -234,18 +239,18 @@ impl Connections {
     }
 
     /// Counts one more, until the place is dropped.
-    pub fn enter(&self) -> ConnectionPlace {
+    pub fn enter(&self) -> ClientPlace {
         self.open.set(self.open.get() + 1);
         add(&self.figures.connections, 1);
         add(&self.figures.connections_accepted, 1);
-        ConnectionPlace {
+        ClientPlace {
             open: self.open.clone(),
             figures: self.figures,
         }
     }
 }
 
-impl Drop for ConnectionPlace {
+impl Drop for ClientPlace {
     fn drop(&mut self) {
         self.open.set(self.open.get() - 1);
         add(&self.figures.connections, -1);

@@ -1,9 +1,10 @@
 //! The life of one client connection: requests one after the other, each answered before the next one is read.
 
+use crate::connections::Inbound;
 use crate::request::body::RequestBody;
 use crate::request::reply::{Reply, RequestId};
 use crate::request::{self, Request};
-use crate::worker::{ConnectionPlace, Worker};
+use crate::worker::{ClientPlace, Worker};
 use relay_io::{IoError, LARGE_LEASE_BYTES, Lease, Received, Stream};
 use relay_wire::dialect::Dialect;
 use relay_wire::head::{FramingError, RequestHead};
@@ -16,15 +17,15 @@ const _: () = assert!(
 );
 
 /// Serves the connection until either side ends it. A panic ends this connection and nothing else.
-pub async fn run(worker: &'static Worker, client: Stream, _place: ConnectionPlace) {
-    let served = CatchUnwind(Box::pin(serve_all(worker, &client)));
+pub async fn run(worker: &'static Worker, client: Stream, inbound: Inbound, _place: ClientPlace) {
+    let served = CatchUnwind(Box::pin(serve_all(worker, &client, &inbound)));
     if served.await.is_err() {
         worker.note_panic();
         client.reset_on_close();
     }
 }
 
-async fn serve_all(worker: &'static Worker, client: &Stream) {
+async fn serve_all(worker: &'static Worker, client: &Stream, inbound: &Inbound) {
     let mut next = None;
     loop {
         let (head, lease) = match read_head(worker, client, next.take()).await {
@@ -33,7 +34,7 @@ async fn serve_all(worker: &'static Worker, client: &Stream) {
             Heard::Garbage(error) => return Reply::refuse_framing(worker, client, error).await,
             Heard::TooSlow => return Reply::refuse_slow_head(worker, client).await,
         };
-        let mut request = begin(worker, client, head, lease);
+        let mut request = begin(worker, client, inbound, head, lease);
         let reply = Reply::new(&request);
         let done = request::serve(worker, &mut request, reply).await;
         if !done.connection_goes_on() {
@@ -46,6 +47,7 @@ async fn serve_all(worker: &'static Worker, client: &Stream) {
 fn begin<'c>(
     worker: &'static Worker,
     client: &'c Stream,
+    inbound: &'c Inbound,
     head: RequestHead,
     lease: Lease,
 ) -> Request<'c> {
@@ -57,6 +59,7 @@ fn begin<'c>(
     let received_at = Instant::now();
     Request {
         client,
+        inbound,
         head,
         dialect,
         id,

@@ -1,6 +1,7 @@
 //! Calling the provider: a connection from the account's own address, the request with the account's credential, and the
 //! beginning of an answer that is worth forwarding.
 
+mod connect;
 mod failure;
 mod head;
 
@@ -16,12 +17,10 @@ use crate::accounts::Slot;
 use crate::config::policy::UpstreamId;
 use crate::upstreams::Connection;
 use crate::worker::Worker;
-use relay_io::{ConnectError, Interrupt, IoError, Lease, Origin, Received, Stream};
+use relay_io::{Interrupt, IoError, Lease, Received, Stream};
 use relay_wire::body::{BodyParser, Piece, Sender};
 use relay_wire::dialect::Dialect;
 use relay_wire::head::{FramingError, Method, ResponseHead};
-use smallvec::SmallVec;
-use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// Informational answers that are skipped before the final one (RFC 9110 section 15.2); more are a storm.
@@ -76,7 +75,7 @@ pub async fn open(
     let mut may_reuse = true;
     let outcome = loop {
         let (connection, waited) =
-            match connect(worker, request.client, &candidate, may_reuse).await {
+            match connect::connect(worker, request.client, &candidate, may_reuse).await {
                 Ok(connected) => connected,
                 Err(failure) => break Err(failure),
             };
@@ -97,73 +96,6 @@ pub async fn open(
     worker.keep_head_buffer(buffer);
     let (begun, connection, overhead) = outcome?;
     judge(worker, request, begun, connection, candidate, overhead).await
-}
-
-/// Addresses of an upstream that are tried for one attempt.
-const DESTINATIONS_MAX: usize = 3;
-
-/// A connection of this account from this address, one that is kept or a new one; and how long the provider took to take it.
-async fn connect(
-    worker: &'static Worker,
-    client: &Stream,
-    candidate: &Candidate,
-    may_reuse: bool,
-) -> Result<(Connection, Duration), Failure> {
-    let slot = &candidate.slot;
-    let addresses = worker.addresses_of(candidate.upstream);
-    if may_reuse && let Some(kept) = worker.idle.take(slot.account, slot.source, &addresses) {
-        return Ok((kept, Duration::ZERO));
-    }
-    let began_at = Instant::now();
-    let timeouts = &worker.policy.timeouts;
-    let mut failure = Failure::NoDestination;
-    let origin = Origin::Address(slot.source);
-    for destination in destinations(&addresses, slot.source, worker.random_fraction()) {
-        match Stream::connect(&origin, destination, timeouts.upstream_connect, client).await {
-            Ok(stream) => {
-                worker.note_connection_opened();
-                let chance = worker.random_fraction();
-                let (account, source, age) = (slot.account, slot.source, timeouts.pool_age);
-                let opened = Connection::new(stream, account, source, destination, age, chance);
-                return Ok((opened, began_at.elapsed()));
-            }
-            Err(error) => failure = refused(&error),
-        }
-        if !matches!(failure, Failure::Connect | Failure::Timeout) {
-            break;
-        }
-    }
-    Err(failure)
-}
-
-/// The upstream's addresses of the family of `source`, beginning with any of them (`chance` from 0 to 1), so that the load
-/// is spread and one that is dead does not stop an account.
-fn destinations(
-    addresses: &[SocketAddr],
-    source: IpAddr,
-    chance: f64,
-) -> impl Iterator<Item = SocketAddr> {
-    let matches = |address: &&SocketAddr| address.is_ipv4() == source.is_ipv4();
-    let usable: SmallVec<[SocketAddr; 4]> = addresses.iter().filter(matches).copied().collect();
-    let count = usable.len();
-    let start = (chance * count as f64) as usize;
-    (0..count.min(DESTINATIONS_MAX)).map(move |offset| usable[(start + offset) % count])
-}
-
-fn refused(error: &ConnectError) -> Failure {
-    match error {
-        ConnectError::SourceMissing
-        | ConnectError::PortsExhausted
-        | ConnectError::OptionRefused(_) => Failure::Egress,
-        ConnectError::Interrupted(Interrupt::Deadline) => Failure::Timeout,
-        ConnectError::Interrupted(_) => Failure::Client(Refusal::ClientGone),
-        ConnectError::Socket(error) => match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                Failure::OutOfResources
-            }
-            _ => Failure::Connect,
-        },
-    }
 }
 
 /// An answer's head and what came with it.
@@ -398,31 +330,5 @@ fn broken(client: &Stream, error: &IoError) -> Failure {
             _ => Failure::Client(Refusal::ClientGone),
         },
         _ => Failure::Broken,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::destinations;
-    use std::net::SocketAddr;
-
-    #[test]
-    fn every_address_of_the_right_family_has_its_turn() {
-        let addresses: Vec<SocketAddr> = ["10.0.0.1:1", "10.0.0.2:1", "[2001:db8::1]:1"]
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .collect();
-        let from = |source: &str, chance| -> Vec<String> {
-            let found = destinations(&addresses, source.parse().unwrap(), chance);
-            found.map(|address| address.to_string()).collect()
-        };
-        assert_eq!(from("127.0.0.1", 0.0), ["10.0.0.1:1", "10.0.0.2:1"]);
-        assert_eq!(from("127.0.0.1", 0.99), ["10.0.0.2:1", "10.0.0.1:1"]);
-        assert_eq!(from("::1", 0.5), ["[2001:db8::1]:1"]);
-        assert!(
-            destinations(&[], "::1".parse().unwrap(), 0.5)
-                .next()
-                .is_none()
-        );
     }
 }

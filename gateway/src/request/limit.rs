@@ -1,7 +1,9 @@
 //! Whether the tenant may ask for more now.
 
+use super::Request;
 use super::authenticate::Caller;
 use super::refusal::Refusal;
+use crate::connections::Denied;
 use crate::limits::Place;
 use crate::worker::Worker;
 
@@ -9,10 +11,10 @@ use crate::worker::Worker;
 /// given back; so it is when it is settled (`meter::settle`), which every forwarded request is.
 ///
 /// ```
-/// # use codex_relay::request::{authenticate::Caller, limit::{Permit, admit}, refusal::Refusal};
+/// # use codex_relay::request::{Request, authenticate::Caller, limit::{Permit, admit}, refusal::Refusal};
 /// # use codex_relay::worker::Worker;
-/// fn permit(worker: &Worker, caller: &Caller) -> Result<Permit, Refusal> {
-///     let permit = admit(worker, caller)?;
+/// fn permit(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<Permit, Refusal> {
+///     let permit = admit(worker, request, caller)?;
 ///     Ok(permit)
 /// }
 /// ```
@@ -20,9 +22,9 @@ use crate::worker::Worker;
 /// A place in the limits does not make one:
 ///
 /// ```compile_fail,E0451
-/// # use codex_relay::request::{authenticate::Caller, limit::{Permit, admit}, refusal::Refusal};
+/// # use codex_relay::request::{Request, authenticate::Caller, limit::{Permit, admit}, refusal::Refusal};
 /// # use codex_relay::worker::Worker;
-/// fn permit(worker: &Worker, caller: &Caller) -> Result<Permit, Refusal> {
+/// fn permit(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<Permit, Refusal> {
 ///     let place = worker.in_flight.enter_tenant(caller.tenant(), None);
 ///     Ok(Permit { _place: place.ok_or(Refusal::TenantConcurrencyExceeded)? })
 /// }
@@ -31,10 +33,10 @@ use crate::worker::Worker;
 /// One permit does not become two:
 ///
 /// ```compile_fail,E0599
-/// # use codex_relay::request::{authenticate::Caller, limit::{Permit, admit}, refusal::Refusal};
+/// # use codex_relay::request::{Request, authenticate::Caller, limit::{Permit, admit}, refusal::Refusal};
 /// # use codex_relay::worker::Worker;
-/// fn permit(worker: &Worker, caller: &Caller) -> Result<Permit, Refusal> {
-///     let permit = admit(worker, caller)?;
+/// fn permit(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<Permit, Refusal> {
+///     let permit = admit(worker, request, caller)?;
 ///     Ok(permit.clone())
 /// }
 /// ```
@@ -42,7 +44,7 @@ pub struct Permit {
     _place: Place,
 }
 
-/// Takes a place in the tenant's limits.
+/// Takes a place in the tenant's limits: for the connection, which keeps it, and for the request.
 ///
 /// # Errors
 /// 429 with the limit that is used up.
@@ -52,7 +54,7 @@ pub struct Permit {
 /// # use codex_relay::worker::Worker;
 /// fn checked(worker: &Worker, request: &Request<'_>) -> Result<Permit, Refusal> {
 ///     let caller = authenticate(worker, request)?;
-///     admit(worker, &caller)
+///     admit(worker, request, &caller)
 /// }
 /// ```
 ///
@@ -63,10 +65,17 @@ pub struct Permit {
 /// # use codex_relay::worker::Worker;
 /// fn unchecked(worker: &Worker, request: &Request<'_>) -> Result<Permit, Refusal> {
 ///     let caller = authenticate(worker, request)?.tenant();
-///     admit(worker, &caller)
+///     admit(worker, request, &caller)
 /// }
 /// ```
-pub fn admit(worker: &Worker, caller: &Caller) -> Result<Permit, Refusal> {
+pub fn admit(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<Permit, Refusal> {
+    request
+        .inbound
+        .claim(request.client, caller.tenant())
+        .map_err(|denied| match denied {
+            Denied::TenantFull => Refusal::TenantConnectionLimit,
+            _ => Refusal::Overloaded,
+        })?;
     let cap = worker.policy.tenant(caller.tenant()).concurrent_requests;
     worker
         .in_flight

@@ -16,6 +16,8 @@ pub enum Refusal {
     KeyExpired,
     /// The tenant has as many requests in flight as it may have.
     TenantConcurrencyExceeded,
+    /// The tenant, or the address that the client comes from, has as many connections as it may have.
+    TenantConnectionLimit,
     /// The model is not one of the tenant's.
     ModelNotAllowed,
     /// The tenant may only use certain models, and the request does not say which one it wants.
@@ -39,8 +41,10 @@ pub enum Refusal {
     NoUpstream,
     /// All accounts are busy, or the provider refused the last one that was left.
     NoAccountAvailable,
-    /// An account's own address is missing on this host, or has no port left.
+    /// An account's own address is missing on this host.
     EgressUnavailable,
+    /// Hardly a port is left for an account's own address and the provider.
+    EgressPortsExhausted,
     /// The provider limits the rate of the accounts.
     UpstreamRateLimited {
         /// When to try again, as the provider said.
@@ -123,6 +127,7 @@ impl Refusal {
             Self::KeyUnknown => "invalid_api_key",
             Self::KeyExpired => "expired_api_key",
             Self::TenantConcurrencyExceeded => "tenant_concurrency_exceeded",
+            Self::TenantConnectionLimit => "tenant_connection_limit",
             Self::ModelNotAllowed => "model_not_allowed",
             Self::ModelUnknown(_) => "model_required",
             Self::Framing(error) => framing_code(*error),
@@ -133,6 +138,7 @@ impl Refusal {
             Self::NoUpstream => "no_upstream_for_request",
             Self::NoAccountAvailable => "no_account_available",
             Self::EgressUnavailable => "egress_unavailable",
+            Self::EgressPortsExhausted => "egress_ports_exhausted",
             Self::UpstreamRateLimited { .. } => "upstream_rate_limited",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamError { .. } | Self::UpstreamMalformed => "upstream_error",
@@ -179,6 +185,12 @@ impl Refusal {
                 RATE_LIMIT,
                 RETRY_SOON_SECONDS,
                 "Too many requests in flight: wait until one of them is over.",
+            ),
+            Self::TenantConnectionLimit => passing(
+                429,
+                RATE_LIMIT,
+                RETRY_SOON_SECONDS,
+                "Too many connections: close one, or send the next request on one that is open.",
             ),
             Self::ModelNotAllowed => Shape {
                 param: Some("model"),
@@ -228,6 +240,12 @@ impl Refusal {
                 RETRY_LATER_SECONDS,
                 "The address from which the provider is called is not available.",
             ),
+            Self::EgressPortsExhausted => passing(
+                503,
+                GATEWAY,
+                RETRY_LATER_SECONDS,
+                "The address from which the provider is called has no port left.",
+            ),
             Self::UpstreamRateLimited {
                 retry_after_seconds,
             } => Shape {
@@ -266,12 +284,14 @@ impl Refusal {
         }
     }
 
-    /// What was received cannot be told apart from a next request: nothing more may be read from the connection.
+    /// What was received cannot be told apart from a next request, or the connection is one too many: nothing more may be read
+    /// from it.
     pub fn ends_connection(&self) -> bool {
         matches!(
             self,
             Self::Framing(_)
                 | Self::HeadTooSlow
+                | Self::TenantConnectionLimit
                 | Self::BodyMalformed
                 | Self::BodyTooSlow
                 | Self::ClientGone
@@ -325,6 +345,7 @@ mod tests {
             Refusal::KeyUnknown,
             Refusal::KeyExpired,
             Refusal::TenantConcurrencyExceeded,
+            Refusal::TenantConnectionLimit,
             Refusal::ModelNotAllowed,
             Refusal::ModelUnknown("which model?"),
             Refusal::Framing(FramingError::Malformed),
@@ -336,6 +357,7 @@ mod tests {
             Refusal::NoUpstream,
             Refusal::NoAccountAvailable,
             Refusal::EgressUnavailable,
+            Refusal::EgressPortsExhausted,
             Refusal::UpstreamRateLimited {
                 retry_after_seconds: None,
             },

@@ -398,9 +398,31 @@ impl Reply<'_, AwaitingHead> {
         client.forgive_deadline();
         refuse_without_request(worker, client, &Refusal::HeadTooSlow).await;
     }
+
+    /// Refuses a connection that is one too many for where it comes from. Whoever opens them by the thousand gets no moment of
+    /// waiting: what the kernel takes at once is sent.
+    pub fn refuse_connection(worker: &'static Worker, client: &Stream) {
+        let refusal = Refusal::TenantConnectionLimit;
+        let (_, head, body) = refusal_without_request(worker, client, &refusal);
+        client.send_without_waiting(&[IoSlice::new(&head), IoSlice::new(&body)]);
+        client.finish_sending();
+        // What has come already would turn the close into a reset, which could overtake the answer.
+        let _ = client.read_now(&mut worker.pool.small());
+    }
 }
 
 async fn refuse_without_request(worker: &'static Worker, client: &Stream, refusal: &Refusal) {
+    let (reply, head, body) = refusal_without_request(worker, client, refusal);
+    reply.send_whole(worker, &head, &body).await;
+    linger(worker, client).await;
+}
+
+/// Records a refusal of what was no request yet, and writes its answer: head and body.
+fn refusal_without_request<'c>(
+    worker: &'static Worker,
+    client: &'c Stream,
+    refusal: &Refusal,
+) -> (Reply<'c, AwaitingHead>, Vec<u8>, Vec<u8>) {
     let reply = Reply {
         client,
         request_id: RequestId::fresh(worker),
@@ -413,8 +435,7 @@ async fn refuse_without_request(worker: &'static Worker, client: &Stream, refusa
     let body = shape.body(reply.request_id.as_str());
     let head = reply.error_head(&shape, body.len(), 0, Duration::ZERO);
     super::audit::record_unparsed(worker, reply.request_id, refusal);
-    reply.send_whole(worker, &head, &body).await;
-    linger(worker, client).await;
+    (reply, head, body)
 }
 
 /// Says that nothing more comes, and reads what the client still sends, for a moment: a close with unread bytes would

@@ -6,7 +6,7 @@ use super::authenticate::Caller;
 use super::egress::Failure;
 use super::refusal::Refusal;
 use crate::accounts::Slot;
-use crate::config::policy::{AccountId, ModelPattern, UpstreamId};
+use crate::config::policy::{AccountId, ModelPattern, TenantId, UpstreamId};
 use crate::worker::Worker;
 use relay_io::{Stream, pause};
 use relay_wire::dialect::ScanError;
@@ -19,12 +19,15 @@ pub struct Candidate {
     pub upstream: UpstreamId,
     /// The account, with a place in it.
     pub slot: Slot,
+    /// For whom it is asked.
+    pub tenant: TenantId,
     /// Which attempt this is, from 1.
     pub attempt: u32,
 }
 
 /// Accounts that were not asked yet, and what the last one said.
 pub struct Candidates {
+    tenant: TenantId,
     /// The upstreams that serve the model, in the tenant's order of preference.
     upstreams: SmallVec<[UpstreamId; 4]>,
     tried: Vec<AccountId>,
@@ -64,6 +67,7 @@ pub fn candidates(
         return Err(Refusal::NoUpstream);
     }
     Ok(Candidates {
+        tenant: caller.tenant(),
         upstreams,
         tried: Vec::new(),
         attempts: 0,
@@ -146,6 +150,7 @@ impl Candidates {
                 return Ok(Candidate {
                     upstream,
                     slot,
+                    tenant: self.tenant,
                     attempt: self.attempts,
                 });
             }

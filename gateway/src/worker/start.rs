@@ -1,9 +1,10 @@
 //! Starting a worker, and what it does besides serving: looking into its mailbox, and finishing.
 
 use super::mailbox::Mailbox;
-use super::{Connections, Figures, Heartbeats, Worker};
+use super::{Clients, Figures, Heartbeats, Worker};
 use crate::accounts::Turns;
 use crate::config::Policy;
+use crate::connections::Connections;
 use crate::journal::Writer;
 use crate::limits::InFlight;
 use crate::listen::accept;
@@ -25,7 +26,7 @@ const SWEEP_TICKS: u32 = 20;
 /// What a worker is made of; sent to its thread.
 pub struct Parts {
     /// Its number, from 0.
-    pub index: usize,
+    pub number: u32,
     /// The core it is pinned to, if it is.
     pub core: Option<usize>,
     /// What drives it.
@@ -36,6 +37,8 @@ pub struct Parts {
     pub sockets: Vec<TcpListener>,
     /// Counters shared with the other workers.
     pub in_flight: &'static InFlight,
+    /// Who holds how many connections, over all workers.
+    pub connections: &'static Connections,
     /// Orders.
     pub mailbox: &'static Mailbox,
     /// Its figures.
@@ -52,26 +55,35 @@ pub struct Parts {
 /// The thread could not be started.
 pub fn start(parts: Parts) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
-        .name(format!("worker-{}", parts.index))
+        .name(format!("worker-{}", parts.number))
         .spawn(move || {
             if let Some(core) = parts.core {
                 // Unpinned is slower, not wrong.
                 let _ = relay_io::pin_to_core(core);
             }
-            let index = parts.index;
-            let _end = NotesEnd(parts.mailbox);
+            let number = parts.number;
+            let _end = NotesEnd {
+                worker: number,
+                mailbox: parts.mailbox,
+                connections: parts.connections,
+            };
             if let Err(error) = relay_io::run(parts.engine, run(parts)).flatten() {
-                eprintln!("codex-relay: worker {index} could not start: {error}");
+                eprintln!("codex-relay: worker {number} could not start: {error}");
             }
         })
 }
 
-/// Tells the control thread that the worker has ended, however it ended.
-struct NotesEnd(&'static Mailbox);
+/// Tells the control thread that the worker has ended, however it ended, and the others that it keeps nothing from them.
+struct NotesEnd {
+    worker: u32,
+    mailbox: &'static Mailbox,
+    connections: &'static Connections,
+}
 
 impl Drop for NotesEnd {
     fn drop(&mut self) {
-        self.0.note_worker_done();
+        self.connections.shortages.note_heard(self.worker, u64::MAX);
+        self.mailbox.note_worker_done();
     }
 }
 
@@ -84,13 +96,15 @@ async fn run(parts: Parts) -> io::Result<()> {
             fields_max: limits.head_fields_max,
             target_bytes_max: limits.target_bytes_max,
         },
+        number: parts.number,
         in_flight: parts.in_flight,
+        connections: parts.connections,
         pool: Pool::new(),
         wheel: Wheel::new(engine),
         idle: IdleConnections::new(&parts.policy),
         turns: Turns::new(&parts.policy),
         journal: parts.journal,
-        connections: Connections {
+        clients: Clients {
             open: Rc::default(),
             max: parts.connections_max,
             figures: parts.figures,
@@ -121,11 +135,13 @@ async fn run(parts: Parts) -> io::Result<()> {
             ticks = ticks.wrapping_add(1);
             worker.clocks.set((Instant::now(), SystemTime::now()));
             worker.read_mailbox(&listeners);
+            let shortages = &worker.connections.shortages;
+            worker.idle.tend(worker.number, shortages);
             if ticks.is_multiple_of(SWEEP_TICKS) {
                 worker.idle.sweep();
             }
             worker.publish_figures();
-            worker.draining.get() && worker.connections.count() == 0
+            worker.draining.get() && worker.clients.count() == 0
         })
         .await;
     Ok(())

@@ -6,8 +6,14 @@ use relay_wire::head::FramingError;
 /// Why a candidate did not work out.
 #[derive(Debug)]
 pub enum Failure {
-    /// The account's address is missing on this host, or has no port left.
+    /// The account's address is missing on this host, or the kernel does not let it be used.
     Egress,
+    /// Hardly a port is left for the account's address and the upstream.
+    PortsShort,
+    /// The tenant has as many connections to providers as it may have.
+    TenantConnectionsFull,
+    /// The account has as many connections as it may have.
+    AccountConnectionsFull,
     /// The upstream's name has no address of the family of the account's address.
     NoDestination,
     /// The connection was refused, or the upstream cannot be reached.
@@ -40,14 +46,18 @@ impl Failure {
     pub fn may_be_retried(&self) -> bool {
         !matches!(
             self,
-            Self::Malformed(_) | Self::Unexpected | Self::OutOfResources | Self::Client(_)
+            Self::Malformed(_)
+                | Self::Unexpected
+                | Self::TenantConnectionsFull
+                | Self::OutOfResources
+                | Self::Client(_)
         )
     }
 
     /// It is this account's problem: the next one can be asked at once.
     pub fn blames_account(&self) -> bool {
         match self {
-            Self::Egress => true,
+            Self::Egress | Self::PortsShort | Self::AccountConnectionsFull => true,
             Self::Status { status, .. } => matches!(status, 401 | 403 | 429),
             _ => false,
         }
@@ -57,6 +67,9 @@ impl Failure {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Egress => "egress",
+            Self::PortsShort => "ports_short",
+            Self::TenantConnectionsFull => "tenant_connections_full",
+            Self::AccountConnectionsFull => "account_connections_full",
             Self::NoDestination => "no_destination",
             Self::Connect => "connect",
             Self::Broken => "broken",
@@ -77,6 +90,9 @@ impl Failure {
     pub fn into_refusal(self) -> Refusal {
         match self {
             Self::Egress => Refusal::EgressUnavailable,
+            Self::PortsShort => Refusal::EgressPortsExhausted,
+            Self::TenantConnectionsFull => Refusal::TenantConnectionLimit,
+            Self::AccountConnectionsFull => Refusal::NoAccountAvailable,
             Self::NoDestination | Self::Connect | Self::Broken => {
                 Refusal::UpstreamError { status: None }
             }
@@ -124,6 +140,13 @@ mod tests {
     fn what_the_client_is_told_when_nobody_else_can_be_asked() {
         for (failure, told, code) in [
             (Failure::Egress, 503, "egress_unavailable"),
+            (Failure::PortsShort, 503, "egress_ports_exhausted"),
+            (
+                Failure::TenantConnectionsFull,
+                429,
+                "tenant_connection_limit",
+            ),
+            (Failure::AccountConnectionsFull, 503, "no_account_available"),
             (Failure::NoDestination, 502, "upstream_error"),
             (Failure::Connect, 502, "upstream_error"),
             (Failure::Broken, 502, "upstream_error"),
@@ -148,6 +171,8 @@ mod tests {
     fn only_what_another_account_may_do_better_is_tried_again() {
         for failure in [
             Failure::Egress,
+            Failure::PortsShort,
+            Failure::AccountConnectionsFull,
             Failure::Connect,
             Failure::Broken,
             Failure::Timeout,
@@ -158,6 +183,7 @@ mod tests {
         for failure in [
             Failure::Malformed(FramingError::Malformed),
             Failure::Unexpected,
+            Failure::TenantConnectionsFull,
             Failure::OutOfResources,
             Failure::Client(Refusal::ClientGone),
         ] {
@@ -167,7 +193,14 @@ mod tests {
 
     #[test]
     fn an_account_is_to_blame_for_what_its_key_or_its_address_causes() {
-        for failure in [Failure::Egress, status(401), status(403), status(429)] {
+        for failure in [
+            Failure::Egress,
+            Failure::PortsShort,
+            Failure::AccountConnectionsFull,
+            status(401),
+            status(403),
+            status(429),
+        ] {
             assert!(failure.blames_account(), "{failure:?}");
         }
         for failure in [Failure::Connect, Failure::Timeout, status(500), status(503)] {

@@ -1,0 +1,221 @@
+//! A connection to the provider: one that is kept, or a new one from the account's own address; within the caps.
+
+use super::Failure;
+use crate::connections::{Denied, Short, said_by_programs};
+use crate::request::refusal::Refusal;
+use crate::request::route::Candidate;
+use crate::upstreams::Connection;
+use crate::worker::Worker;
+use relay_io::{ConnectError, Interrupt, Origin, Stream, pause};
+use smallvec::SmallVec;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// Addresses of an upstream that are tried for one attempt.
+const DESTINATIONS_MAX: usize = 3;
+
+/// Times that the other workers are asked for a place. The second time, a connection has become idle that was about to when
+/// they heard of the first: its answer had been sent before this request came.
+const CALLS_MAX: u32 = 2;
+
+/// How often is looked whether they have heard, and how long: a worker looks at every tick of its wheel, unless it is held up.
+const HEARD_STEP: Duration = Duration::from_millis(20);
+const HEARD_STEPS_MAX: u32 = 50;
+
+/// A connection of this account from this address, and how long the provider took to take it. Where a cap is reached, idle
+/// connections make room: those of this worker at once, those of the others when asked.
+pub(super) async fn connect(
+    worker: &'static Worker,
+    client: &Stream,
+    candidate: &Candidate,
+    may_reuse: bool,
+) -> Result<(Connection, Duration), Failure> {
+    let mut outcome = connect_now(worker, client, candidate, may_reuse).await;
+    for calls in 0..=CALLS_MAX {
+        let short = match outcome {
+            Err(Failure::TenantConnectionsFull) => Short::Tenant(candidate.tenant),
+            Err(Failure::AccountConnectionsFull) => Short::Account(candidate.slot.account),
+            _ => break,
+        };
+        if calls > 0 {
+            let call = worker.connections.shortages.call(short);
+            wait_until_heard(worker, client, call).await?;
+        } else if !worker.idle.let_go(short) {
+            continue;
+        }
+        outcome = connect_now(worker, client, candidate, may_reuse).await;
+    }
+    outcome
+}
+
+async fn wait_until_heard(worker: &Worker, client: &Stream, call: u64) -> Result<(), Failure> {
+    for _ in 0..HEARD_STEPS_MAX {
+        if worker.connections.shortages.was_heard(call) {
+            break;
+        }
+        pause(HEARD_STEP).await;
+        if client.interrupted().is_some() {
+            return Err(Failure::Client(Refusal::ClientGone));
+        }
+    }
+    Ok(())
+}
+
+async fn connect_now(
+    worker: &'static Worker,
+    client: &Stream,
+    candidate: &Candidate,
+    may_reuse: bool,
+) -> Result<(Connection, Duration), Failure> {
+    let (account, source) = (candidate.slot.account, candidate.slot.source);
+    let tenant = worker.connections.counted(candidate.tenant);
+    let addresses = worker.addresses_of(candidate.upstream);
+    if may_reuse && let Some(kept) = worker.idle.take(account, source, &addresses, tenant)? {
+        return Ok((kept, Duration::ZERO));
+    }
+    let began_at = Instant::now();
+    let timeouts = &worker.policy.timeouts;
+    let (origin, places) = worker.connections.begin_upstream(tenant, account, source)?;
+    let mut failure = Failure::NoDestination;
+    for destination in destinations(&addresses, source, worker.random_fraction()) {
+        match Stream::connect(&origin, destination, timeouts.upstream_connect, client).await {
+            Ok(stream) => {
+                worker.note_connection_opened();
+                let (age, chance) = (timeouts.pool_age, worker.random_fraction());
+                let opened = Connection::new(stream, places, source, destination, age, chance);
+                return Ok((opened, began_at.elapsed()));
+            }
+            Err(error) => failure = failed(&error, &origin),
+        }
+        // Ports are counted by destination too.
+        let may_differ = matches!(
+            failure,
+            Failure::Connect | Failure::Timeout | Failure::PortsShort
+        );
+        if !may_differ {
+            break;
+        }
+    }
+    Err(failure)
+}
+
+/// The upstream's addresses of the family of `source`, beginning with any of them (`chance` from 0 to 1), so that the load
+/// is spread and one that is dead does not stop an account.
+fn destinations(
+    addresses: &[SocketAddr],
+    source: IpAddr,
+    chance: f64,
+) -> impl Iterator<Item = SocketAddr> {
+    let matches = |address: &&SocketAddr| address.is_ipv4() == source.is_ipv4();
+    let usable: SmallVec<[SocketAddr; 4]> = addresses.iter().filter(matches).copied().collect();
+    let count = usable.len();
+    let start = (chance * count as f64) as usize;
+    (0..count.min(DESTINATIONS_MAX)).map(move |offset| usable[(start + offset) % count])
+}
+
+fn failed(error: &ConnectError, origin: &Origin) -> Failure {
+    match error {
+        ConnectError::SourceMissing => Failure::Egress,
+        ConnectError::PortsExhausted => Failure::PortsShort,
+        // A socket that the kernel's programs do not know is never connected: it could leave from anywhere.
+        ConnectError::OptionRefused(error) if is_for_want_of_resources(error) => {
+            Failure::OutOfResources
+        }
+        ConnectError::OptionRefused(error) => {
+            said_by_programs(error).map_or(Failure::Egress, Failure::from)
+        }
+        ConnectError::Interrupted(Interrupt::Deadline) => Failure::Timeout,
+        ConnectError::Interrupted(_) => Failure::Client(Refusal::ClientGone),
+        ConnectError::Socket(error) if is_for_want_of_resources(error) => Failure::OutOfResources,
+        ConnectError::Socket(error) => match origin {
+            Origin::Option(_) => said_by_programs(error).map_or(Failure::Connect, Failure::from),
+            Origin::Address(_) => Failure::Connect,
+        },
+    }
+}
+
+fn is_for_want_of_resources(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::TenantFull => Self::TenantConnectionsFull,
+            Denied::AccountFull => Self::AccountConnectionsFull,
+            Denied::PortsShort => Self::PortsShort,
+            Denied::Refused => Self::Egress,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relay_ebpf::abi::errno;
+    use relay_io::SocketOption;
+    use std::io;
+
+    #[test]
+    fn what_the_kernels_programs_say_is_theirs_only_where_they_were_asked() {
+        let tagged = Origin::Option(SocketOption::new(1, 1, &[]));
+        let bound = Origin::Address([127, 0, 0, 1].into());
+        let error = |number| ConnectError::Socket(io::Error::from_raw_os_error(number));
+        for (number, kind) in [
+            (errno::FULL, "tenant_connections_full"),
+            (errno::ACCOUNT_FULL, "account_connections_full"),
+            (errno::PORTS_SHORT, "ports_short"),
+            (errno::REFUSED, "egress"),
+            (errno::ADDRESS_MISSING, "egress"),
+            (errno::FAMILY_MISSING, "egress"),
+        ] {
+            assert_eq!(failed(&error(number), &tagged).kind(), kind, "{number}");
+            assert_eq!(failed(&error(number), &bound).kind(), "connect", "{number}");
+        }
+        assert_eq!(
+            failed(&error(libc::ECONNREFUSED), &tagged).kind(),
+            "connect"
+        );
+        assert_eq!(
+            failed(&error(libc::EMFILE), &tagged).kind(),
+            "out_of_resources"
+        );
+    }
+
+    #[test]
+    fn a_socket_whose_tag_is_refused_is_the_egress_failing() {
+        let origin = Origin::Option(SocketOption::new(1, 1, &[]));
+        let refused = |number| ConnectError::OptionRefused(io::Error::from_raw_os_error(number));
+        for (number, kind) in [
+            (libc::ENOPROTOOPT, "egress"),
+            (libc::EPERM, "egress"),
+            (libc::EINVAL, "egress"),
+            (libc::ENOMEM, "out_of_resources"),
+        ] {
+            assert_eq!(failed(&refused(number), &origin).kind(), kind, "{number}");
+        }
+    }
+
+    #[test]
+    fn every_address_of_the_right_family_has_its_turn() {
+        let addresses: Vec<SocketAddr> = ["10.0.0.1:1", "10.0.0.2:1", "[2001:db8::1]:1"]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        let from = |source: &str, chance| -> Vec<String> {
+            let found = destinations(&addresses, source.parse().unwrap(), chance);
+            found.map(|address| address.to_string()).collect()
+        };
+        assert_eq!(from("127.0.0.1", 0.0), ["10.0.0.1:1", "10.0.0.2:1"]);
+        assert_eq!(from("127.0.0.1", 0.99), ["10.0.0.2:1", "10.0.0.1:1"]);
+        assert_eq!(from("::1", 0.5), ["[2001:db8::1]:1"]);
+        assert!(
+            destinations(&[], "::1".parse().unwrap(), 0.5)
+                .next()
+                .is_none()
+        );
+    }
+}
