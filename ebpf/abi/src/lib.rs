@@ -13,6 +13,7 @@ pub mod errno;
 pub mod map;
 pub mod option;
 pub mod record;
+pub mod tcp;
 
 /// Version of everything in this crate.
 pub const ABI_VERSION: u32 = 1;

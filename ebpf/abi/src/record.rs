@@ -186,6 +186,25 @@ pub mod count {
         let low = (value & 0xffff_ffff) as u32;
         if low == DEAD { 0 } else { low }
     }
+
+    /// Is the entry about to be removed?
+    pub const fn is_dead(value: u64) -> bool {
+        (value & 0xffff_ffff) as u32 == DEAD
+    }
+
+    /// A new entry with one connection; `mark` should differ from those of other entries.
+    pub const fn first(mark: u32) -> u64 {
+        (mark as u64) << 32 | 1
+    }
+
+    /// With one connection less; the entry of the last one is dead. `None`: there is none to give back.
+    pub const fn given_back(value: u64) -> Option<u64> {
+        match live(value) {
+            0 => None,
+            1 => Some(value | DEAD as u64),
+            _ => Some(value - 1),
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Settings>() == 16);
@@ -196,3 +215,22 @@ const _: () = assert!(size_of::<ListenerKey>() == 20);
 const _: () = assert!(size_of::<PathKey>() == 24);
 const _: () = assert!(size_of::<SocketState>() == 64);
 const _: () = assert!(size_of::<Event>() == 112);
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn a_count_goes_up_and_down_and_dies_with_the_last() {
+        let one = count::first(7);
+        assert_eq!(count::live(one), 1);
+        let two = one + 1;
+        assert_eq!(count::live(two), 2);
+        assert_eq!(count::given_back(two), Some(one));
+        let dead = count::given_back(one).unwrap();
+        assert!(count::is_dead(dead));
+        assert_eq!(dead >> 32, 7, "the mark stays");
+        assert_eq!(count::live(dead), 0);
+        assert_eq!(count::given_back(dead), None);
+    }
+}
