@@ -244,3 +244,27 @@ fn the_examples_are_fine() {
     let examples = fs::read_dir(config("examples")).unwrap().count();
     assert_eq!(examples, 2, "every example is checked here");
 }
+
+#[test]
+fn the_unit_of_systemd_fits_the_defaults() {
+    let unit = fs::read_to_string(config("systemd/codex-relay.service")).unwrap();
+    let of_key = |key: &str| -> Vec<&str> {
+        let lines = unit.lines().filter_map(|line| line.split_once('='));
+        let of_key = lines.filter(|(name, _)| *name == key);
+        of_key.map(|(_, value)| value).collect()
+    };
+    let (known, _) = schema_and_file(&reference());
+    let default = |path: &str| known[path].as_ref().unwrap().as_str().unwrap().to_owned();
+    let state = format!("/var/lib/{}", of_key("StateDirectory")[0]);
+    assert_eq!(state, default("node.state_dir"));
+    let pins = format!(" {}", default("kernel.bpffs"));
+    let made = of_key("ExecStartPre")
+        .iter()
+        .any(|line| line.ends_with(&pins));
+    assert!(made, "{unit}");
+    // Both in minutes.
+    let drain = default("timeouts.drain");
+    let drain: u32 = drain.strip_suffix('m').unwrap().parse().unwrap();
+    let stop = of_key("TimeoutStopSec")[0].strip_suffix("min").unwrap();
+    assert!(stop.parse::<u32>().unwrap() > drain, "{unit}");
+}
