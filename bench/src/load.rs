@@ -48,6 +48,8 @@ pub struct Load {
     pub key: Option<String>,
     /// How many connections.
     pub connections: usize,
+    /// Each request opens a connection and closes it after the answer.
+    pub fresh: bool,
     /// What is asked for.
     pub shape: Shape,
     /// When it is asked for.

@@ -5,9 +5,6 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
-/// Connections of one source address: more than a gateway may allow to one address would be refused.
-const CONNECTIONS_PER_SOURCE: usize = 200;
-
 /// Listens at an address.
 ///
 /// # Errors
@@ -56,13 +53,13 @@ pub fn begin_connect(target: SocketAddrV4, source: Option<Ipv4Addr>) -> io::Resu
     Ok(stream)
 }
 
-/// The source address of the connection with this number: all of 127.0.0.0/8 is at hand on loopback.
+/// The source address with this number: all of 127.0.0.0/8 is at hand on loopback.
 #[must_use]
-pub fn source_for(target: SocketAddrV4, connection: usize) -> Option<Ipv4Addr> {
+pub fn source_for(target: SocketAddrV4, number: usize) -> Option<Ipv4Addr> {
     if !target.ip().is_loopback() {
         return None;
     }
-    let number = u32::try_from(connection / CONNECTIONS_PER_SOURCE).ok()?;
+    let number = u32::try_from(number).ok()?;
     Some(Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + number))
 }
 

@@ -90,16 +90,20 @@ fn lie(mut from: &TcpStream, mut to: &TcpStream, wrong_at: usize) -> std::io::Re
 }
 
 fn run(target: SocketAddrV4, shape: Shape, pace: Pace) -> Result<Tally, String> {
-    let load = Load {
+    load(target, shape, pace).run(|| (), |_| (), || false)
+}
+
+fn load(target: SocketAddrV4, shape: Shape, pace: Pace) -> Load {
+    Load {
         target,
         key: Some("key".into()),
         connections: 4,
+        fresh: false,
         shape,
         pace,
         warmup_ns: 1_000_000,
         window_ns: 20_000_000,
-    };
-    load.run(|| (), |_| (), || false)
+    }
 }
 
 #[test]
@@ -124,6 +128,23 @@ fn a_wrong_byte_of_an_answer_fails_the_run() {
         let error = run(target, shape, Pace::Saturated).unwrap_err();
         assert!(error.contains("wrong byte"), "{shape:?}: {error}");
     }
+}
+
+#[test]
+fn every_request_has_a_connection_of_its_own_where_that_is_asked_for() {
+    let upstream = upstream();
+    let fresh = Load {
+        fresh: true,
+        ..load(floor(upstream), JSON, Pace::Saturated)
+    };
+    let tally = fresh.run(|| (), |_| (), || false).unwrap();
+    assert_eq!(tally.first_error(), None);
+    let result = tally.to_json();
+    let (requests, reconnects) = (result["requests"].as_u64(), result["reconnects"].as_u64());
+    let (requests, reconnects) = (requests.unwrap(), reconnects.unwrap());
+    assert!(requests > 0, "{result}");
+    // Exchanges that were open at the beginning or at the end are counted once.
+    assert!(requests.abs_diff(reconnects) <= 4, "{result}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ enum Mode {
     Json {
         #[command(flatten)]
         common: Common,
-        /// Keep-alive connections
+        /// Connections that are open at any time
         #[arg(long, default_value_t = 32)]
         connections: usize,
         /// Length of the answer
@@ -41,6 +41,9 @@ enum Mode {
         /// sends the next request when it has the answer
         #[arg(long)]
         rate: Option<f64>,
+        /// A new connection for each request
+        #[arg(long)]
+        fresh: bool,
     },
     /// POST /v1/responses, answered with a stream of events
     Sse {
@@ -121,15 +124,17 @@ fn print(line: &Value) {
 
 impl Mode {
     fn load(self) -> (Load, bool) {
-        let (common, connections, shape, pace) = match self {
+        let (common, connections, fresh, shape, pace) = match self {
             Self::Json {
                 common,
                 connections,
                 body_bytes,
                 rate,
+                fresh,
             } => {
                 let pace = rate.map_or(Pace::Saturated, |rate| Pace::Open { rate });
-                (common, connections, Shape::Json { body_bytes }, pace)
+                let shape = Shape::Json { body_bytes };
+                (common, connections, fresh, shape, pace)
             }
             Self::Sse {
                 common,
@@ -143,13 +148,14 @@ impl Mode {
                     payload_bytes,
                     millirate: (rate * 1_000.0) as u32,
                 };
-                (common, streams, shape, Pace::Saturated)
+                (common, streams, false, shape, Pace::Saturated)
             }
         };
         let load = Load {
             target: common.target,
             key: common.key,
             connections,
+            fresh,
             shape,
             pace,
             warmup_ns: seconds_to_ns(common.warmup),

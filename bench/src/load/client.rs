@@ -12,6 +12,9 @@ use crate::net;
 use crate::plan::{Plan, Shape};
 use crate::poller::{Interest, Poller, Ready};
 
+/// Connections of one source address: more than a gateway may allow to one address would be refused.
+const CONNECTIONS_PER_SOURCE: usize = 200;
+
 /// How a turn left the exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -26,6 +29,7 @@ pub(crate) struct Client {
     index: usize,
     target: SocketAddrV4,
     source: Option<Ipv4Addr>,
+    fresh: bool,
     connection: Option<Connection>,
     request: RequestTemplate,
     /// Takes the place of `request` after the first exchange.
@@ -62,7 +66,8 @@ impl Client {
         Self {
             index,
             target: load.target,
-            source: net::source_for(load.target, index),
+            source: net::source_for(load.target, source_number(index, load.fresh)),
+            fresh: load.fresh,
             connection: None,
             request: RequestTemplate::new(load, first),
             later_request: (first != load.shape).then(|| RequestTemplate::new(load, load.shape)),
@@ -231,11 +236,20 @@ impl Client {
             return Ok(Turn::Open);
         }
         tally.request(latency_ns);
-        if exchange.answering.closes() {
+        if self.fresh || exchange.answering.closes() {
             self.connection = None;
         }
         self.exchange = None;
         Ok(Turn::Done)
+    }
+}
+
+/// Number of the address that the connection with this index comes from. An address that opens one after the other would run out
+/// of ports, since those of closed connections wait (RFC 9293, 3.6.1), so that each has its own.
+fn source_number(index: usize, fresh: bool) -> usize {
+    match fresh {
+        true => index,
+        false => index / CONNECTIONS_PER_SOURCE,
     }
 }
 
@@ -278,6 +292,9 @@ impl RequestTemplate {
         if let Some(key) = &load.key {
             let _ = write!(head, "x-api-key: {key}\r\n");
         }
+        if load.fresh {
+            head.push_str("connection: close\r\n");
+        }
         head.push_str("\r\n");
         let bytes = [head.as_bytes(), &body].concat();
         let ids_at = memchr::memmem::find_iter(&bytes, &hex16(PLACE)).collect();
@@ -306,6 +323,7 @@ mod tests {
             target: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8_080),
             key: Some("key-of-the-tenant".into()),
             connections: 10,
+            fresh: false,
             shape,
             pace: Pace::Saturated,
             warmup_ns: 0,
@@ -325,6 +343,19 @@ mod tests {
         assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())));
         let plan = Plan { id: 0x42, shape };
         assert_eq!(Plan::from_request_body(body.as_bytes()), Ok(plan));
+    }
+
+    #[test]
+    fn a_fresh_connection_says_that_it_ends_and_has_an_address_of_its_own() {
+        let shape = Shape::Json { body_bytes: 1_024 };
+        let load = Load {
+            fresh: true,
+            ..load(shape)
+        };
+        let (first, second) = (Client::new(0, &load), Client::new(1, &load));
+        let text = String::from_utf8(first.request.bytes).unwrap();
+        assert!(text.contains("\r\nconnection: close\r\n\r\n"), "{text}");
+        assert_ne!(first.source, second.source);
     }
 
     #[test]
