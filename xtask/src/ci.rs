@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::workspace::{BINARY_VARIABLE, cargo, target_dir};
-use crate::{Outcome, clients, command, tools};
+use crate::{Outcome, clients, command, ebpf, tools};
 
 /// Fetching the advisories is one small clone; a host that drops packets must not hold the run.
 const ADVISORIES_FETCH_LIMIT: Duration = Duration::from_secs(60);
@@ -30,6 +30,10 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "advisories",
         run: advisories,
+    },
+    Stage {
+        name: "kernel programs",
+        run: kernel_programs,
     },
     Stage {
         name: "clippy",
@@ -89,7 +93,7 @@ pub(crate) fn run(args: &[String]) -> Outcome {
             Err(error) => ("FAILED", Some(error.to_string())),
         };
         let note = note.map(|note| format!("  {note}")).unwrap_or_default();
-        summary.push(format!("{:<14} {verdict:<6} {took}{note}", stage.name));
+        summary.push(format!("{:<15} {verdict:<6} {took}{note}", stage.name));
         if result.is_err() {
             print_summary(&summary);
             return Err(format!("stage `{}` failed after {took}", stage.name).into());
@@ -140,6 +144,17 @@ fn advisories() -> Result<Option<String>, Box<dyn std::error::Error>> {
             ))
         }
     }
+}
+
+/// The object that the gateway carries must be what the sources give.
+fn kernel_programs() -> Result<Option<String>, Box<dyn std::error::Error>> {
+    if !tools::is_root() && !ebpf::has_toolchain() {
+        println!("SKIPPED: the kernel programs were not compared, their toolchain is missing");
+        return Ok(Some(
+            "SKIPPED: the toolchain is missing, and only root can install it".to_owned(),
+        ));
+    }
+    ebpf::check().map(|()| None)
 }
 
 fn tests() -> Result<Option<String>, Box<dyn std::error::Error>> {

@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod clients;
 mod command;
+mod ebpf;
 mod kernels;
 mod tools;
 mod workspace;
@@ -31,6 +32,12 @@ const VERBS: &[Verb] = &[
         about: "real clients against `codex-relay demo`: openai-python, openai-node, Codex CLI\n\
                 --sdks-only  leave out Codex CLI",
         run: clients::run,
+    },
+    Verb {
+        name: "ebpf",
+        about: "the kernel programs, built into the object that the gateway carries\n\
+                --check  only compare it with a build",
+        run: ebpf::run,
     },
     Verb {
         name: "kernels",

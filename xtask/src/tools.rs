@@ -45,6 +45,30 @@ const KERNELS_TOOLS: &[Tool] = &[
     },
 ];
 
+/// The compiler of the kernel programs, the sources of `core` for it, and LLVM for their linker.
+const EBPF_TOOLS: &[Tool] = &[
+    Tool {
+        name: "rustc of Debian",
+        probe: &["/usr/bin/rustc", "--version"],
+        packages: &["rustc-web"],
+    },
+    Tool {
+        name: "sources of core",
+        probe: &["test", "-e", "/usr/lib/rustlib/src/rust/library/core"],
+        packages: &["rust-web-src"],
+    },
+    Tool {
+        name: "LLVM 22",
+        probe: &["/usr/lib/llvm-22/bin/llvm-objcopy", "--version"],
+        packages: &["llvm-22"],
+    },
+    Tool {
+        name: "headers of LLVM 22",
+        probe: &["test", "-e", "/usr/lib/llvm-22/include/llvm-c"],
+        packages: &["llvm-22-dev"],
+    },
+];
+
 /// Sees to it that all that `ci` uses is there.
 pub(crate) fn install() -> Outcome {
     install_packages()?;
@@ -76,6 +100,17 @@ pub(crate) fn install_packages() -> Outcome {
 /// Sees to it that there is what a virtual machine needs.
 pub(crate) fn install_for_kernels() -> Outcome {
     install_tools(KERNELS_TOOLS)
+}
+
+/// Sees to it that there is what builds the kernel programs, their linker aside.
+pub(crate) fn install_for_ebpf() -> Outcome {
+    install_tools(EBPF_TOOLS)
+}
+
+/// Is there what `install_for_ebpf` would install?
+pub(crate) fn has_for_ebpf() -> bool {
+    let mut probes = EBPF_TOOLS.iter().map(|tool| probe(tool.probe));
+    probes.all(|mut probe| command::succeeds(&mut probe))
 }
 
 fn install_tools(tools: &[Tool]) -> Outcome {
