@@ -28,8 +28,10 @@ usage: cargo xtask bench [OPTIONS]
   --rounds N        rounds, in each of which every proxy is measured once (3; fewer are no result)
   --seconds N       measured seconds per proxy, scenario and round (5)
   --only LIST       scenarios (json,json-open,sse), see below
-  --against LIST    proxies (gateway,nginx,haproxy,floor,direct); `direct` is the upstream without a proxy
+  --against LIST    proxies (gateway,gateway-kernel,nginx,haproxy,floor,direct); `direct` is the upstream without a proxy
   --gateway PATH    a gateway that is built already
+
+What the kernel programs cost: --only json,json-fresh --against gateway,gateway-kernel
 
 Scenarios
 ";
@@ -78,6 +80,9 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         }
         for scenario in &options.scenarios {
             for proxy in &options.proxies {
+                if !proxy.suits(scenario) {
+                    continue;
+                }
                 let measured = bench
                     .measure(*proxy, scenario, &upstream, options.seconds)
                     .map_err(|error| {
@@ -92,8 +97,12 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     }
     upstream.process.end()?;
     bench.clean_up();
+    proxies::clean_up();
     for scenario in &options.scenarios {
         print!("{}", report::table(scenario, &results));
+        if let Some(line) = report::kernel_programs(scenario, &results) {
+            print!("{line}");
+        }
     }
     if options.rounds < 3 {
         println!("\nFewer than three rounds: not a result.");
@@ -111,7 +120,7 @@ impl Options {
             rounds: 3,
             seconds: 5.0,
             scenarios: scenarios::named("json,json-open,sse")?,
-            proxies: proxies::named("gateway,nginx,haproxy,floor,direct")?,
+            proxies: proxies::named("gateway,gateway-kernel,nginx,haproxy,floor,direct")?,
             gateway: None,
         };
         let mut args = args.iter();
@@ -152,8 +161,8 @@ struct Programs {
 
 fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
     let mut cargo = workspace::cargo(["build", "--release", "--package", "relay-bench"]);
-    let own_gateway = options.gateway.is_none() && options.proxies.contains(&Proxy::Gateway);
-    if own_gateway {
+    let is_gateway = |proxy: &Proxy| matches!(proxy, Proxy::Gateway | Proxy::GatewayKernel);
+    if options.gateway.is_none() && options.proxies.iter().any(is_gateway) {
         cargo.args(["--package", "codex-relay"]);
     }
     command::run(&mut cargo)?;

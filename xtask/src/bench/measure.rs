@@ -48,6 +48,8 @@ pub(crate) struct Measured {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     pub(crate) usage: Usage,
+    /// Share of a core that load and upstream ran for: the kernel does a part of what a connection takes on their time.
+    pub(crate) others: f64,
     pub(crate) pss_idle_kib: u64,
     pub(crate) pss_loaded_kib: u64,
     /// Threads that may run elsewhere than on the proxy's core.
@@ -94,19 +96,24 @@ impl Bench {
     ) -> Result<Measured, Box<dyn Error>> {
         // Emptied each time: a second of saturation leaves many megabytes of log.
         let dir = self.fresh_dir(proxy.name())?;
-        let started = proxy.start(&self.programs, &upstream.address, &dir)?;
+        let started = proxy.start(&self.programs, scenario, &upstream.address, &dir)?;
         let target = started.as_ref().map_or(&upstream.address, |(_, it)| it);
         let family = started.as_ref().map(|(process, _)| process.family());
         let pss_idle_kib = family.as_deref().map(pss_kib).transpose()?;
 
         let mut load = Load::start(&self.programs, target, scenario, seconds)?;
+        let mut others = upstream.process.family();
+        others.push(load.child.id());
         load.wait_for("measuring")?;
+        let others_before = CpuTime::of(&others);
         let before = family.as_deref().map(CpuTime::of);
         let result = load.wait_for("measured")?;
         let after = family.as_deref().map(CpuTime::of);
+        let others_usage = CpuTime::of(&others).since(&others_before)?;
         let cost = match (&family, before, after, pss_idle_kib) {
             (Some(family), Some(before), Some(after), Some(pss_idle_kib)) => Some(Cost {
                 usage: after.since(&before)?,
+                others: others_usage.running,
                 pss_idle_kib,
                 pss_loaded_kib: pss_kib(family)?,
                 threads_off_core: threads_off_core(family, PROXY_CORE),
@@ -219,6 +226,12 @@ impl Measured {
         Some(self.cost?.usage.running * 1e6 / self.units_per_second())
     }
 
+    /// The same with what load and upstream took.
+    pub(crate) fn cpu_us_per_unit_of_all(&self) -> Option<f64> {
+        let cost = self.cost?;
+        Some((cost.usage.running + cost.others) * 1e6 / self.units_per_second())
+    }
+
     /// Did others use the proxy's core so much that the figure says little?
     pub(crate) fn is_disturbed(&self) -> bool {
         self.cost
@@ -265,6 +278,7 @@ impl Measured {
             json!({
                 "core_running": cost.usage.running,
                 "core_waiting": cost.usage.waiting,
+                "others_running": cost.others,
                 "pss_idle_kib": cost.pss_idle_kib,
                 "pss_loaded_kib": cost.pss_loaded_kib,
                 "threads_off_core": cost.threads_off_core,
@@ -303,6 +317,7 @@ mod tests {
                     running: 0.45,
                     waiting: 0.0,
                 },
+                others: 0.3,
                 pss_idle_kib: 2_048,
                 pss_loaded_kib: 12_048,
                 threads_off_core: 0,
@@ -314,6 +329,7 @@ mod tests {
     fn cpu_is_divided_by_what_the_scenario_counts() {
         assert_eq!(measured().units_per_second(), 30_000.0);
         assert_eq!(measured().cpu_us_per_unit(), Some(15.0));
+        assert_eq!(measured().cpu_us_per_unit_of_all(), Some(25.0));
         let direct = Measured {
             cost: None,
             ..measured()

@@ -1,17 +1,23 @@
 //! The proxies: how each is configured and started. All of them keep connections to the upstream and buffer no answer.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::process::{Process, pinned};
+use super::scenarios::Scenario;
 use super::{PROXY_CORE, Programs};
+use crate::tools;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proxy {
+    /// Without its kernel programs.
     Gateway,
+    /// With them.
+    GatewayKernel,
     Nginx,
     Haproxy,
     Floor,
@@ -19,8 +25,9 @@ pub(crate) enum Proxy {
     Direct,
 }
 
-const PROXIES: [Proxy; 5] = [
+const PROXIES: [Proxy; 6] = [
     Proxy::Gateway,
+    Proxy::GatewayKernel,
     Proxy::Nginx,
     Proxy::Haproxy,
     Proxy::Floor,
@@ -45,6 +52,7 @@ impl Proxy {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
+            Self::GatewayKernel => "gateway-kernel",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Floor => "floor",
@@ -55,7 +63,12 @@ impl Proxy {
     /// What belongs to a figure of this proxy.
     pub(crate) fn flags(self) -> &'static str {
         match self {
-            Self::Gateway => "1 worker; authentication, routing, metrics, request log to a file",
+            Self::Gateway => {
+                "1 worker; authentication, routing, caps on connections in user space, metrics, request log to a file"
+            }
+            Self::GatewayKernel => {
+                "1 worker; authentication, routing, egress pin, caps and steering in the kernel, metrics, request and egress log to files"
+            }
             Self::Nginx => {
                 "1 worker; keepalive 1024 to the upstream, proxy_buffering off, access log to a file (buffer 64k)"
             }
@@ -69,12 +82,20 @@ impl Proxy {
         match self {
             Self::Nginx => Some("nginx"),
             Self::Haproxy => Some("haproxy"),
-            Self::Gateway | Self::Floor | Self::Direct => None,
+            Self::Gateway | Self::GatewayKernel | Self::Floor | Self::Direct => None,
         }
+    }
+
+    /// Does it serve this scenario in the way that is meant? The others would keep connections to the upstream.
+    pub(crate) fn suits(self, scenario: &Scenario) -> bool {
+        !(scenario.is_fresh() && matches!(self, Self::Nginx | Self::Haproxy))
     }
 
     /// Why this proxy cannot be measured here, if it cannot.
     pub(crate) fn missing(self) -> Option<String> {
+        if self == Self::GatewayKernel && !tools::is_root() {
+            return Some("loading programs into the kernel needs root".to_owned());
+        }
         let program = self.installed_as()?;
         match self.version() {
             Some(_) => None,
@@ -96,6 +117,7 @@ impl Proxy {
     pub(crate) fn start(
         self,
         programs: &Programs,
+        scenario: &Scenario,
         upstream: &str,
         dir: &Path,
     ) -> Result<Option<(Process, String)>, Box<dyn Error>> {
@@ -103,12 +125,24 @@ impl Proxy {
         let mut command = match self {
             Self::Direct => return Ok(None),
             Self::Gateway => {
-                let config = dir.join("relay.toml");
-                let credential = dir.join("credential");
-                fs::write(&credential, "sk-bench-upstream")?;
-                fs::write(&config, gateway_config(upstream, dir))?;
                 let mut command = pinned(PROXY_CORE, &programs.gateway);
-                command.args(["run", "-c"]).arg(config);
+                let kernel = "mode = \"off\"";
+                command.args(gateway_arguments(kernel, scenario, upstream, dir)?);
+                command
+            }
+            Self::GatewayKernel => {
+                let pins = dir.join("bpffs");
+                fs::create_dir(&pins)?;
+                let kernel = format!(
+                    "mode = \"required\"\ncgroup = \"{}\"\nbpffs = \"{}\"",
+                    cgroup()?.display(),
+                    pins.join("pins").display()
+                );
+                let mut command = pinned(PROXY_CORE, "unshare");
+                command
+                    .args(["--mount", "sh", "-c", WITH_BPFFS, "sh"])
+                    .args([&pins, &programs.gateway])
+                    .args(gateway_arguments(&kernel, scenario, upstream, dir)?);
                 command
             }
             Self::Nginx => {
@@ -154,8 +188,56 @@ fn free_address() -> Result<String, Box<dyn Error>> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-fn gateway_config(upstream: &str, dir: &Path) -> String {
+/// Runs a command with a file system of the kernel's for pins, which goes with it and takes the pinned programs along.
+const WITH_BPFFS: &str = "mount -t bpf bpf \"$1\" && shift && exec \"$@\"";
+
+/// The cgroup in which the gateway's connections are governed, below our own one.
+fn cgroup() -> Result<PathBuf, Box<dyn Error>> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let root = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (place, kind) = (fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| place.to_owned())
+    });
+    let own = fs::read_to_string("/proc/self/cgroup")?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+    match (root, own) {
+        (Some(root), Some(own)) => Ok(Path::new(&root).join(own).join("relay-bench")),
+        _ => Err("no cgroup2 is mounted".into()),
+    }
+}
+
+/// Removes what measuring has left outside of its directory.
+pub(crate) fn clean_up() {
+    if let Ok(cgroup) = cgroup()
+        && cgroup.exists()
+        && let Err(error) = fs::remove_dir(&cgroup)
+    {
+        eprintln!("{}: {error}", cgroup.display());
+    }
+}
+
+/// Writes a configuration and gives back the arguments that name it.
+fn gateway_arguments(
+    kernel: &str,
+    scenario: &Scenario,
+    upstream: &str,
+    dir: &Path,
+) -> std::io::Result<[OsString; 3]> {
+    let config = dir.join("relay.toml");
+    fs::write(dir.join("credential"), "sk-bench-upstream")?;
+    fs::write(&config, gateway_config(kernel, scenario, upstream, dir))?;
+    Ok(["run".into(), "-c".into(), config.into()])
+}
+
+fn gateway_config(kernel: &str, scenario: &Scenario, upstream: &str, dir: &Path) -> String {
     let dir = dir.display();
+    // One address would run out of ports, since those of closed connections wait.
+    let (egress, pool_idle_max) = match scenario.is_fresh() {
+        true => ((1..=32).map(|it| format!("\"127.0.8.{it}\"")).collect(), 0),
+        false => (vec!["\"127.0.0.1\"".to_owned()], 1024),
+    };
+    let egress = egress.join(", ");
     format!(
         r#"[node]
 name = "bench"
@@ -166,7 +248,7 @@ workers = 1
 address = "127.0.0.1:0"
 
 [kernel]
-mode = "off"
+{kernel}
 
 [[listener]]
 address = "127.0.0.1:0"
@@ -179,18 +261,19 @@ base_url = "http://{upstream}"
 name = "bench"
 upstream = "bench"
 credential = {{ file = "{dir}/credential" }}
-egress = ["127.0.0.1"]
+egress = [{egress}]
 max_concurrent = 100000
+max_connections = 100000
 
 [[tenant]]
 name = "bench"
 keys = [{{ sha256 = "{TENANT_KEY_SHA256}" }}]
 upstreams = ["bench"]
 models = ["bench-*"]
+connections = 100000
 
 [limits]
-connections_per_source = 0
-pool_idle_max = 1024
+pool_idle_max = {pool_idle_max}
 "#
     )
 }
@@ -259,6 +342,7 @@ backend bench
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::scenarios;
 
     #[test]
     fn names_lead_back_to_the_proxies() {
@@ -270,7 +354,14 @@ mod tests {
     #[test]
     fn configurations_name_upstream_address_and_directory() {
         let dir = Path::new("/somewhere/else");
-        let gateway = gateway_config("127.0.0.1:4001", dir);
+        let of_scenario = |name| {
+            let scenario = scenarios::named(name).unwrap()[0];
+            gateway_config("mode = \"off\"", scenario, "127.0.0.1:4001", dir)
+        };
+        let gateway = of_scenario("json");
+        assert!(gateway.contains("\n[kernel]\nmode = \"off\"\n"));
+        assert!(gateway.contains("\negress = [\"127.0.0.1\"]\n"));
+        assert!(of_scenario("json-fresh").contains("\npool_idle_max = 0\n"));
         assert!(gateway.contains("base_url = \"http://127.0.0.1:4001\"\n"));
         assert!(gateway.contains("file = \"/somewhere/else/credential\""));
         assert!(gateway.contains(&format!("sha256 = \"{TENANT_KEY_SHA256}\"")));

@@ -51,7 +51,14 @@ pub(crate) fn table(scenario: &Scenario, results: &[Measured]) -> String {
 }
 
 fn order(name: &str) -> usize {
-    let names = ["gateway", "nginx", "haproxy", "floor", "direct"];
+    let names = [
+        "gateway",
+        "gateway-kernel",
+        "nginx",
+        "haproxy",
+        "floor",
+        "direct",
+    ];
     names
         .iter()
         .position(|it| *it == name)
@@ -104,6 +111,41 @@ fn row(proxy: Proxy, results: &[&Measured]) -> [String; WIDTH] {
         ),
         figure(&Measured::pss_of_5000_mib),
     ]
+}
+
+/// What the kernel programs add to a unit's CPU time: medians of the differences within each round, and their range. `None` if
+/// the gateway was not measured with and without them.
+pub(crate) fn kernel_programs(scenario: &Scenario, results: &[Measured]) -> Option<String> {
+    let added = |figure: &dyn Fn(&Measured) -> Option<f64>| {
+        let of = |proxy: Proxy| {
+            let all = results.iter();
+            all.filter(move |it| it.scenario == scenario && it.proxy == proxy)
+                .filter_map(figure)
+        };
+        let pairs: Vec<(f64, f64)> = of(Proxy::Gateway).zip(of(Proxy::GatewayKernel)).collect();
+        let sorted = |difference: &dyn Fn(&(f64, f64)) -> f64| {
+            let mut values: Vec<f64> = pairs.iter().map(difference).collect();
+            values.sort_by(f64::total_cmp);
+            values
+        };
+        let us = sorted(&|(without, with)| with - without);
+        let percent = sorted(&|(without, with)| (with / without - 1.0) * 100.0);
+        let (least, most) = (us.first()?, us.last()?);
+        Some(format!(
+            "{:+.2} µs ({least:+.2} to {most:+.2}), {:+.1} %",
+            median(&us)?,
+            median(&percent)?
+        ))
+    };
+    let unit = match scenario.is_fresh() {
+        true => "request, which is a new connection on each side",
+        false => scenario.unit.name(),
+    };
+    Some(format!(
+        "\n  Kernel programs, per {unit}: {} of the gateway's CPU; {} of all, load and upstream included\n",
+        added(&Measured::cpu_us_per_unit)?,
+        added(&Measured::cpu_us_per_unit_of_all)?
+    ))
 }
 
 fn shown(value: Option<f64>) -> String {
@@ -159,6 +201,7 @@ mod tests {
                     running,
                     waiting: running / 10.0,
                 },
+                others: 0.5,
                 pss_idle_kib: 1_000,
                 pss_loaded_kib: 2_000,
                 threads_off_core: 0,
@@ -201,6 +244,27 @@ mod tests {
             row("floor")[..5],
             ["floor", "10.0", "(5.0–20.0)", "0.50", "1.00"]
         );
+    }
+
+    #[test]
+    fn kernel_programs_are_compared_within_a_round() {
+        let results = [
+            measured(Proxy::Gateway, 0.1),
+            measured(Proxy::GatewayKernel, 0.11),
+            measured(Proxy::GatewayKernel, 0.21),
+            measured(Proxy::Gateway, 0.2),
+            measured(Proxy::Gateway, 0.4),
+            measured(Proxy::GatewayKernel, 0.44),
+        ];
+        let scenario = results[0].scenario;
+        let text = kernel_programs(scenario, &results).unwrap();
+        let own = "per request: +1.00 µs (+1.00 to +4.00), +10.0 % of the gateway's";
+        assert!(text.contains(own), "{text}");
+        assert!(
+            text.contains("+1.00 µs (+1.00 to +4.00), +1.7 % of all"),
+            "{text}"
+        );
+        assert_eq!(kernel_programs(scenario, &results[..1]), None);
     }
 
     #[test]

@@ -46,12 +46,22 @@ impl Unit {
     }
 }
 
+/// Tells the load to open a connection for each request.
+const FRESH: &str = "--fresh";
+
 const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "json",
         about: "JSON 1 KB, 32 keep-alive connections, saturated (for CPU; the latency is that of a queue)",
         unit: Unit::Request,
         args: &["json", "--connections=32", "--body-bytes=1024"],
+        streams: None,
+    },
+    Scenario {
+        name: "json-fresh",
+        about: "JSON 1 KB, 32 at a time, each on a new connection to the proxy and from there to the upstream, saturated",
+        unit: Unit::Request,
+        args: &["json", "--connections=32", "--body-bytes=1024", FRESH],
         streams: None,
     },
     Scenario {
@@ -100,6 +110,13 @@ const SCENARIOS: &[Scenario] = &[
         streams: None,
     },
 ];
+
+impl Scenario {
+    /// Does each request open a connection, which the proxy too keeps for no other?
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.args.contains(&FRESH)
+    }
+}
 
 /// The scenarios of a list of names.
 pub(crate) fn named(list: &str) -> Result<Vec<&'static Scenario>, Box<dyn Error>> {
