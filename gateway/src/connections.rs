@@ -13,7 +13,7 @@ mod sources;
 mod upstream;
 
 pub use inbound::Inbound;
-pub use shortage::{Short, Shortages};
+pub use shortage::{Call, Short, Shortages};
 pub use upstream::UpstreamPlaces;
 
 use crate::config::Policy;
@@ -135,3 +135,6 @@ pub fn said_by_programs(error: &std::io::Error) -> Option<Denied> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

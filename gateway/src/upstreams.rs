@@ -38,9 +38,9 @@ pub struct IdleConnections {
     idle_max: usize,
     /// Accounts with connections that are some tenant's, each once.
     assigned: RefCell<Vec<AccountId>>,
-    /// By account: places that were called for when this worker last looked.
-    places_given: Box<[Cell<u64>]>,
-    heard: Cell<u64>,
+    worker: u32,
+    shortages: &'static Shortages,
+    last_call: Cell<u64>,
 }
 
 impl Connection {
@@ -79,14 +79,15 @@ impl Connection {
 }
 
 impl IdleConnections {
-    /// None yet.
-    pub fn new(policy: &Policy) -> Self {
+    /// None yet. `shortages`: what this worker, of this number, is to let go of.
+    pub fn new(policy: &Policy, worker: u32, shortages: &'static Shortages) -> Self {
         Self {
             by_account: RefCell::new(policy.accounts.iter().map(|_| Vec::new()).collect()),
             idle_max: policy.limits.pool_idle_max,
             assigned: RefCell::default(),
-            places_given: policy.accounts.iter().map(|_| Cell::new(0)).collect(),
-            heard: Cell::new(0),
+            worker,
+            shortages,
+            last_call: Cell::new(0),
         }
     }
 
@@ -128,8 +129,19 @@ impl IdleConnections {
     pub fn keep(&self, mut connection: Connection, timeouts: &Timeouts) {
         let mut by_account = self.by_account.borrow_mut();
         let idle = &mut by_account[usize::from(connection.account.0)];
-        if idle.len() >= self.idle_max || connection.stream.has_passed(connection.retires_at) {
+        if idle.len() >= self.idle_max
+            || connection.stream.has_passed(connection.retires_at)
+            || self
+                .shortages
+                .is_waited_for(Short::Account(connection.account))
+        {
             return;
+        }
+        if let Some(tenant) = connection.places.tenant() {
+            let is_waited_for = self.shortages.is_waited_for(Short::Tenant(tenant));
+            if is_waited_for && !connection.is_freed() {
+                return;
+            }
         }
         connection.served += 1;
         connection.rested_at = connection.stream.deadline_at(REST);
@@ -158,23 +170,23 @@ impl IdleConnections {
         }
     }
 
-    /// At every tick: connections that have rested become nobody's, and what others are short of is let go.
-    pub fn tend(&self, worker: u32, shortages: &Shortages) {
+    /// At every tick: connections that have rested become nobody's, and whatever others are short of is let go.
+    pub fn tend(&self) {
         self.free_assigned(|connection| connection.stream.has_passed(connection.rested_at));
-        let call = shortages.last_call();
-        if call == self.heard.replace(call) {
+        let call = self.shortages.last_call();
+        if call == self.last_call.replace(call) {
             return;
         }
         self.free_assigned(|_| true);
-        for (account, given) in (0..).map(AccountId).zip(&self.places_given) {
-            let called_for = shortages.places_called_for(account);
-            for _ in given.replace(called_for)..called_for {
-                if !self.let_go(Short::Account(account)) {
-                    break;
-                }
+        for (account, idle) in (0..).zip(self.by_account.borrow_mut().iter_mut()) {
+            if self
+                .shortages
+                .is_waited_for(Short::Account(AccountId(account)))
+            {
+                idle.clear();
             }
         }
-        shortages.note_heard(worker, call);
+        self.shortages.note_heard(self.worker, call);
     }
 
     /// Those of the connections that are some tenant's become nobody's. True if there were any.

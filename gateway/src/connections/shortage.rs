@@ -3,7 +3,7 @@
 
 use crate::config::Policy;
 use crate::config::policy::{AccountId, TenantId};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Who lacks a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,53 +14,82 @@ pub enum Short {
     Account(AccountId),
 }
 
-/// What was called for, and who has heard it. One per process.
+/// What is called for, and who has heard it. One per process.
 pub struct Shortages {
     calls: AtomicU64,
-    /// By account: places called for so far.
-    accounts: Box<[AtomicU64]>,
+    /// Requests that wait for a place of their tenant.
+    tenants_waiting: AtomicU32,
+    /// By account: requests that wait for a place of it.
+    accounts_waiting: Box<[AtomicU32]>,
     /// By worker: the last call that it has heard.
     heard: Box<[AtomicU64]>,
 }
 
+/// A call for a place. As long as it stands nothing becomes idle that could be in its way.
+pub struct Call {
+    shortages: &'static Shortages,
+    short: Short,
+    number: u64,
+}
+
 impl Shortages {
     pub(super) fn new(policy: &Policy) -> Self {
-        let zeroes = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
         Self {
             calls: AtomicU64::new(0),
-            accounts: zeroes(policy.accounts.len()),
-            heard: zeroes(policy.node.workers),
+            tenants_waiting: AtomicU32::new(0),
+            accounts_waiting: policy.accounts.iter().map(|_| AtomicU32::new(0)).collect(),
+            heard: (0..policy.node.workers)
+                .map(|_| AtomicU64::new(0))
+                .collect(),
         }
     }
 
-    /// Asks every worker to let go of idle connections; returns the call's number.
-    pub fn call(&self, short: Short) -> u64 {
-        // What is called for must be there before the number that leads others to it.
-        if let Short::Account(account) = short {
-            self.accounts[usize::from(account.0)].fetch_add(1, Ordering::AcqRel);
+    /// Asks every worker to let go of idle connections.
+    pub fn call(&'static self, short: Short) -> Call {
+        // What is called for is there before the number that leads the others to it.
+        self.waiting(short).fetch_add(1, Ordering::SeqCst);
+        let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        Call {
+            shortages: self,
+            short,
+            number,
         }
-        self.calls.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// The last call.
     pub fn last_call(&self) -> u64 {
-        self.calls.load(Ordering::Acquire)
+        self.calls.load(Ordering::SeqCst)
     }
 
-    /// Places that were called for in this account so far.
-    pub fn places_called_for(&self, account: AccountId) -> u64 {
-        self.accounts[usize::from(account.0)].load(Ordering::Acquire)
+    /// Does anybody wait for such a place? Costs a load.
+    pub fn is_waited_for(&self, short: Short) -> bool {
+        self.waiting(short).load(Ordering::SeqCst) > 0
     }
 
     /// This worker has done what all calls up to this one asked for. One that has ended says so of all that may come.
     pub fn note_heard(&self, worker: u32, call: u64) {
-        self.heard[worker as usize].store(call, Ordering::Release);
+        self.heard[worker as usize].store(call, Ordering::SeqCst);
     }
 
-    /// Has every worker heard this call?
-    pub fn was_heard(&self, call: u64) -> bool {
-        self.heard
-            .iter()
-            .all(|heard| heard.load(Ordering::Acquire) >= call)
+    fn waiting(&self, short: Short) -> &AtomicU32 {
+        match short {
+            Short::Tenant(_) => &self.tenants_waiting,
+            Short::Account(account) => &self.accounts_waiting[usize::from(account.0)],
+        }
+    }
+}
+
+impl Call {
+    /// Has every worker heard it?
+    pub fn was_heard(&self) -> bool {
+        let mut heard = self.shortages.heard.iter();
+        heard.all(|heard| heard.load(Ordering::SeqCst) >= self.number)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let waiting = self.shortages.waiting(self.short);
+        waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -101,7 +101,7 @@ async fn run(parts: Parts) -> io::Result<()> {
         connections: parts.connections,
         pool: Pool::new(),
         wheel: Wheel::new(engine),
-        idle: IdleConnections::new(&parts.policy),
+        idle: IdleConnections::new(&parts.policy, parts.number, &parts.connections.shortages),
         turns: Turns::new(&parts.policy),
         journal: parts.journal,
         clients: Clients {
@@ -135,8 +135,7 @@ async fn run(parts: Parts) -> io::Result<()> {
             ticks = ticks.wrapping_add(1);
             worker.clocks.set((Instant::now(), SystemTime::now()));
             worker.read_mailbox(&listeners);
-            let shortages = &worker.connections.shortages;
-            worker.idle.tend(worker.number, shortages);
+            worker.idle.tend();
             if ticks.is_multiple_of(SWEEP_TICKS) {
                 worker.idle.sweep();
             }

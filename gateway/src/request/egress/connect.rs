@@ -1,7 +1,7 @@
 //! A connection to the provider: one that is kept, or a new one from the account's own address; within the caps.
 
 use super::Failure;
-use crate::connections::{Denied, Short, said_by_programs};
+use crate::connections::{Call, Denied, Short, said_by_programs};
 use crate::request::refusal::Refusal;
 use crate::request::route::Candidate;
 use crate::upstreams::Connection;
@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 /// Addresses of an upstream that are tried for one attempt.
 const DESTINATIONS_MAX: usize = 3;
 
-/// Times that the other workers are asked for a place. The second time, a connection has become idle that was about to when
-/// they heard of the first: its answer had been sent before this request came.
+/// Times that the other workers are called for a place. The second time, a connection has become idle, or is closed, that
+/// was about to be when they heard of the first: its answer had been sent before this request came.
 const CALLS_MAX: u32 = 2;
 
 /// How often is looked whether they have heard, and how long: a worker looks at every tick of its wheel, unless it is held up.
@@ -23,7 +23,7 @@ const HEARD_STEP: Duration = Duration::from_millis(20);
 const HEARD_STEPS_MAX: u32 = 50;
 
 /// A connection of this account from this address, and how long the provider took to take it. Where a cap is reached, idle
-/// connections make room: those of this worker at once, those of the others when asked.
+/// connections make room: those of this worker at once, those of the others when called for.
 pub(super) async fn connect(
     worker: &'static Worker,
     client: &Stream,
@@ -37,20 +37,20 @@ pub(super) async fn connect(
             Err(Failure::AccountConnectionsFull) => Short::Account(candidate.slot.account),
             _ => break,
         };
-        if calls > 0 {
-            let call = worker.connections.shortages.call(short);
-            wait_until_heard(worker, client, call).await?;
-        } else if !worker.idle.let_go(short) {
-            continue;
+        let call = (calls > 0).then(|| worker.connections.shortages.call(short));
+        match &call {
+            Some(call) => wait_until_heard(client, call).await?,
+            None if worker.idle.let_go(short) => {}
+            None => continue,
         }
         outcome = connect_now(worker, client, candidate, may_reuse).await;
     }
     outcome
 }
 
-async fn wait_until_heard(worker: &Worker, client: &Stream, call: u64) -> Result<(), Failure> {
+async fn wait_until_heard(client: &Stream, call: &Call) -> Result<(), Failure> {
     for _ in 0..HEARD_STEPS_MAX {
-        if worker.connections.shortages.was_heard(call) {
+        if call.was_heard() {
             break;
         }
         pause(HEARD_STEP).await;
