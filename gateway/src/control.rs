@@ -11,6 +11,7 @@ pub mod names;
 
 use crate::config::Policy;
 use crate::journal::{QUEUE_REPORTS, Reader, Report};
+use crate::kernel::Kernel;
 use crate::limits::InFlight;
 use crate::worker::Figures;
 use crate::worker::mailbox::Mailbox;
@@ -50,6 +51,8 @@ pub struct Control {
     pub engine: Engine,
     /// Where log lines go.
     pub log: Log,
+    /// What the kernel enforces.
+    pub kernel: Kernel,
 }
 
 /// How the gateway ended.
@@ -89,6 +92,7 @@ async fn serve(control: Control) -> io::Result<End> {
         admin,
         engine,
         mut log,
+        kernel,
     } = control;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -100,6 +104,7 @@ async fn serve(control: Control) -> io::Result<End> {
         mailbox,
         metrics: metrics.clone(),
         engine,
+        features: kernel.features().clone(),
     };
     tokio::spawn(admin::serve(listener, state));
     tokio::spawn(names::keep_resolved(policy.clone(), mailbox));

@@ -12,6 +12,7 @@
 //! | [`journal`] | what a worker reports when a request is over |
 //! | [`worker`] | one thread's world |
 //! | [`control`] | the other thread: log, metrics, admin API, names, signals |
+//! | [`kernel`] | what the kernel enforces for it, and what is missing |
 //! | [`config`], [`headers`] | from a TOML file to a `Policy` |
 //! | [`start`] | putting it together |
 //! | [`demo`], [`keys`] | a provider of our own to try the gateway with; tenant keys |
@@ -27,6 +28,7 @@ pub mod control;
 pub mod demo;
 pub mod headers;
 pub mod journal;
+pub mod kernel;
 pub mod keys;
 pub mod limits;
 pub mod listen;

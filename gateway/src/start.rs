@@ -5,6 +5,7 @@ use crate::connections::Connections;
 use crate::control::log::Log;
 use crate::control::{self, Control, End, names};
 use crate::journal;
+use crate::kernel::Kernel;
 use crate::limits::InFlight;
 use crate::worker::Figures;
 use crate::worker::mailbox::Mailbox;
@@ -54,10 +55,11 @@ pub fn run(policy: Policy, warnings: &[Problem]) -> ExitCode {
 }
 
 impl Gateway {
-    /// Opens the sockets, resolves the upstreams' names, and starts the workers.
+    /// Puts the kernel's side in force, opens the sockets, gives up all rights, resolves the upstreams' names, and starts the
+    /// workers.
     ///
     /// # Errors
-    /// A port is in use, an address is not this host's, a directory cannot be made.
+    /// A port is in use, an address is not this host's, a directory cannot be made, something is missing that is required.
     pub fn start(policy: Policy, warnings: &[Problem]) -> Result<Self, StartError> {
         let descriptors = relay_io::raise_descriptor_limit();
         relay_io::forbid_core_dumps();
@@ -70,17 +72,20 @@ impl Gateway {
             let path = policy.node.state_dir.display();
             StartError(format!("cannot make the state directory {path}: {error}"))
         })?;
-        let admin = TcpListener::bind(policy.admin)
-            .map_err(|error| cannot_listen("the admin API", policy.admin, &error))?;
-        admin
-            .set_nonblocking(true)
-            .map_err(|error| StartError(error.to_string()))?;
-        let admin_address = admin
-            .local_addr()
-            .map_err(|error| StartError(error.to_string()))?;
-
+        // A socket belongs to the cgroup in which it was made, and a thread starts with its parent's rights: the kernel's
+        // side comes before the first socket, and the rights go before the first thread.
+        let mut kernel = Kernel::establish(&policy, &mut log).map_err(not_enforced)?;
+        let (admin, admin_address) = open_admin(policy.admin)?;
         let workers = policy.node.workers;
         let (addresses, sockets) = open_listeners(&policy, workers)?;
+        kernel
+            .steer(&addresses, &sockets, &mut log)
+            .map_err(not_enforced)?;
+        relay_ebpf::drop_capabilities().map_err(|error| {
+            StartError(format!(
+                "capabilities cannot be given up after the start: {error}"
+            ))
+        })?;
         for address in &addresses {
             log.event("listening", &[("address", address.to_string())]);
         }
@@ -110,7 +115,7 @@ impl Gateway {
         let mailbox: &'static Mailbox = Box::leak(Box::new(Mailbox::new(resolved, workers)));
         let in_flight: &'static InFlight = Box::leak(Box::new(InFlight::new(&policy)));
         let connections: &'static Connections =
-            Box::leak(Box::new(Connections::new(&policy, None)));
+            Box::leak(Box::new(Connections::new(&policy, kernel.live())));
         let mut control = Control {
             policy: policy.clone(),
             mailbox,
@@ -120,6 +125,7 @@ impl Gateway {
             admin,
             engine,
             log,
+            kernel,
         };
         let cores = relay_io::allowed_cores();
         for (index, sockets) in sockets.into_iter().enumerate() {
@@ -158,6 +164,21 @@ impl Gateway {
         control::run(self.control)
             .map_err(|error| StartError(format!("cannot start the control thread: {error}")))
     }
+}
+
+fn not_enforced(missing: relay_ebpf::Missing) -> StartError {
+    StartError(format!(
+        "[kernel] mode is \"required\", and the kernel cannot enforce all of it: {missing}"
+    ))
+}
+
+/// Opens the admin address, and tells its port where the configuration says 0.
+fn open_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error: std::io::Error| cannot_listen("the admin API", address, &error);
+    let socket = TcpListener::bind(address).map_err(failed)?;
+    socket.set_nonblocking(true).map_err(failed)?;
+    let opened = socket.local_addr().map_err(failed)?;
+    Ok((socket, opened))
 }
 
 /// Opens every listener once for each worker. Where the port is 0 the first worker's is the others' too.

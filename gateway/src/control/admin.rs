@@ -2,12 +2,14 @@
 
 use super::metrics::Metrics;
 use crate::config::Policy;
+use crate::kernel::{self, Features};
 use crate::worker::mailbox::Mailbox;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use relay_ebpf::Feature;
 use relay_io::Engine;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -23,6 +25,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// What drives the workers.
     pub engine: Engine,
+    /// What the kernel enforces.
+    pub features: Arc<Features>,
 }
 
 /// Serves the admin API for as long as the process runs.
@@ -50,7 +54,8 @@ async fn health() -> Response {
     )
 }
 
-/// The process can serve: all workers run, no drain was ordered, every upstream's name is resolved.
+/// The process can serve: all workers run, no drain was ordered, every upstream's name is resolved, and the kernel enforces
+/// what is required of it.
 async fn ready(State(admin): State<Admin>) -> Response {
     let workers_running = admin.mailbox.workers_running();
     let unresolved: Vec<_> = admin
@@ -65,7 +70,8 @@ async fn ready(State(admin): State<Admin>) -> Response {
     let is_ready = !draining
         && admin.mailbox.workers_started() == admin.policy.node.workers
         && workers_running == admin.policy.node.workers
-        && unresolved.is_empty();
+        && unresolved.is_empty()
+        && admin.features.is_as_required();
     let status = if is_ready {
         StatusCode::OK
     } else {
@@ -79,8 +85,23 @@ async fn ready(State(admin): State<Admin>) -> Response {
             "workers": { "configured": admin.policy.node.workers, "running": workers_running },
             "engine": admin.engine.as_str(),
             "upstreams_unresolved": unresolved,
+            "kernel": enforced(&admin.features),
         }),
     )
+}
+
+fn enforced(features: &Features) -> Value {
+    let by_name = Feature::ALL.iter().map(|&feature| {
+        let state = match features.why_missing(feature) {
+            None => "active".to_owned(),
+            Some(why) => format!("missing: {why}"),
+        };
+        (feature.as_str().to_owned(), Value::from(state))
+    });
+    json!({
+        "mode": kernel::mode_name(features.mode()),
+        "features": serde_json::Map::from_iter(by_name),
+    })
 }
 
 async fn version(State(admin): State<Admin>) -> Response {
