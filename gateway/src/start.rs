@@ -74,13 +74,14 @@ impl Gateway {
         })?;
         // A socket belongs to the cgroup in which it was made, and a thread starts with its parent's rights: the kernel's
         // side comes before the first socket, and the rights go before the first thread.
-        let mut kernel = Kernel::establish(&policy, &mut log).map_err(not_enforced)?;
+        let mut kernel =
+            Kernel::establish(&policy, &mut log).map_err(|missing| not_enforced(&missing))?;
         let (admin, admin_address) = open_admin(policy.admin)?;
         let workers = policy.node.workers;
         let (addresses, sockets) = open_listeners(&policy, workers)?;
         kernel
             .steer(&addresses, &sockets, &mut log)
-            .map_err(not_enforced)?;
+            .map_err(|missing| not_enforced(&missing))?;
         relay_ebpf::drop_capabilities().map_err(|error| {
             StartError(format!(
                 "capabilities cannot be given up after the start: {error}"
@@ -166,7 +167,7 @@ impl Gateway {
     }
 }
 
-fn not_enforced(missing: relay_ebpf::Missing) -> StartError {
+fn not_enforced(missing: &relay_ebpf::Missing) -> StartError {
     StartError(format!(
         "[kernel] mode is \"required\", and the kernel cannot enforce all of it: {missing}"
     ))

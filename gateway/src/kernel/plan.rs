@@ -98,11 +98,11 @@ mod tests {
             max_connections = 40
             [[tenant]]
             name = "acme"
-            keys = []
+            keys = [{ sha256 = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" }]
             upstreams = ["provider"]
             [[tenant]]
             name = "beta"
-            keys = []
+            keys = [{ sha256 = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" }]
             upstreams = ["provider"]
             connections = 5
             sources = ["192.0.2.0/24"]
