@@ -119,7 +119,7 @@ fn foreign() -> i32 {
 /// Takes the account's next turn.
 #[inline(always)]
 fn in_turn(account: u32, range: Range, wanted: u32) -> u32 {
-    let turn = TURNS.get(account).map_or(0, |turns| turns.add(1));
+    let turn = TURNS.get(account).map_or(0, |turns| turns.next());
     if wanted == ROUND_ROBIN || range.count == 1 {
         return range.at(turn);
     }

@@ -3,7 +3,10 @@
 use crate::maps::{COUNTERS, LEASE, SETTINGS};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use core::cell::UnsafeCell;
-use core::intrinsics::{self, AtomicOrdering::Relaxed};
+use core::intrinsics::{
+    self,
+    AtomicOrdering::{Relaxed, SeqCst},
+};
 use relay_ebpf_abi::counter::Counter;
 use relay_ebpf_abi::record::Settings;
 
@@ -35,11 +38,19 @@ impl Word {
         done
     }
 
-    /// Adds; the value before.
+    /// Adds.
     #[inline(always)]
-    pub(crate) fn add(&self, more: u64) -> u64 {
+    pub(crate) fn add(&self, more: u64) {
         // SAFETY: as above.
-        unsafe { intrinsics::atomic_xadd::<u64, u64, { Relaxed }>(self.0.get(), more) }
+        unsafe { intrinsics::atomic_xadd::<u64, u64, { Relaxed }>(self.0.get(), more) };
+    }
+
+    /// Adds one; the value before. The order matters to nobody, but LLVM makes a relaxed addition one that fetches nothing,
+    /// and takes the summand for the value before.
+    #[inline(always)]
+    pub(crate) fn next(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { intrinsics::atomic_xadd::<u64, u64, { SeqCst }>(self.0.get(), 1) }
     }
 
     /// Sets bits.
@@ -49,11 +60,11 @@ impl Word {
         unsafe { intrinsics::atomic_or::<u64, u64, { Relaxed }>(self.0.get(), bits) };
     }
 
-    /// Clears bits; the value before.
+    /// Clears bits; the value before, as for `next`.
     #[inline(always)]
     pub(crate) fn clear(&self, bits: u64) -> u64 {
         // SAFETY: as above.
-        unsafe { intrinsics::atomic_and::<u64, u64, { Relaxed }>(self.0.get(), !bits) }
+        unsafe { intrinsics::atomic_and::<u64, u64, { SeqCst }>(self.0.get(), !bits) }
     }
 
     /// Takes a place, of at most `places` (0: of any number). Never more are taken than there are, not even for a moment.

@@ -23,7 +23,7 @@ const EADDRNOTAVAIL: i64 = 99;
 const ADDRESS_BITS: u32 = 128;
 
 #[cgroup_sock_addr(connect4)]
-pub fn relay_connect4(context: SockAddrContext) -> i32 {
+fn relay_connect4(context: SockAddrContext) -> i32 {
     // SAFETY: the kernel's context is valid while the program runs.
     let call = unsafe { &*context.sock_addr };
     verdict(connect(
@@ -34,7 +34,7 @@ pub fn relay_connect4(context: SockAddrContext) -> i32 {
 }
 
 #[cgroup_sock_addr(connect6)]
-pub fn relay_connect6(context: SockAddrContext) -> i32 {
+fn relay_connect6(context: SockAddrContext) -> i32 {
     // SAFETY: the kernel's context is valid while the program runs.
     let call = unsafe { &*context.sock_addr };
     verdict(connect(call, ipv6!(call, bpf_sock_addr, user_ip6), true))

@@ -22,7 +22,7 @@ use relay_ebpf_abi::{NOBODY, TENANTS_MAX, WORKERS_MAX, errno};
 const SHOWN_BYTES_MAX: i32 = 4_096;
 
 #[cgroup_sockopt(setsockopt)]
-pub fn relay_set_option(context: SockoptContext) -> i32 {
+fn relay_set_option(context: SockoptContext) -> i32 {
     let raw = context.sockopt;
     // SAFETY: the kernel's context is valid while the program runs.
     let call = unsafe { &*raw };

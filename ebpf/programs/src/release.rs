@@ -5,7 +5,7 @@ use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
 
 #[cgroup_sock(sock_release)]
-pub fn relay_release(context: SockContext) -> i32 {
+fn relay_release(context: SockContext) -> i32 {
     // SAFETY: for this program the context is the socket itself.
     if let Some(state) = unsafe { Socket::find(context.sock.cast()) } {
         state.give_back();

@@ -30,9 +30,14 @@ const ETHERTYPE_IPV6: u32 = 0x86dd;
 const SOURCE4_AT: u32 = 12;
 const SOURCE6_AT: u32 = 8;
 const ADDRESS_BITS: u32 = 128;
+const WORKER_MASK: u32 = WORKERS_MAX - 1;
+const WORKER_BITS: u32 = WORKER_MASK.count_ones();
+const _: () = assert!(WORKERS_MAX.is_power_of_two());
+/// Above all ranks, of which differences must be signed numbers.
+const NO_RANK: u64 = i64::MAX as u64;
 
 #[sk_reuseport(migrate)]
-pub fn relay_steer(context: SkReuseportContext) -> u32 {
+fn relay_steer(context: SkReuseportContext) -> u32 {
     // SAFETY: the kernel's context is valid while the program runs.
     let call = unsafe { &*context.md };
     let settings = settings();
@@ -126,8 +131,13 @@ fn give(context: &SkReuseportContext, call: &sk_reuseport_md) -> Result<(), ()> 
     let hash = field!(call, sk_reuseport_md, hash);
     let mut passed = 0;
     for _ in 0..ROUNDS {
-        let (rank, worker) = next(hash, passed).ok_or(())?;
-        let socket = first_socket.wrapping_add(worker);
+        let workers = workers();
+        let turn = hash.checked_rem(workers).ok_or(())?;
+        let rank = least_rank(workers, turn, passed);
+        if rank == NO_RANK {
+            return Err(());
+        }
+        let socket = first_socket.wrapping_add(worker_of(rank, turn));
         if LISTENER_SOCKETS.select_reuseport(context, socket).is_ok() {
             return Ok(());
         }
@@ -136,28 +146,40 @@ fn give(context: &SkReuseportContext, call: &sk_reuseport_md) -> Result<(), ()> 
     Err(())
 }
 
-/// The first worker in the order of connections, after the rank `passed`, with its rank. Ranks are different for all of
-/// them, and none is 0.
+/// A worker's place in the order of connections, those before the turn after all others of as many: different for all of
+/// them, and never 0.
 #[inline(always)]
-fn next(hash: u32, passed: u64) -> Option<(u64, u32)> {
-    let workers = workers();
-    let turn = hash.checked_rem(workers)?;
-    let mut best = u64::MAX;
-    let mut chosen = 0;
+fn rank_of(worker: u32, turn: u32, live: u64) -> u64 {
+    (live << WORKER_BITS | u64::from(worker.wrapping_sub(turn) & WORKER_MASK)) + 1
+}
+
+/// The worker of a rank.
+#[inline(always)]
+fn worker_of(rank: u64, turn: u32) -> u32 {
+    (rank as u32).wrapping_sub(1).wrapping_add(turn) & WORKER_MASK
+}
+
+/// The least rank above `passed`, or `NO_RANK`.
+#[inline(always)]
+fn least_rank(workers: u32, turn: u32, passed: u64) -> u64 {
+    let mut least = NO_RANK;
     for worker in 0..WORKERS_MAX {
         if worker >= workers {
             break;
         }
         let live = WORKERS_INBOUND.get(worker).map_or(0, |live| live.load());
-        // Those before the turn come out above all others. By a condition the verifier would follow each turn by itself.
-        let place = u64::from(worker.wrapping_sub(turn) & 0xffff);
-        let rank = ((live << 16) | place) + 1;
-        if rank > passed && rank < best {
-            best = rank;
-            chosen = worker;
-        }
+        let rank = rank_of(worker, turn, live);
+        // Without a branch: the verifier would follow both sides of it, each with all workers that are left.
+        let is_less = sign(rank.wrapping_sub(least)) & sign(passed.wrapping_sub(rank));
+        least ^= (least ^ rank) & is_less;
     }
-    (best != u64::MAX).then_some((best, chosen))
+    least
+}
+
+/// All bits, if the difference of two ranks is negative.
+#[inline(always)]
+const fn sign(difference: u64) -> u64 {
+    (difference as i64 >> 63) as u64
 }
 
 /// How many workers there are. Read anew by every round: of a number that leaves one loop and enters the next the verifier
@@ -177,9 +199,15 @@ fn listener(context: &SkReuseportContext) -> Option<u32> {
     let socket = context.sk().sock;
     // SAFETY: the kernel's own, or null.
     let socket = unsafe { socket.as_ref() }?;
+    // A listener that is being closed may have no port anymore; what it is to give away still has.
+    let port = match context.migrating_sk() {
+        // SAFETY: the kernel's own, and not null.
+        Some(migrating) => field!(unsafe { &*migrating.sock }, bpf_sock, src_port),
+        None => field!(socket, bpf_sock, src_port),
+    };
     let key = ListenerKey {
         address: source(socket),
-        port: field!(socket, bpf_sock, src_port),
+        port,
     };
     let first = LISTENERS.get_ptr(key)?;
     // SAFETY: an entry's memory stays one of this map while a program runs (RCU); four aligned bytes are read at once.

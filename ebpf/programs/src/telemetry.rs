@@ -21,7 +21,7 @@ use relay_ebpf_abi::record::{Event, flag};
 use relay_ebpf_abi::tcp::{payload_received, payload_sent, state};
 
 #[sock_ops]
-pub fn relay_sock_ops(context: SockOpsContext) -> u32 {
+fn relay_sock_ops(context: SockOpsContext) -> u32 {
     // SAFETY: the kernel's context is valid while the program runs.
     let call = unsafe { &*context.ops };
     match field!(call, bpf_sock_ops, op) {
