@@ -53,6 +53,17 @@ pub struct ControlDestination {
 }
 
 impl Plan {
+    /// All egress addresses in the order of their index, with the account of each.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (IpAddr, u32)> {
+        let accounts = (0_u32..).zip(&self.accounts);
+        accounts.flat_map(|(account, one)| {
+            let (ipv4, ipv6): (Vec<IpAddr>, Vec<IpAddr>) =
+                one.egress.iter().partition(|address| address.is_ipv4());
+            let in_order = ipv4.into_iter().chain(ipv6);
+            in_order.map(move |address| (address, account))
+        })
+    }
+
     /// Index of the first address of each account in `ADDRESSES`: IPv4 addresses before IPv6 ones, each in the order of
     /// the plan.
     pub fn address_index(&self, account: usize, address: IpAddr) -> Option<u32> {

@@ -1,8 +1,20 @@
 //! What is in force, seen from outside of a running gateway.
 
+use crate::bpf;
+use crate::bytes::Bytes;
+use crate::cgroup::Cgroup;
+use crate::live::Live;
+use crate::map::Map;
+use crate::pins::Pins;
 use crate::{Missing, Places};
 use relay_ebpf_abi::counter::Counter;
+use relay_ebpf_abi::map;
+use relay_ebpf_abi::record::{AddressSettings, PathKey, count};
+use relay_ebpf_abi::{ABI_VERSION, address_of};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// What is pinned, and what it has counted.
@@ -62,21 +74,145 @@ pub struct LiveCount {
 /// What is in force. Needs the right to read the pins.
 ///
 /// # Errors
-/// No pins can be read.
-pub fn status(_places: &Places) -> Result<Status, Missing> {
-    Err(Missing {
-        piece: "program",
-        detail: "there are none in this build".to_owned(),
+/// The kernel's. That nothing is pinned is none.
+pub fn status(places: &Places) -> Result<Status, Missing> {
+    let pins = Pins::at(&places.pins);
+    let cgroup = Cgroup::find(places.cgroup.as_deref())?;
+    let mut status = Status {
+        abi_version: ABI_VERSION,
+        pins: pins.path().to_owned(),
+        cgroup: cgroup.as_ref().map(|group| group.path().to_owned()),
+        held_by: pins.holder(),
+        links: Vec::new(),
+        lease: None,
+        live: Vec::new(),
+        counters: Vec::new(),
+    };
+    for name in pins.links()? {
+        status
+            .links
+            .push(link_status(&pins, name, cgroup.as_ref())?);
+    }
+    if !pins.maps()?.is_empty() {
+        let live = Live::map(&pins)?;
+        status.lease = live.lease();
+        let totals = Counter::ALL.iter();
+        status.counters = totals.map(|one| (*one, live.counter(*one))).collect();
+        status.live = live_counts(&pins, live)?;
+    }
+    Ok(status)
+}
+
+fn link_status(pins: &Pins, name: String, cgroup: Option<&Cgroup>) -> Result<LinkStatus, Missing> {
+    let path = pins.link(&name);
+    let info = bpf::open_pinned(&path).and_then(|link| bpf::link_info(link.as_fd()));
+    let info = info.map_err(|error| Missing {
+        piece: "link",
+        detail: format!("cannot look at {}: {error}", path.display()),
+    })?;
+    let attached_to = match info.cgroup_id {
+        0 => AttachedTo::Nothing,
+        id if cgroup.is_some_and(|group| group.id() == id) => AttachedTo::Cgroup,
+        id => AttachedTo::OtherCgroup(id),
+    };
+    Ok(LinkStatus {
+        name,
+        program_id: info.program_id,
+        attached_to,
     })
+}
+
+fn live_counts(pins: &Pins, live: Live) -> Result<Vec<LiveCount>, Missing> {
+    let arrays = [
+        (map::TENANTS_INBOUND, live.tenants_inbound),
+        (map::TENANTS_UPSTREAM, live.tenants_upstream),
+        (map::ACCOUNTS_UPSTREAM, live.accounts_upstream),
+        (map::WORKERS_INBOUND, live.workers_inbound),
+    ];
+    let mut counts = Vec::new();
+    for (map, words) in arrays {
+        let numbered = (0_u32..).zip(words);
+        let numbered = numbered.map(|(index, word)| (index.to_string(), word.load(Relaxed)));
+        push_counts(&mut counts, map, numbered);
+    }
+    let addresses: Map<u32, AddressSettings> = Map::open_pinned(pins, map::ADDRESSES)?;
+    let address = |index: u32| {
+        let settings = addresses.get(&index).ok().flatten();
+        let settings = settings.filter(|settings| settings.is_used != 0);
+        settings.map_or_else(
+            || index.to_string(),
+            |settings| address_of(settings.address).to_string(),
+        )
+    };
+    let used = (0_u32..).zip(live.addresses_upstream);
+    let used = used.map(|(index, word)| (index, word.load(Relaxed)));
+    let used = used.filter(|(_, live)| *live != 0);
+    let used = used.map(|(index, live)| (address(index), live));
+    push_counts(&mut counts, map::ADDRESSES_UPSTREAM, used);
+
+    let sources: Map<[u8; 16], u64> = Map::open_pinned(pins, map::SOURCES)?;
+    let sources = in_order(&sources, map::SOURCES, |key| address_of(key).to_string())?;
+    push_counts(&mut counts, map::SOURCES, sources.into_iter());
+    let paths: Map<PathKey, u64> = Map::open_pinned(pins, map::PATHS)?;
+    let paths = in_order(&paths, map::PATHS, |key| {
+        let destination = SocketAddr::new(address_of(key.destination), key.port as u16);
+        format!("{} → {destination}", address(key.address))
+    })?;
+    push_counts(&mut counts, map::PATHS, paths.into_iter());
+    Ok(counts)
+}
+
+/// The entries of a hash by their names.
+fn in_order<K: Bytes>(
+    map: &Map<K, u64>,
+    name: &str,
+    of: impl Fn(K) -> String,
+) -> Result<Vec<(String, u64)>, Missing> {
+    let entries = map.entries().map_err(|error| Missing {
+        piece: "map",
+        detail: format!("cannot read {name}: {error}"),
+    })?;
+    let live = |value| u64::from(count::live(value));
+    let mut named: Vec<(String, u64)> = entries
+        .into_iter()
+        .map(|(key, value)| (of(key), live(value)))
+        .collect();
+    named.sort();
+    Ok(named)
+}
+
+fn push_counts(
+    counts: &mut Vec<LiveCount>,
+    map: &'static str,
+    named: impl Iterator<Item = (String, u64)>,
+) {
+    let live = named.filter(|(_, connections)| *connections != 0);
+    counts.extend(live.map(|(of, connections)| LiveCount {
+        map,
+        of,
+        connections,
+    }));
 }
 
 /// Takes the programs away: removes all pins of this version. Returns what was removed.
 ///
 /// # Errors
 /// A gateway uses them, or the kernel's.
-pub fn detach(_places: &Places) -> Result<Vec<PathBuf>, Missing> {
-    Err(Missing {
-        piece: "program",
-        detail: "there are none in this build".to_owned(),
+pub fn detach(places: &Places) -> Result<Vec<PathBuf>, Missing> {
+    let pins = Pins::at(&places.pins);
+    if !pins.exist()? {
+        return Ok(Vec::new());
+    }
+    let _lock = pins.lock()?;
+    let removed = pins.remove().and_then(|removed| {
+        pins.remove_directories()?;
+        Ok(removed)
+    });
+    removed.map_err(|error| Missing {
+        piece: "bpffs",
+        detail: format!(
+            "cannot remove the pins in {}: {error}",
+            pins.path().display()
+        ),
     })
 }

@@ -1,0 +1,84 @@
+//! Programs attached to the cgroup by links, which are pinned.
+
+use crate::Missing;
+use crate::bpf;
+use crate::cgroup::Cgroup;
+use crate::pins::Pins;
+use aya_obj::generated::bpf_attach_type;
+use relay_ebpf_abi::map::program;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+/// Programs without which nothing is promised, and where each is attached. In the order in which they take effect: from the
+/// first connect that is refused on, tags can be given.
+pub(crate) const REQUIRED: [(&str, bpf_attach_type); 4] = [
+    (
+        program::RELEASE,
+        bpf_attach_type::BPF_CGROUP_INET_SOCK_RELEASE,
+    ),
+    (program::SET_OPTION, bpf_attach_type::BPF_CGROUP_SETSOCKOPT),
+    (program::CONNECT4, bpf_attach_type::BPF_CGROUP_INET4_CONNECT),
+    (program::CONNECT6, bpf_attach_type::BPF_CGROUP_INET6_CONNECT),
+];
+
+/// The program that sees connections being established.
+pub(crate) const SOCK_OPS: (&str, bpf_attach_type) =
+    (program::SOCK_OPS, bpf_attach_type::BPF_CGROUP_SOCK_OPS);
+
+/// Links that were made; taken back if the whole does not come about.
+#[derive(Default)]
+pub(crate) struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Attaches a program, in the place of the one that is pinned if that still does something here.
+    pub(crate) fn attach(
+        &mut self,
+        pins: &Pins,
+        cgroup: &Cgroup,
+        (name, attach_type): (&str, bpf_attach_type),
+        program: BorrowedFd<'_>,
+    ) -> Result<(), Missing> {
+        let cannot = |verb: &str, error: &io::Error| Missing {
+            piece: "link",
+            detail: format!(
+                "cannot {verb} {name} to {}: {error}",
+                cgroup.path().display()
+            ),
+        };
+        let path = pins.link(name);
+        if let Ok(link) = bpf::open_pinned(&path) {
+            if replace(&link, cgroup, attach_type, program) {
+                return Ok(());
+            }
+            fs::remove_file(&path)
+                .map_err(|error| cannot("detach what was attached as", &error))?;
+        }
+        let link = bpf::attach(program, cgroup.descriptor(), attach_type as u32)
+            .map_err(|error| cannot("attach", &error))?;
+        bpf::pin(link.as_fd(), &path).map_err(|error| cannot("pin", &error))?;
+        self.0.push(path);
+        Ok(())
+    }
+
+    /// Detaches what was attached by this.
+    pub(crate) fn undo(self) {
+        for path in self.0 {
+            // What cannot be removed now is replaced or removed by the next one.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Replaces the program of a link, if the link belongs to the cgroup and the kind.
+fn replace(
+    link: &OwnedFd,
+    cgroup: &Cgroup,
+    attach_type: bpf_attach_type,
+    program: BorrowedFd<'_>,
+) -> bool {
+    let is_ours = bpf::link_info(link.as_fd())
+        .is_ok_and(|info| info.cgroup_id == cgroup.id() && info.attach_type == attach_type as u32);
+    is_ours && bpf::replace_program(link.as_fd(), program).is_ok()
+}
