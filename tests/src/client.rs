@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// How an answer came to its end.
@@ -147,6 +147,22 @@ impl RawClient {
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address);
         Self::over(stream.unwrap_or_else(|error| panic!("connect to {address}: {error}")))
+    }
+
+    /// Connects from this address of loopback; `None` if the connection is refused.
+    ///
+    /// # Panics
+    /// If the address cannot be used, or the connection fails in another way.
+    pub fn connect_from(source: IpAddr, address: SocketAddr) -> Option<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        let source = SocketAddr::new(source, 0);
+        socket.bind(&source.into()).expect("an address of loopback");
+        match socket.connect_timeout(&address.into(), DEADLINE) {
+            Ok(()) => Some(Self::over(socket.into())),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => None,
+            Err(error) => panic!("connect from {source} to {address}: {error}"),
+        }
     }
 
     /// Connects with a small receive buffer, so that not reading is soon felt by the other side.
