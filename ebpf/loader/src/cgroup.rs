@@ -33,6 +33,9 @@ impl Cgroup {
             Some(path) => path.to_owned(),
             None => default_path()?,
         };
+        // Elsewhere a directory could be made too, and would be none.
+        let existing = path.ancestors().find(|path| path.exists());
+        Self::open(existing.unwrap_or(Path::new("/")).to_owned())?;
         fs::create_dir_all(&path).map_err(|error| cannot("make", &path, &error))?;
         Self::open(path)
     }
@@ -62,6 +65,16 @@ impl Cgroup {
                 piece: "cgroup",
                 detail: format!(
                     "{} is not in a cgroup2 file system; name a directory below the mount of one",
+                    path.display()
+                ),
+            });
+        }
+        // The root has no such file, and programs there would refuse the connections of all others.
+        if !path.join("cgroup.events").exists() {
+            return Err(Missing {
+                piece: "cgroup",
+                detail: format!(
+                    "{} holds every process of this host; name a group below it",
                     path.display()
                 ),
             });
@@ -215,6 +228,16 @@ mod tests {
         let mounts: Vec<_> = cgroup2_mounts(HYBRID).collect();
         let unified = PathBuf::from("/sys/fs/cgroup/unified");
         assert_eq!(mounts, [(PathBuf::from("/"), unified)]);
+    }
+
+    #[test]
+    fn the_group_of_all_processes_is_refused() {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("a list of mounts");
+        let is_root = |mount_point: &Path| !mount_point.join("cgroup.type").exists();
+        for (_, mount_point) in cgroup2_mounts(&mounts).filter(|(_, at)| is_root(at)) {
+            let missing = Cgroup::open(mount_point).expect_err("the root");
+            assert!(missing.detail.contains("every process"), "{missing}");
+        }
     }
 
     #[test]

@@ -75,10 +75,17 @@ impl Kernel {
     fn establish_in(cgroup: &Cgroup, pins: &Pins, plan: &Plan) -> Result<Self, Missing> {
         pins.make()?;
         let lock = pins.lock()?;
+        // Held until the end: two versions at one cgroup would not know each other's tags.
+        let others = pins.others()?;
+        let _locks = others
+            .iter()
+            .map(Pins::lock)
+            .collect::<Result<Vec<Lock>, _>>()?;
         capability::check()?;
         let is_first = pins.links()?.is_empty();
         let mut made = Made::default();
-        let established = Self::attach(cgroup, pins, plan, lock, &mut made);
+        let established = Self::attach(cgroup, pins, plan, lock, &mut made)
+            .and_then(|kernel| kernel.supersede(&others).map(|()| kernel));
         if established.is_err() {
             made.undo();
             if is_first {
@@ -129,8 +136,22 @@ impl Kernel {
         kernel.attach_optional(cgroup, pins, &mut loaded, made);
         kernel.correct_counts(loaded.is_reopened)?;
         kernel.live.renew_lease(FIRST_LEASE);
-        kernel.check_canary()?;
         Ok(kernel)
+    }
+
+    /// Takes away what other versions have left, now that these programs are in force; and proves that they are.
+    fn supersede(&self, others: &[Pins]) -> Result<(), Missing> {
+        let remove = |pins: &Pins| {
+            pins.remove()?;
+            pins.remove_directories()
+        };
+        others.iter().try_for_each(|pins| {
+            remove(pins).map_err(|error| Missing {
+                piece: "link",
+                detail: format!("cannot remove {}: {error}", pins.path().display()),
+            })
+        })?;
+        self.check_canary()
     }
 
     /// What may be missing by itself.

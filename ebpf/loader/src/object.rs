@@ -45,6 +45,8 @@ impl Loaded {
                 .map_err(|error| cannot("remove pins of another shape", &error))?;
         }
         let mut loader = EbpfLoader::new();
+        // The programs have nothing to relocate by the kernel's own types; one of them needs these later.
+        loader.btf(None);
         for (name, _) in &shapes {
             loader.map_pin_path(name, pins.map(name));
         }

@@ -14,6 +14,10 @@ const BPFFS_MAGIC: u64 = 0xcafe_4a11;
 /// What is pinned, each kind in a directory of its own.
 const KINDS: [&str; 2] = ["links", "maps"];
 
+/// Writable by the group or by others, without the restriction that each may remove only what is his own.
+const OTHERS_MAY_WRITE: u32 = 0o022;
+const STICKY: u32 = 0o1000;
+
 /// The directory of this version's pins.
 #[derive(Clone, Debug)]
 pub(crate) struct Pins {
@@ -67,17 +71,32 @@ impl Pins {
         exist.map_err(|error| cannot("look at", &self.version, &error))
     }
 
+    /// Pins of other versions beside these.
+    pub(crate) fn others(&self) -> Result<Vec<Self>, Missing> {
+        let Some(directory) = self.version.parent() else {
+            return Ok(Vec::new());
+        };
+        let names = names_in(directory).map_err(|error| cannot("read", directory, &error))?;
+        let versions = names.iter().filter(|name| is_version(name));
+        let versions = versions.map(|name| Self {
+            version: directory.join(name),
+        });
+        Ok(versions.filter(|one| one.version != self.version).collect())
+    }
+
     /// Makes the directories that are missing, for nobody but this user.
     pub(crate) fn make(&self) -> Result<(), Missing> {
         check_bpffs(&self.version)?;
-        KINDS.iter().try_for_each(|kind| {
+        for kind in KINDS {
             let directory = self.version.join(kind);
             let made = DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(&directory);
-            made.map_err(|error| cannot("make", &directory, &error))
-        })
+            made.map_err(|error| cannot("make", &directory, &error))?;
+            check_owner(&directory)?;
+        }
+        self.version.ancestors().take(2).try_for_each(check_owner)
     }
 
     /// Locks the pins.
@@ -118,16 +137,21 @@ impl Pins {
 
     /// The process that holds the lock, as far as this one can see it.
     pub(crate) fn holder(&self) -> Option<u32> {
-        let inode = fs::metadata(&self.version).ok()?.ino();
+        let metadata = fs::metadata(&self.version).ok()?;
+        let (major, minor) = (
+            rustix::fs::major(metadata.dev()),
+            rustix::fs::minor(metadata.dev()),
+        );
+        let file = format!("{major:02x}:{minor:02x}:{}", metadata.ino());
         let locks = fs::read_to_string("/proc/locks").ok()?;
-        locks.lines().find_map(|line| flock_holder(line, inode))
+        locks.lines().find_map(|line| flock_holder(line, &file))
     }
 
-    /// Removes all pins of this version, and returns what was removed. Links go first: programs do not run on without the
-    /// maps being found again.
+    /// Removes all pins of this version, and returns what was removed. Links go first, by the order of their names: what is
+    /// attached is never without the maps that others could find.
     pub(crate) fn remove(&self) -> io::Result<Vec<PathBuf>> {
         let mut removed = Vec::new();
-        for kind in KINDS {
+        for kind in names_in(&self.version)? {
             let directory = self.version.join(kind);
             for name in names_in(&directory)? {
                 let pin = directory.join(name);
@@ -140,15 +164,17 @@ impl Pins {
 
     /// Removes the directories, which must be empty.
     pub(crate) fn remove_directories(&self) -> io::Result<()> {
-        let inner = KINDS.iter().map(|kind| self.version.join(kind));
-        for directory in inner.chain([self.version.clone()]) {
-            match fs::remove_dir(directory) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        for kind in names_in(&self.version)? {
+            fs::remove_dir(self.version.join(kind))?;
         }
-        Ok(())
+        fs::remove_dir(&self.version)
     }
+}
+
+/// `v1`
+fn is_version(name: &str) -> bool {
+    let number = name.strip_prefix('v').map(str::parse::<u32>);
+    number.is_some_and(|number| number.is_ok())
 }
 
 /// The names in a directory, in order; none if it does not exist.
@@ -181,6 +207,25 @@ fn check_bpffs(path: &Path) -> Result<(), Missing> {
     })
 }
 
+/// Pins of somebody else could be anything.
+fn check_owner(directory: &Path) -> Result<(), Missing> {
+    let metadata = fs::metadata(directory);
+    let metadata = metadata.map_err(|error| cannot("look at", directory, &error))?;
+    let (owner, mode) = (metadata.uid(), metadata.mode());
+    let is_own = owner == 0 || owner == rustix::process::geteuid().as_raw();
+    if is_own && (mode & OTHERS_MAY_WRITE == 0 || mode & STICKY != 0) {
+        return Ok(());
+    }
+    Err(Missing {
+        piece: "bpffs",
+        detail: format!(
+            "{} belongs to user {owner} with mode {:o}; others could write there, remove it or use another directory",
+            directory.display(),
+            mode & 0o7777
+        ),
+    })
+}
+
 fn cannot(verb: &str, path: &Path, error: &io::Error) -> Missing {
     Missing {
         piece: "bpffs",
@@ -191,30 +236,51 @@ fn cannot(verb: &str, path: &Path, error: &io::Error) -> Missing {
     }
 }
 
-/// The process of a line of `/proc/locks`, if it holds an flock on this inode:
-/// `1: FLOCK  ADVISORY  WRITE 1234 00:29:17 0 EOF`. The device's number is not that of `stat(2)` on all file systems.
-fn flock_holder(line: &str, inode: u64) -> Option<u32> {
+/// The process of a line of `/proc/locks`, if it holds an flock on this file (device and inode):
+/// `1: FLOCK  ADVISORY  WRITE 1234 00:29:17 0 EOF`.
+fn flock_holder(line: &str, file: &str) -> Option<u32> {
     let mut fields = line.split_whitespace().skip(1);
     let is_flock = fields.next()? == "FLOCK";
     let mut fields = fields.skip(2);
     let pid = fields.next()?.parse().ok()?;
-    let file = fields.next()?.rsplit(':').next()?;
-    (is_flock && file.parse() == Ok(inode)).then_some(pid)
+    (is_flock && fields.next()? == file).then_some(pid)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn the_holder_of_a_lock() {
         let line = "1: FLOCK  ADVISORY  WRITE 1234 00:29:17 0 EOF";
-        assert_eq!(flock_holder(line, 17), Some(1234));
-        assert_eq!(flock_holder(line, 7), None);
+        assert_eq!(flock_holder(line, "00:29:17"), Some(1234));
+        assert_eq!(flock_holder(line, "00:29:7"), None);
+        assert_eq!(flock_holder(line, "00:2a:17"), None);
         let other = "2: POSIX  ADVISORY  WRITE 1234 00:29:17 0 EOF";
-        assert_eq!(flock_holder(other, 17), None);
+        assert_eq!(flock_holder(other, "00:29:17"), None);
         let waiting = "1: -> FLOCK  ADVISORY  WRITE 99 00:29:17 0 EOF";
-        assert_eq!(flock_holder(waiting, 17), None);
+        assert_eq!(flock_holder(waiting, "00:29:17"), None);
+    }
+
+    #[test]
+    fn directories_of_versions_are_told_from_others() {
+        assert!(is_version("v1") && is_version("v12"));
+        assert!(!is_version("v") && !is_version("v1x") && !is_version("1") && !is_version("vx"));
+    }
+
+    #[test]
+    fn a_directory_in_which_others_may_write_is_not_used() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let set = |mode| {
+            let permissions = fs::Permissions::from_mode(mode);
+            fs::set_permissions(directory.path(), permissions).expect("a mode");
+            check_owner(directory.path()).map_err(|missing| missing.piece)
+        };
+        assert_eq!(set(0o700), Ok(()));
+        assert_eq!(set(0o1777), Ok(()));
+        assert_eq!(set(0o770), Err("bpffs"));
+        assert_eq!(set(0o702), Err("bpffs"));
     }
 
     #[test]

@@ -282,3 +282,98 @@ fn correct_entry<K: Bytes>(map: &Map<K, u64>, key: &K, word: u64, held: Held) ->
     };
     Ok(is_still && map.set(key, &(mark | held.places), how).is_ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream(flags: u64) -> SocketState {
+        SocketState {
+            flags: flags | flag::UPSTREAM,
+            tenant: 1,
+            account: 2,
+            address: 3,
+            worker: 4,
+            peer: [5; 16],
+            peer_port: 443,
+            ..SocketState::default()
+        }
+    }
+
+    fn path() -> PathKey {
+        PathKey {
+            address: 3,
+            port: 443,
+            destination: [5; 16],
+        }
+    }
+
+    #[test]
+    fn a_socket_holds_what_its_flags_say() {
+        let both_sides = flag::HOLDS_TENANT | flag::HOLDS_WORKER | flag::HOLDS_SOURCE;
+        let inbound = SocketState {
+            flags: flag::INBOUND | both_sides,
+            ..upstream(0)
+        };
+        let expected = [
+            Place::TenantInbound(1),
+            Place::Worker(4),
+            Place::Source([5; 16]),
+        ];
+        assert!(places(&inbound).eq(expected));
+        let all = upstream(flag::HOLDS_TENANT | flag::HOLDS_ACCOUNT | flag::HOLDS_PATH);
+        let expected = [
+            Place::TenantUpstream(1),
+            Place::Account(2),
+            Place::Address(3),
+            Place::Path(path()),
+        ];
+        assert!(places(&all).eq(expected));
+        assert_eq!(places(&upstream(0)).count(), 0);
+    }
+
+    #[test]
+    fn places_of_all_sockets_are_summed_up_and_known_by_their_sockets() {
+        let one = upstream(flag::HOLDS_ACCOUNT);
+        let other = SocketState { cookie: 9, ..one };
+        let (both, swapped) = (held(&[one, other]), held(&[other, one]));
+        assert_eq!(both, swapped);
+        assert_eq!(both[&Place::Account(2)].places, 2);
+        assert_eq!(both[&Place::Address(3)].places, 2);
+        assert_ne!(
+            held(&[one, one])[&Place::Account(2)],
+            both[&Place::Account(2)]
+        );
+    }
+
+    #[test]
+    fn only_counts_that_stood_still_differ() {
+        let held = held(&[upstream(flag::HOLDS_ACCOUNT | flag::HOLDS_PATH)]);
+        let words = |account, address| {
+            HashMap::from([
+                (Place::Account(2), account),
+                (Place::Address(3), address),
+                (Place::Path(path()), count::first(8)),
+                (Place::Worker(0), 1),
+            ])
+        };
+        let found = differences(&words(1, 2), &held, &words(1, 3));
+        assert_eq!(found.len(), 1, "the worker's alone: {found:?}");
+        assert_eq!(found[&Place::Worker(0)].held.places, 0);
+        let found = differences(&words(2, 1), &held, &words(2, 1));
+        assert_eq!(found[&Place::Account(2)].word, 2);
+        assert!(!found.contains_key(&Place::Address(3)));
+    }
+
+    #[test]
+    fn what_is_not_counted_differs_and_so_does_what_was_left_dead() {
+        let held = held(&[upstream(flag::HOLDS_PATH)]);
+        let none = HashMap::new();
+        let found = differences(&none, &held, &none);
+        assert_eq!(found[&Place::Path(path())].word, 0);
+        let dead = count::given_back(count::first(8)).expect("the last one");
+        let words = HashMap::from([(Place::Source([1; 16]), dead)]);
+        let found = differences(&words, &HashMap::new(), &words);
+        assert_eq!(found[&Place::Source([1; 16])].word, dead);
+    }
+}

@@ -191,6 +191,35 @@ fn check_without_rights(mut kernel: Kernel, server: SocketAddr) {
     thread.join().expect("it does without");
 }
 
+/// Who cannot be helped is told so in one line, and is back in its cgroup with nothing left behind.
+fn check_refusals(site: &Site) {
+    let elsewhere = Places {
+        pins: std::env::temp_dir().join("relay-smoke-no-bpffs"),
+        ..site.places.clone()
+    };
+    let no_group = Places {
+        cgroup: Some(site.directory.path().join("no-group")),
+        ..site.places.clone()
+    };
+    let mut twice = plan();
+    twice.accounts.push(twice.accounts[0].clone());
+    let refused = [
+        (&elsewhere, plan(), "bpffs"),
+        (&no_group, plan(), "cgroup"),
+        (&site.places, twice, "plan"),
+    ];
+    for (places, plan, piece) in refused {
+        let missing = Kernel::establish(places, &plan).err().expect("refused");
+        assert_eq!(missing.piece, piece, "{missing}");
+        assert!(!missing.detail.contains('\n'), "{missing}");
+        assert_eq!(own_cgroup(), site.cgroup_before, "{missing}");
+    }
+    assert!(!site.directory.path().join("no-group").exists());
+    let nothing = status(&site.places).expect("a status");
+    assert_eq!((nothing.links, nothing.live), (Vec::new(), Vec::new()));
+    assert_eq!(detach(&site.places), Ok(Vec::new()));
+}
+
 #[test]
 fn established_in_force_and_taken_away() {
     if !rustix::process::geteuid().is_root() {
@@ -198,11 +227,16 @@ fn established_in_force_and_taken_away() {
         return;
     }
     let site = Site::new();
+    check_refusals(&site);
+    // What an older version has left beside; nothing of it stays.
+    fs::create_dir_all(site.places.pins.join("v0/links")).expect("a directory");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let server = listener.local_addr().expect("its address");
     let kernel = Kernel::establish(&site.places, &plan()).expect("established");
     let missing: &[(Feature, _)] = kernel.missing();
     assert_eq!(missing, [], "all features");
+    assert_eq!(own_cgroup(), site.cgroup());
+    assert!(!site.places.pins.join("v0").exists());
     let in_use = Kernel::establish(&site.places, &plan())
         .err()
         .expect("refused");
