@@ -35,7 +35,7 @@ impl Cgroup {
         };
         // Elsewhere a directory could be made too, and would be none.
         let existing = path.ancestors().find(|path| path.exists());
-        Self::open(existing.unwrap_or(Path::new("/")).to_owned())?;
+        check_file_system(existing.unwrap_or(Path::new("/")))?;
         fs::create_dir_all(&path).map_err(|error| cannot("make", &path, &error))?;
         Self::open(path)
     }
@@ -54,21 +54,7 @@ impl Cgroup {
     }
 
     fn open(path: PathBuf) -> Result<Self, Missing> {
-        let open = || {
-            let directory = File::open(&path)?;
-            let magic = rustix::fs::fstatfs(&directory)?.f_type;
-            Ok((magic as u64, directory.metadata()?.ino(), directory))
-        };
-        let (magic, id, directory) = open().map_err(|error| cannot("open", &path, &error))?;
-        if magic != CGROUP2_MAGIC {
-            return Err(Missing {
-                piece: "cgroup",
-                detail: format!(
-                    "{} is not in a cgroup2 file system; name a directory below the mount of one",
-                    path.display()
-                ),
-            });
-        }
+        check_file_system(&path)?;
         // The root has no such file, and programs there would refuse the connections of all others.
         if !path.join("cgroup.events").exists() {
             return Err(Missing {
@@ -79,6 +65,11 @@ impl Cgroup {
                 ),
             });
         }
+        let open = || {
+            let directory = File::open(&path)?;
+            Ok((directory.metadata()?.ino(), directory))
+        };
+        let (id, directory) = open().map_err(|error| cannot("open", &path, &error))?;
         Ok(Self {
             path,
             directory,
@@ -133,6 +124,21 @@ impl Entered {
 fn move_to(group: &Path) -> io::Result<()> {
     // 0 is the process that writes.
     fs::write(group.join("cgroup.procs"), "0")
+}
+
+fn check_file_system(path: &Path) -> Result<(), Missing> {
+    let found = rustix::fs::statfs(path);
+    let found = found.map_err(|error| cannot("look at", path, &error.into()))?;
+    if found.f_type as u64 == CGROUP2_MAGIC {
+        return Ok(());
+    }
+    Err(Missing {
+        piece: "cgroup",
+        detail: format!(
+            "{} is not in a cgroup2 file system; name a directory below the mount of one",
+            path.display()
+        ),
+    })
 }
 
 fn cannot(verb: &str, path: &Path, error: &io::Error) -> Missing {
