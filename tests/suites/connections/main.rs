@@ -18,6 +18,16 @@ macro_rules! in_each_mode {
                 }
             )*
         }
+        mod kernel {
+            $(
+                #[test]
+                fn $scene() {
+                    if let Some(mode) = relay_tests::Mode::kernel() {
+                        super::$scene(&mode);
+                    }
+                }
+            )*
+        }
     };
 }
 use in_each_mode;
