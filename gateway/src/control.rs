@@ -5,6 +5,8 @@
 //! signals. No byte of a request's body passes through it.
 
 pub mod admin;
+mod line;
+mod lines;
 pub mod log;
 pub mod metrics;
 pub mod names;
