@@ -53,6 +53,16 @@ impl Cgroup {
         }
     }
 
+    /// Looks for the group with this number in all hierarchies that are mounted.
+    pub(crate) fn find_by_id(id: u64) -> Result<Option<Self>, Missing> {
+        for (_, mount_point) in cgroup2_mounts(&mounts()?) {
+            if let Some(path) = directory_with_inode(mount_point, id) {
+                return Self::open(path).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
     fn open(path: PathBuf) -> Result<Self, Missing> {
         check_file_system(&path)?;
         // The root has no such file, and programs there would refuse the connections of all others.
@@ -169,8 +179,7 @@ fn default_path() -> Result<PathBuf, Missing> {
 
 /// The directory of the group that this process is in.
 fn own_path() -> Result<PathBuf, Missing> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")
-        .map_err(|error| no_cgroup2(&format!("cannot read /proc/self/mountinfo: {error}")))?;
+    let mounts = mounts()?;
     let groups = fs::read_to_string("/proc/self/cgroup")
         .map_err(|error| no_cgroup2(&format!("cannot read /proc/self/cgroup: {error}")))?;
     let own = own_group(&groups)
@@ -178,6 +187,25 @@ fn own_path() -> Result<PathBuf, Missing> {
     cgroup2_mounts(&mounts)
         .find_map(|(root, mount_point)| below(&mount_point, &root, own))
         .ok_or_else(|| no_cgroup2("no cgroup2 file system is mounted that shows this process"))
+}
+
+fn mounts() -> Result<String, Missing> {
+    fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|error| no_cgroup2(&format!("cannot read /proc/self/mountinfo: {error}")))
+}
+
+/// This directory or one below it. Groups that cannot be read, or go meanwhile, are passed over.
+fn directory_with_inode(start: PathBuf, inode: u64) -> Option<PathBuf> {
+    let mut left = vec![start];
+    while let Some(path) = left.pop() {
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.ino() == inode) {
+            return Some(path);
+        }
+        let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        left.extend(directories.map(|entry| entry.path()));
+    }
+    None
 }
 
 /// The directory of `group` in a mount that shows the hierarchy from `root` on.
@@ -244,6 +272,19 @@ mod tests {
             let missing = Cgroup::open(mount_point).expect_err("the root");
             assert!(missing.detail.contains("every process"), "{missing}");
         }
+    }
+
+    #[test]
+    fn a_group_is_found_by_its_number() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let inner = directory.path().join("a/b");
+        fs::create_dir_all(&inner).expect("directories");
+        fs::create_dir_all(directory.path().join("c")).expect("a directory");
+        fs::write(directory.path().join("file"), "").expect("a file");
+        let inode = |path: &Path| fs::metadata(path).expect("it is there").ino();
+        let find = |inode| directory_with_inode(directory.path().to_owned(), inode);
+        assert_eq!(find(inode(&inner)), Some(inner));
+        assert_eq!(find(inode(&directory.path().join("file"))), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is in force, seen from outside of a running gateway.
 
-use crate::bpf;
+use crate::bpf::{self, LinkInfo};
 use crate::bytes::Bytes;
 use crate::cgroup::Cgroup;
 use crate::live::Live;
@@ -77,22 +77,22 @@ pub struct LiveCount {
 /// The kernel's. That nothing is pinned is none.
 pub fn status(places: &Places) -> Result<Status, Missing> {
     let pins = Pins::at(&places.pins);
-    let cgroup = Cgroup::find(places.cgroup.as_deref())?;
+    let links = links(&pins)?;
+    let cgroup = gateway_group(places, &links)?;
+    let group_id = cgroup.as_ref().map(Cgroup::id);
     let mut status = Status {
         abi_version: ABI_VERSION,
         pins: pins.path().to_owned(),
         cgroup: cgroup.as_ref().map(|group| group.path().to_owned()),
         held_by: pins.holder(),
-        links: Vec::new(),
+        links: links
+            .into_iter()
+            .map(|(name, info)| link_status(name, info, group_id))
+            .collect(),
         lease: None,
         live: Vec::new(),
         counters: Vec::new(),
     };
-    for name in pins.links()? {
-        status
-            .links
-            .push(link_status(&pins, name, cgroup.as_ref())?);
-    }
     if !pins.maps()?.is_empty() {
         let live = Live::map(&pins)?;
         status.lease = live.lease();
@@ -103,23 +103,41 @@ pub fn status(places: &Places) -> Result<Status, Missing> {
     Ok(status)
 }
 
-fn link_status(pins: &Pins, name: String, cgroup: Option<&Cgroup>) -> Result<LinkStatus, Missing> {
-    let path = pins.link(&name);
-    let info = bpf::open_pinned(&path).and_then(|link| bpf::link_info(link.as_fd()));
-    let info = info.map_err(|error| Missing {
-        piece: "link",
-        detail: format!("cannot look at {}: {error}", path.display()),
-    })?;
+/// Names of the links, with what the kernel knows of them.
+fn links(pins: &Pins) -> Result<Vec<(String, LinkInfo)>, Missing> {
+    let names = pins.links()?.into_iter();
+    let links = names.map(|name| {
+        let path = pins.link(&name);
+        let info = bpf::open_pinned(&path).and_then(|link| bpf::link_info(link.as_fd()));
+        let info = info.map_err(|error| Missing {
+            piece: "link",
+            detail: format!("cannot look at {}: {error}", path.display()),
+        })?;
+        Ok((name, info))
+    });
+    links.collect()
+}
+
+/// The gateway's group. If it is not said which: the one that the links are attached to, since this process can be anywhere.
+fn gateway_group(places: &Places, links: &[(String, LinkInfo)]) -> Result<Option<Cgroup>, Missing> {
+    let mut attached = links.iter().map(|(_, info)| info.cgroup_id);
+    match (&places.cgroup, attached.find(|id| *id != 0)) {
+        (None, Some(id)) => Cgroup::find_by_id(id),
+        (path, _) => Cgroup::find(path.as_deref()),
+    }
+}
+
+fn link_status(name: String, info: LinkInfo, group_id: Option<u64>) -> LinkStatus {
     let attached_to = match info.cgroup_id {
         0 => AttachedTo::Nothing,
-        id if cgroup.is_some_and(|group| group.id() == id) => AttachedTo::Cgroup,
+        id if group_id == Some(id) => AttachedTo::Cgroup,
         id => AttachedTo::OtherCgroup(id),
     };
-    Ok(LinkStatus {
+    LinkStatus {
         name,
         program_id: info.program_id,
         attached_to,
-    })
+    }
 }
 
 fn live_counts(pins: &Pins, live: Live) -> Result<Vec<LiveCount>, Missing> {

@@ -261,6 +261,13 @@ fn established_in_force_and_taken_away() {
             .count(),
         5
     );
+    let from_anywhere = Places {
+        cgroup: None,
+        ..site.places.clone()
+    };
+    let found = status(&from_anywhere).expect("a status");
+    assert_eq!(found.cgroup.as_deref(), Some(site.cgroup()));
+    assert_eq!((&found.links, &found.live), (&before.links, &before.live));
     let kernel = Kernel::establish(&site.places, &plan()).expect("established again");
     let after = status(&site.places).expect("a status");
     assert_eq!(after.held_by, Some(std::process::id()));
