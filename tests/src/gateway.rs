@@ -265,6 +265,11 @@ impl Gateway {
         admin::metric(&text, name, labels)
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.started.pid()
+    }
+
     /// Open file descriptors.
     pub fn open_fds(&self) -> usize {
         self.open_files().len()

@@ -7,6 +7,31 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
+/// Makes two tests of each scene, a function of a [`Mode`]: one for either mode.
+#[macro_export]
+macro_rules! in_each_mode {
+    ($($scene:ident,)*) => {
+        mod user_space {
+            $(
+                #[test]
+                fn $scene() {
+                    super::$scene(&$crate::Mode::UserSpace);
+                }
+            )*
+        }
+        mod kernel {
+            $(
+                #[test]
+                fn $scene() {
+                    if let Some(mode) = $crate::Mode::kernel() {
+                        super::$scene(&mode);
+                    }
+                }
+            )*
+        }
+    };
+}
+
 /// One of two ways to run a gateway, which behave the same but where a test says so.
 #[derive(Debug)]
 pub enum Mode {
@@ -54,6 +79,30 @@ impl Mode {
         }
     }
 
+    /// Moves a gateway out of its cgroup, to where the kernel's programs are not asked.
+    ///
+    /// # Panics
+    /// If it has none, or cannot be moved.
+    pub fn let_out(&self, gateway: &Gateway) {
+        let outside = self.cgroup().parent().expect("a cgroup below another");
+        move_to(outside, gateway);
+    }
+
+    /// Moves it back.
+    ///
+    /// # Panics
+    /// If it has none, or cannot be moved.
+    pub fn take_in(&self, gateway: &Gateway) {
+        move_to(self.cgroup(), gateway);
+    }
+
+    fn cgroup(&self) -> &Path {
+        match self {
+            Self::UserSpace => panic!("a gateway without a cgroup of its own"),
+            Self::Kernel(enforced) => &enforced.cgroup,
+        }
+    }
+
     /// Do the kernel's programs count?
     pub fn is_kernel(&self) -> bool {
         matches!(self, Self::Kernel(_))
@@ -75,6 +124,11 @@ impl Drop for Enforced {
         let _ = unmount(self.bpffs.path(), UnmountFlags::DETACH);
         let _ = fs::remove_dir(&self.cgroup);
     }
+}
+
+fn move_to(cgroup: &Path, gateway: &Gateway) {
+    let file = cgroup.join("cgroup.procs");
+    fs::write(file, gateway.pid().to_string()).expect("a cgroup that may be entered");
 }
 
 /// The directory of the cgroup (version 2) that this process is in.

@@ -1,14 +1,23 @@
 //! One account, its own addresses, and no others.
 
 use crate::{config, key, source, two};
-use relay_tests::{Account, Config, Gateway, Request, Signal, Tenant, Upstream, openai};
+use relay_tests::{
+    Account, Config, Gateway, Mode, Request, Signal, Tenant, Upstream, in_each_mode, openai,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 
-#[test]
-fn an_account_leaves_from_its_own_address() {
+in_each_mode! {
+    an_account_leaves_from_its_own_address,
+    no_connection_ever_serves_two_accounts,
+    an_account_may_have_several_addresses,
+    a_missing_address_is_never_replaced,
+    another_account_may_serve_where_an_address_is_missing,
+}
+
+fn an_account_leaves_from_its_own_address(mode: &Mode) {
     let upstream = Upstream::answering(openai::plain());
-    let gateway = Gateway::start(&config(&upstream, two()).set("node", "workers", 2));
+    let gateway = mode.gateway(&config(&upstream, two()).set("node", "workers", 2));
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -33,12 +42,11 @@ fn an_account_leaves_from_its_own_address() {
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);
 }
 
-#[test]
-fn no_connection_ever_serves_two_accounts() {
+fn no_connection_ever_serves_two_accounts(mode: &Mode) {
     let upstream = Upstream::answering(openai::plain());
     let accounts =
         (1..=8).map(|number| Account::new(&format!("a{number}"), &format!("127.0.7.{number}")));
-    let gateway = Gateway::start(&config(&upstream, accounts));
+    let gateway = mode.gateway(&config(&upstream, accounts));
     let mut client = gateway.client();
     for _ in 0..200 {
         assert_eq!(client.call(&Request::plain()).status(), 200);
@@ -59,11 +67,10 @@ fn no_connection_ever_serves_two_accounts() {
     assert_eq!(of_connection.len(), 8, "connections were not kept");
 }
 
-#[test]
-fn an_account_may_have_several_addresses() {
+fn an_account_may_have_several_addresses(mode: &Mode) {
     let upstream = Upstream::answering(openai::plain());
     let account = Account::first().egress("127.0.7.11").egress("127.0.7.12");
-    let gateway = Gateway::start(&config(&upstream, [account]));
+    let gateway = mode.gateway(&config(&upstream, [account]));
     for _ in 0..30 {
         assert_eq!(gateway.call(&Request::plain()).status(), 200);
     }
@@ -77,10 +84,9 @@ fn an_account_may_have_several_addresses() {
 /// RFC 5737: never the address of a host.
 const MISSING: &str = "203.0.113.7";
 
-#[test]
-fn a_missing_address_is_never_replaced() {
+fn a_missing_address_is_never_replaced(mode: &Mode) {
     let upstream = Upstream::untouched();
-    let gateway = Gateway::start(&config(&upstream, [Account::new("lost", MISSING)]));
+    let gateway = mode.gateway(&config(&upstream, [Account::new("lost", MISSING)]));
     for _ in 0..3 {
         let answer = gateway.call(&Request::plain().id("missing"));
         let error = answer.assert_refused(503, "egress_unavailable");
@@ -93,14 +99,13 @@ fn a_missing_address_is_never_replaced() {
     assert_eq!(gateway.logged("missing")["code"], "egress_unavailable");
 }
 
-#[test]
-fn another_account_may_serve_where_an_address_is_missing() {
+fn another_account_may_serve_where_an_address_is_missing(mode: &Mode) {
     let upstream = Upstream::answering(openai::plain());
     let accounts = [
         Account::new("lost", MISSING),
         Account::new("second", "127.0.7.2"),
     ];
-    let gateway = Gateway::start(&config(&upstream, accounts));
+    let gateway = mode.gateway(&config(&upstream, accounts));
     for _ in 0..10 {
         assert_eq!(gateway.call(&Request::plain()).status(), 200);
     }

@@ -1,11 +1,11 @@
 //! Connections from a tenant's clients: counted from the first request whose key is known, until they close.
 
-use crate::{capped, in_each_mode};
+use crate::capped;
 use relay_tests::config::TENANT_KEY;
 use relay_tests::http::chunk;
 use relay_tests::{
     Account, Ending, Gateway, Mode, RawClient, Request, Response, Tenant, Upstream, eventually,
-    openai,
+    in_each_mode, openai,
 };
 use std::sync::Barrier;
 use std::thread::{self, ScopedJoinHandle};

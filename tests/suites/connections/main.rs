@@ -2,35 +2,11 @@
 //! or the kernel, the same must be seen.
 
 mod clients;
+mod enforced;
 mod sources;
 mod upstreams;
 
 use relay_tests::{Config, Tenant, Upstream};
-
-/// Plays each scene in either mode.
-macro_rules! in_each_mode {
-    ($($scene:ident,)*) => {
-        mod user_space {
-            $(
-                #[test]
-                fn $scene() {
-                    super::$scene(&relay_tests::Mode::UserSpace);
-                }
-            )*
-        }
-        mod kernel {
-            $(
-                #[test]
-                fn $scene() {
-                    if let Some(mode) = relay_tests::Mode::kernel() {
-                        super::$scene(&mode);
-                    }
-                }
-            )*
-        }
-    };
-}
-use in_each_mode;
 
 /// Two workers, so that counts must be shared; the default tenant may have so many connections.
 fn capped(upstream: &Upstream, connections: usize) -> Config {

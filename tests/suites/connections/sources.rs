@@ -1,7 +1,9 @@
 //! Connections from one source address: counted from their first moment, whoever they belong to.
 
-use crate::{in_each_mode, two_workers};
-use relay_tests::{Account, Gateway, Mode, RawClient, Request, Upstream, eventually, openai};
+use crate::two_workers;
+use relay_tests::{
+    Account, Gateway, Mode, RawClient, Request, Upstream, eventually, in_each_mode, openai,
+};
 use std::net::IpAddr;
 
 in_each_mode! {

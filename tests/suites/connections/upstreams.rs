@@ -1,7 +1,7 @@
 //! Connections to providers: those that are in use count, those that are kept for later make room.
 
-use crate::{capped, in_each_mode, two_workers};
-use relay_tests::{Account, Gateway, Mode, Request, Signal, Upstream, openai};
+use crate::{capped, two_workers};
+use relay_tests::{Account, Gateway, Mode, Request, Signal, Upstream, in_each_mode, openai};
 use std::thread;
 
 in_each_mode! {
