@@ -3,11 +3,11 @@
 use crate::harness::socket::{
     accept_waiting, claim, connect, connect_untagged, enter, errno, listen_for, reset,
 };
-use crate::harness::{effective_capabilities, scenario, until};
+use crate::harness::{cgroup_of_this_process, effective_capabilities, scenario, until};
 use relay_ebpf::abi::errno::{FULL, REFUSED};
 use relay_ebpf::abi::option::ROUND_ROBIN;
 use relay_ebpf::abi::record::Event;
-use relay_ebpf::{AccountPlan, Plan, TenantPlan};
+use relay_ebpf::{AccountPlan, Kernel, Missing, Places, Plan, TenantPlan};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -80,4 +80,75 @@ fn everything_works_after_the_capabilities_are_gone() {
             .expect("no failure");
         },
     );
+}
+
+/// What is missing is named, and the process is where it was.
+#[test]
+fn the_first_missing_piece_is_named() {
+    scenario("capabilities::the_first_missing_piece_is_named", |stage| {
+        let before = cgroup_of_this_process();
+        let fails = |places: &Places, plan: &Plan| -> Missing {
+            let missing = Kernel::establish(places, plan)
+                .err()
+                .expect("a missing piece");
+            assert_eq!(
+                cgroup_of_this_process(),
+                before,
+                "back where it was: {missing}"
+            );
+            assert!(!missing.to_string().contains('\n'), "one line: {missing}");
+            missing
+        };
+        let plan = Plan {
+            workers: 1,
+            ..Plan::default()
+        };
+        let places = stage.places();
+        let no_place = stage.cgroup().join("cgroup.procs").join("below");
+        let elsewhere = std::env::temp_dir();
+        for (piece, wrong) in [
+            (
+                "cgroup",
+                Places {
+                    cgroup: Some(no_place),
+                    ..places.clone()
+                },
+            ),
+            (
+                "cgroup",
+                Places {
+                    cgroup: Some(elsewhere.clone()),
+                    ..places.clone()
+                },
+            ),
+            (
+                "bpffs",
+                Places {
+                    pins: elsewhere.join("no-bpffs"),
+                    ..places.clone()
+                },
+            ),
+        ] {
+            let missing = fails(&wrong, &plan);
+            assert_eq!(missing.piece, piece, "{missing}");
+        }
+        let shared: std::net::IpAddr = "127.0.7.1".parse().expect("an address");
+        let account = AccountPlan {
+            connections_max: None,
+            egress: vec![shared],
+        };
+        let sharing = Plan {
+            accounts: vec![account.clone(), account],
+            ..plan.clone()
+        };
+        let missing = fails(&places, &sharing);
+        assert_eq!(missing.piece, "plan", "{missing}");
+        assert!(missing.detail.contains("127.0.7.1"), "{missing}");
+        relay_ebpf::drop_capabilities().expect("dropped");
+        let missing = fails(&places, &plan);
+        assert_eq!(missing.piece, "capability", "{missing}");
+        for name in ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"] {
+            assert!(missing.detail.contains(name), "{missing}");
+        }
+    });
 }

@@ -1,9 +1,9 @@
 //! However a connection comes to its end, its places are given back once: 500 rounds of everything that can happen to one,
 //! with the counts compared against the kernel's own list of sockets.
 
-use crate::harness::diag::{live_from, live_on, sockets, state};
+use crate::harness::diag::{self, state};
 use crate::harness::socket::{
-    accept_waiting, connect, enter, errno, listen, listen_for, local, reset, set_raw, stream, tag,
+    accept_waiting, claim, connect, enter, errno, listen_for, reset, set_raw, stream, tag,
 };
 use crate::harness::{Stage, pins, scenario, until};
 use relay_ebpf::abi::counter::Counter;
@@ -14,6 +14,7 @@ use relay_ebpf::{AccountPlan, Kernel, Live, Plan, TenantPlan};
 use socket2::Socket;
 use std::io::Write;
 use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::time::Duration;
 
 const ROUNDS: usize = 500;
 
@@ -25,6 +26,12 @@ const SERVED: &str = "127.0.0.1:7600";
 
 /// The same, but a connection is not there before its first byte is.
 const DEFERRED: &str = "127.0.0.1:7601";
+
+/// Listens in the process that is killed.
+const KILLED: &str = "127.0.0.1:7604";
+
+/// Of the connections to itself, it has accepted so many.
+const ACCEPTED: usize = 5;
 
 /// Its queue is full, so that it answers no SYN.
 const FULL: &str = "127.0.0.1:7602";
@@ -124,30 +131,39 @@ impl Churn {
         };
         let pairs: Vec<_> = (0..count).map(pair).collect();
         self.assert_exact();
-        assert_eq!(self.live.account(0) + self.live.account(1), count as u64);
+        assert_eq!(self.upstream(), count as u64);
         pairs
+    }
+
+    /// Live connections of all accounts.
+    fn upstream(&self) -> u64 {
+        self.live.account(0) + self.live.account(1)
     }
 
     /// The counts are what the kernel's list of sockets says.
     fn assert_exact(&self) {
-        for (account, addresses) in self.accounts.iter().enumerate() {
-            let counted = || self.live.account(account as u32);
-            until("an account's count is exact", || {
-                counted() == live_from(addresses)
-            });
-        }
-        let inbound = || live_on(at(SERVED).port()) + live_on(at(DEFERRED).port());
-        until("the worker's count is exact", || {
-            self.live.worker(0) == inbound()
+        until("the counts are exact", || {
+            let sockets = diag::live();
+            let with = |is_one: &dyn Fn(&SocketAddr) -> bool| {
+                sockets.iter().filter(|socket| is_one(socket)).count() as u64
+            };
+            let of_account = |account: usize| {
+                let counted = self.live.account(account as u32);
+                counted == with(&|socket| self.accounts[account].contains(&socket.ip()))
+            };
+            let inbound = [SERVED, DEFERRED, KILLED].map(at);
+            let of_worker = self.live.worker(0) == with(&|socket| inbound.contains(socket));
+            of_account(0) && of_account(1) && of_worker
         });
     }
 
     fn assert_nothing_left(&self, what: &str) {
         until(&format!("nothing is left: {what}"), || {
-            let accounts = self.live.account(0) + self.live.account(1);
-            let tenants = self.live.tenant_upstream(0) + self.live.tenant_upstream(1);
-            let addresses: u64 = (0..4).map(|address| self.live.address(address)).sum();
-            accounts + tenants + addresses + self.live.worker(0) == 0
+            let live = &self.live;
+            let tenants = [0, 1].map(|one| live.tenant_upstream(one) + live.tenant_inbound(one));
+            let addresses = [0, 1, 2, 3].map(|one| live.address(one));
+            let all = tenants.iter().sum::<u64>() + addresses.iter().sum::<u64>();
+            all + self.upstream() + live.worker(0) == 0
         });
         self.assert_exact();
     }
@@ -195,16 +211,12 @@ impl Churn {
         let mut holder = self.stage.start("holder");
         assert_eq!(holder.hear(), "holds");
         let accepted: Vec<_> = std::iter::from_fn(|| accept_waiting(&self.served)).collect();
-        assert_eq!(
-            accepted.len(),
-            EACH - 1,
-            "but for those that it has accepted itself"
-        );
+        assert_eq!(accepted.len(), EACH);
         self.assert_exact();
-        assert_eq!(
-            self.live.account(0) + self.live.account(1),
-            2 * EACH as u64 - 1
-        );
+        let each = EACH as u64;
+        assert_eq!(self.upstream(), 3 * each);
+        assert_eq!(self.live.worker(0), 2 * each);
+        assert_eq!(self.live.tenant_inbound(0), ACCEPTED as u64);
         holder.kill();
         self.assert_exact();
     }
@@ -212,14 +224,33 @@ impl Churn {
     /// Nobody answers the SYN, and the socket is closed.
     fn half_open(&self, _: usize) {
         let waiting: Vec<_> = (0..EACH).map(begin_half_open).collect();
-        let sent = sockets().into_iter();
+        let sent = diag::sockets().into_iter();
         let sent = sent
             .filter(|socket| socket.state == state::SYN_SENT)
             .count();
         assert_eq!(sent, EACH, "half open");
         self.assert_exact();
-        assert_eq!(self.live.account(0) + self.live.account(1), EACH as u64);
+        assert_eq!(self.upstream(), EACH as u64);
         drop(waiting);
+    }
+
+    /// Nobody answers the SYN, and the kernel gives up.
+    fn timed_out(&self) {
+        let waiting: Vec<_> = (0..EACH).map(begin_half_open).collect();
+        for socket in &waiting {
+            let soon = Some(Duration::from_millis(1));
+            socket.set_tcp_user_timeout(soon).expect("TCP_USER_TIMEOUT");
+        }
+        assert_eq!(self.upstream(), EACH as u64);
+        for socket in &waiting {
+            until("the kernel gives up", || {
+                let error = socket.take_error().expect("SO_ERROR");
+                error.is_some_and(|error| error.raw_os_error() == Some(libc::ETIMEDOUT))
+            });
+        }
+        self.assert_nothing_left("timed out, not yet closed");
+        drop(waiting);
+        self.assert_nothing_left("timed out");
     }
 
     /// The client's side is established, the server's is not.
@@ -270,16 +301,10 @@ impl Churn {
                 near.try_clone().expect("a descriptor"),
                 accepted.try_clone().expect("a descriptor"),
             );
-            let before = (
-                self.live.account(0) + self.live.account(1),
-                self.live.worker(0),
-            );
+            let before = (self.upstream(), self.live.worker(0));
             drop(near);
             drop(accepted);
-            let after = (
-                self.live.account(0) + self.live.account(1),
-                self.live.worker(0),
-            );
+            let after = (self.upstream(), self.live.worker(0));
             assert_eq!(before, after, "somebody still has a descriptor");
             drop(near_too);
             drop(accepted_too);
@@ -310,14 +335,14 @@ impl Churn {
             for _ in 0..3 {
                 near.connect(&at(SERVED).into()).expect("connects");
                 let accepted = accept_waiting(&self.served).expect("the connection");
-                assert_eq!(self.live.account(0) + self.live.account(1), 1);
+                assert_eq!(self.upstream(), 1);
                 self.assert_exact();
                 assert_eq!(errno(near.connect(&at(SERVED).into())), libc::EISCONN);
                 self.assert_exact();
                 reset(accepted);
                 rustix::net::connect_unspec(&near).expect("disconnects");
                 self.assert_exact();
-                assert_eq!(self.live.account(0) + self.live.account(1), 0);
+                assert_eq!(self.upstream(), 0);
             }
         }
     }
@@ -345,26 +370,29 @@ fn begin_half_open(number: usize) -> Socket {
     socket
 }
 
-/// Holds connections: established, half open, tagged and not connected, and one of which it has both ends.
+/// Holds connections: established, half open, tagged and not connected, and some with both of their ends, of which it has
+/// accepted not all.
 fn hold(stage: &Stage) {
-    let connect = |number| connect(tag_of(number), at(SERVED)).expect("connects");
-    let established: Vec<_> = (0..EACH - 1).map(connect).collect();
-    let half_open: Vec<_> = (0..EACH - 1).map(begin_half_open).collect();
+    let connect_to = |to| move |number| connect(tag_of(number), at(to)).expect("connects");
+    let established: Vec<_> = (0..EACH).map(connect_to(SERVED)).collect();
+    let half_open: Vec<_> = (0..EACH).map(begin_half_open).collect();
     let tagged = stream(at(SERVED));
     tag(&tagged, tag_of(0)).expect("the tag");
     let duplicates: Vec<_> = established.iter().map(Socket::try_clone).collect();
-    let own = listen("127.0.0.1:0".parse().expect("an address"));
-    let near = connect_own(&own);
+    let own = listen_for(0, at(KILLED));
+    let near: Vec<_> = (0..EACH).map(connect_to(KILLED)).collect();
+    let accepted: Vec<_> = (0..ACCEPTED)
+        .map(|_| {
+            let accepted = accept_waiting(&own).expect("a connection in the queue");
+            enter(&accepted, 0).expect("below every cap");
+            claim(&accepted, 0).expect("below every cap");
+            accepted
+        })
+        .collect();
     stage.say("holds");
     stage.hear();
-    drop((established, half_open, tagged, duplicates, own, near));
-}
-
-/// A connection to a listener of the same process, with both of its ends.
-fn connect_own(listener: &Socket) -> (Socket, Socket) {
-    let near = connect(tag_of(1), local(listener)).expect("connects");
-    let accepted = listener.accept().expect("the connection").0;
-    (near, accepted)
+    drop((established, half_open, tagged, duplicates, own));
+    drop((near, accepted));
 }
 
 #[test]
@@ -388,6 +416,7 @@ fn counts_equal_the_kernels_list_of_sockets_through_500_rounds() {
                 kind(&churn, round / KINDS.len());
                 churn.assert_nothing_left(what);
             }
+            churn.timed_out();
             drop(filling);
             let places = stage.places();
             let sources = pins::hash::<[u8; 16], u64>(&places, SOURCES);

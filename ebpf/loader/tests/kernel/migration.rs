@@ -1,6 +1,6 @@
 //! Connections that wait in the queue of a listener that closes are accepted by another worker.
 
-use crate::harness::diag::live_on;
+use crate::harness::diag;
 use crate::harness::socket::{accept_waiting, connect_untagged, enter, listen_for};
 use crate::harness::{scenario, until};
 use relay_ebpf::abi::counter::Counter;
@@ -76,7 +76,7 @@ fn a_queue_moves_when_its_listener_closes() {
             drop(served);
             drop(near);
             until("nobody is left", || {
-                counts() == [0; 4] && live_on(address.port()) == 0
+                counts() == [0; 4] && !diag::live().contains(&address)
             });
         },
     );

@@ -8,6 +8,7 @@ use relay_ebpf::abi::counter::Counter;
 use relay_ebpf::abi::option::{LEAST_USED, ROUND_ROBIN};
 use relay_ebpf::{AccountPlan, Kernel, Plan};
 use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -22,7 +23,8 @@ const TURNS: [(u32, u32); 2] = [(60_000, 10_000), (24_000, 6_000)];
 /// Connections that are held while the least used address is asked for.
 const HELD: u32 = 40;
 
-/// The far side ends a connection to the port of account `n` at once.
+/// The far side ends a connection to the port of account `n` once a byte has come: a reset could otherwise be there before
+/// `connect(2)` has returned, which is then its error.
 const PORT: u16 = 5_000;
 
 /// It keeps connections to this one.
@@ -151,7 +153,7 @@ fn serve(seen: &Arc<Mutex<Seen>>, ready: &Sender<()>) {
             std::thread::spawn(move || {
                 let mut kept = Vec::new();
                 loop {
-                    let (socket, peer) = listener.accept().expect("a connection");
+                    let (mut socket, peer) = listener.accept().expect("a connection");
                     let peer = peer.as_socket().expect("an address").ip();
                     *seen
                         .lock()
@@ -160,7 +162,10 @@ fn serve(seen: &Arc<Mutex<Seen>>, ready: &Sender<()>) {
                         .or_default() += 1;
                     match port {
                         HOLDING_PORT => kept.push(socket),
-                        _ => reset(socket),
+                        _ => {
+                            socket.read_exact(&mut [0]).expect("a byte");
+                            reset(socket);
+                        }
                     }
                 }
             });
@@ -180,10 +185,11 @@ fn connect_all(plan: &Plan, family: Family, account: usize, turns: u32, hints: u
     let mut seen = Seen::new();
     let mut once = |address: u32| {
         let tag = Plan::tag(None, account as u32, address);
-        let socket = connect(tag, to).expect("a connection");
+        let mut socket = connect(tag, to).expect("a connection");
         let source = local(&socket).ip();
         assert!(own.contains(&source), "{source} for account {account}");
         *seen.entry((port, source)).or_default() += 1;
+        socket.write_all(b"!").expect("a byte");
         wait_for_end(&socket);
         source
     };

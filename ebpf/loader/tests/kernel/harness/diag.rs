@@ -2,7 +2,7 @@
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
@@ -34,41 +34,31 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// Whether somebody can still use it: a descriptor refers to it, or somebody may yet accept it.
-    pub(crate) fn is_live(&self) -> bool {
+    fn is_live(&self) -> bool {
         let is_waiting = matches!(self.state, state::ESTABLISHED | state::CLOSE_WAIT);
-        !matches!(self.state, state::TIME_WAIT | state::LISTEN) && (self.inode != 0 || is_waiting)
+        self.inode != 0 || is_waiting
     }
 }
 
-/// All of them.
+/// Those that can be used from here, or may yet be accepted, by their local addresses. A list takes the kernel a while: it
+/// walks through all of its hash table.
+pub(crate) fn live() -> Vec<SocketAddr> {
+    let live = sockets().into_iter().filter(Entry::is_live);
+    live.map(|entry| entry.local).collect()
+}
+
+/// All IPv4 sockets, but for listeners and those in TIME_WAIT.
 pub(crate) fn sockets() -> Vec<Entry> {
-    [libc::AF_INET, libc::AF_INET6]
-        .into_iter()
-        .flat_map(sockets_of)
-        .collect()
-}
-
-/// Those that can be used and come from one of these addresses.
-pub(crate) fn live_from(addresses: &[IpAddr]) -> u64 {
-    let is_of = |entry: &&Entry| entry.is_live() && addresses.contains(&entry.local.ip());
-    sockets().iter().filter(is_of).count() as u64
-}
-
-/// Those that can be used and were accepted, or are to be accepted, on this port.
-pub(crate) fn live_on(port: u16) -> u64 {
-    let is_of = |entry: &&Entry| entry.is_live() && entry.local.port() == port;
-    sockets().iter().filter(is_of).count() as u64
-}
-
-fn sockets_of(family: i32) -> Vec<Entry> {
     let mut request = vec![0; HEADER_BYTES + REQUEST_BYTES];
     let length = u32::try_from(request.len()).expect("a short request");
     request[..4].copy_from_slice(&length.to_ne_bytes());
     request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     request[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    request[16] = family as u8;
+    request[16] = libc::AF_INET as u8;
     request[17] = libc::IPPROTO_TCP as u8;
-    request[20..24].copy_from_slice(&u32::MAX.to_ne_bytes());
+    // Thousands wait for their time to be over; nobody asks for them, nor for listeners.
+    let states = !(1_u32 << state::TIME_WAIT | 1 << state::LISTEN);
+    request[20..24].copy_from_slice(&states.to_ne_bytes());
     let protocol = Protocol::from(libc::NETLINK_SOCK_DIAG);
     let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(protocol))
         .expect("a netlink socket");
@@ -103,21 +93,13 @@ fn take(mut messages: &[u8], entries: &mut Vec<Entry>) -> bool {
 /// `struct inet_diag_msg`.
 fn entry(message: &[u8]) -> Entry {
     assert!(message.len() >= ENTRY_BYTES, "a whole entry");
-    let port = |at: usize| u16::from_be_bytes([message[at], message[at + 1]]);
+    let port = u16::from_be_bytes([message[4], message[5]]);
+    let address: [u8; 4] = message[8..12].try_into().expect("four bytes");
+    let address = Ipv4Addr::from(address);
     Entry {
         state: message[1],
-        local: SocketAddr::new(address(message[0], &message[8..24]), port(4)),
+        local: SocketAddr::new(IpAddr::V4(address), port),
         inode: u32_at(message, 68),
-    }
-}
-
-fn address(family: u8, bytes: &[u8]) -> IpAddr {
-    if i32::from(family) == libc::AF_INET {
-        let bytes: [u8; 4] = bytes[..4].try_into().expect("four bytes");
-        IpAddr::V4(Ipv4Addr::from(bytes))
-    } else {
-        let bytes: [u8; 16] = bytes.try_into().expect("16 bytes");
-        IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
     }
 }
 

@@ -201,7 +201,7 @@ impl Drop for Group {
         // A group that the scenario has removed itself is as good.
         let _ = fs::write(self.path.join("cgroup.kill"), "1");
         let began = Instant::now();
-        while self.path.exists() && fs::remove_dir(&self.path).is_err() {
+        while self.path.exists() && remove_groups(&self.path).is_err() {
             if began.elapsed() > CONDITION_LIMIT {
                 note(&format!("{} could not be removed", self.path.display()));
                 return;
@@ -209,6 +209,17 @@ impl Drop for Group {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// Removes a group with those below it. The files in it are no files.
+fn remove_groups(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let below = entry?.path();
+        if below.is_dir() {
+            remove_groups(&below)?;
+        }
+    }
+    fs::remove_dir(path)
 }
 
 /// A process of a scenario, and where it runs.
