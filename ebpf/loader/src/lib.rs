@@ -88,7 +88,9 @@ impl Feature {
 /// The first thing that was missing, and what to do about it; in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// Which piece, from a closed set: `cgroup2`, `cgroup`, `bpffs`, `in_use`, `map`, `program`, `link`, `canary` …
+    /// Which piece, from a closed set: for the whole, in the order in which they are tried, `plan`, `cgroup2`, `cgroup`,
+    /// `bpffs`, `in_use`, `capability`, `map`, `program`, `link`, `canary`; later also `steering`, `reconciliation` and
+    /// `sock_diag`.
     pub piece: &'static str,
     /// What was tried, what the kernel said, and what helps.
     pub detail: String,

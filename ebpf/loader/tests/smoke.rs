@@ -17,6 +17,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -167,6 +168,29 @@ fn check_connections(kernel: &mut Kernel, server: SocketAddr) {
     assert_eq!((opened.count(), kinds.len()), (3, 6));
 }
 
+/// Counts that move all the time are not taken for wrong ones.
+fn check_moving_counts(kernel: &Kernel, server: SocketAddr) {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    // Refused or not; what is established is reset, so that no port stays behind.
+                    if let Ok(socket) = connect(Some(0), server) {
+                        let _ = socket.set_linger(Some(Duration::ZERO));
+                    }
+                }
+            });
+        }
+        let mut reconciler = kernel.reconciler().expect("a reconciler");
+        let compared: Vec<_> = (0..30).map(|_| reconciler.compare()).collect();
+        is_over.store(true, Ordering::Relaxed);
+        for drift in compared {
+            assert_eq!(drift.expect("compared").corrected, 0);
+        }
+    });
+}
+
 /// All that a gateway does while it runs, without any right.
 fn check_without_rights(mut kernel: Kernel, server: SocketAddr) {
     let thread = std::thread::spawn(move || {
@@ -184,6 +208,7 @@ fn check_without_rights(mut kernel: Kernel, server: SocketAddr) {
             assert_eq!(drift, expected);
         }
         drop(connection);
+        check_moving_counts(&kernel, server);
         kernel.live().renew_lease(Duration::from_secs(30));
         let surveyor = kernel.surveyor().expect("a surveyor");
         assert_eq!(surveyor.accounts_sharing_address(), Ok(0));
@@ -232,6 +257,7 @@ fn established_in_force_and_taken_away() {
     fs::create_dir_all(site.places.pins.join("v0/links")).expect("a directory");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let server = listener.local_addr().expect("its address");
+    std::thread::spawn(move || listener.incoming().for_each(drop));
     let kernel = Kernel::establish(&site.places, &plan()).expect("established");
     let missing: &[(Feature, _)] = kernel.missing();
     assert_eq!(missing, [], "all features");
