@@ -280,9 +280,9 @@ impl Gateway {
         process::open_files(self.started.pid())
     }
 
-    /// Proportional set size.
-    pub fn pss_bytes(&self) -> u64 {
-        process::pss_bytes(self.started.pid())
+    /// Memory of its own, without that of mapped files.
+    pub fn anonymous_bytes(&self) -> u64 {
+        process::anonymous_bytes(self.started.pid())
     }
 
     /// Threads.

@@ -14,11 +14,12 @@ pub(crate) fn open_files(pid: u32) -> Vec<String> {
     links.map(|link| link.display().to_string()).collect()
 }
 
-/// Proportional set size.
-pub(crate) fn pss_bytes(pid: u32) -> u64 {
+/// Memory of its own. Without that of mapped files: its share of them grows whenever another one that runs the same program
+/// ends.
+pub(crate) fn anonymous_bytes(pid: u32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
     let rollup = rollup.expect("a process of ours, and root");
-    number(&rollup, "Pss:") * 1024
+    number(&rollup, "Pss_Anon:") * 1024
 }
 
 /// Threads.

@@ -55,7 +55,11 @@ fn a_thousand_clients_that_do_not_read() {
         .timeout("pool_idle", "500ms");
     let gateway = Gateway::start(&config);
     warm_up(&gateway, &upstream);
-    let (fds, memory, threads) = (gateway.open_fds(), gateway.pss_bytes(), gateway.threads());
+    let (fds, memory, threads) = (
+        gateway.open_fds(),
+        gateway.anonymous_bytes(),
+        gateway.threads(),
+    );
 
     let mut clients: Vec<RawClient> = (0..CLIENTS)
         .map(|_| {
@@ -74,7 +78,7 @@ fn a_thousand_clients_that_do_not_read() {
         each < MIB,
         "the upstream could send {each} bytes to a client that does not read"
     );
-    let grown = gateway.pss_bytes().saturating_sub(memory);
+    let grown = gateway.anonymous_bytes().saturating_sub(memory);
     assert!(
         grown < 160 * MIB,
         "{} MiB for {CLIENTS} stalled streams",
@@ -234,10 +238,10 @@ fn a_hundred_thousand_requests_and_ten_thousand_cancels() {
     };
     // What is allocated once has been allocated after this.
     run(4_000, 400);
-    let memory = gateway.pss_bytes();
+    let memory = gateway.anonymous_bytes();
     run(REQUESTS - 4_000, CANCELS - 400);
     assert_all_given_back(&gateway, fds);
-    let grown = gateway.pss_bytes().saturating_sub(memory);
+    let grown = gateway.anonymous_bytes().saturating_sub(memory);
     assert!(grown < 24 * MIB, "{} KiB were not given back", grown / 1024);
     let begun = gateway.metric("relay_requests_begun_total", &[]);
     assert!(

@@ -33,7 +33,7 @@ fn chunked_head() -> Vec<u8> {
 
 /// Everything but the last piece is sent; then what is held of it is counted; then it is sent whole.
 fn assert_held_without_waste(gateway: &Gateway, payload_bytes: usize, pieces: &[Vec<u8>]) {
-    let memory_before = gateway.pss_bytes();
+    let memory_before = gateway.anonymous_bytes();
     let mut client = gateway.client();
     let (last, before) = pieces.split_last().expect("several pieces");
     for (index, piece) in before.iter().enumerate() {
@@ -51,7 +51,7 @@ fn assert_held_without_waste(gateway: &Gateway, payload_bytes: usize, pieces: &[
         held <= payload_bytes + payload_bytes / 4 + 128 * 1024,
         "{held} bytes are held for {payload_bytes}"
     );
-    let grown = gateway.pss_bytes().saturating_sub(memory_before);
+    let grown = gateway.anonymous_bytes().saturating_sub(memory_before);
     assert!(
         grown <= (payload_bytes + MEMORY_SLACK_BYTES) as u64,
         "the process grew by {grown} bytes for {payload_bytes}"
