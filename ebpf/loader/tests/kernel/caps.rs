@@ -4,11 +4,12 @@ use crate::harness::socket::{
     claim, connect, connect_untagged, enter, errno, listen, listen_for, local, reset, wait_for_end,
 };
 use crate::harness::{Stage, pins, scenario, until};
-use relay_ebpf::abi::NOBODY;
 use relay_ebpf::abi::counter::Counter;
 use relay_ebpf::abi::errno::{ACCOUNT_FULL, FULL};
 use relay_ebpf::abi::map::SOURCES;
 use relay_ebpf::abi::option::{LEAST_USED, ROUND_ROBIN};
+use relay_ebpf::abi::record::count;
+use relay_ebpf::abi::{NOBODY, address_bytes};
 use relay_ebpf::{AccountPlan, ControlDestination, Plan, TenantPlan};
 use socket2::Socket;
 use std::collections::VecDeque;
@@ -120,11 +121,13 @@ fn keep_what_comes(listener: Socket) {
     });
 }
 
-/// The crowd asks for places; those who are refused must be told one of the errors in `full`.
+/// The crowd asks for places; those who are refused must be told one of the errors in `full`. What the kernel counts, by
+/// `counted`, is never more than the cap either: nobody takes a place to see whether it was one too many.
 fn crowd_for_places<Place>(
     stage: &Stage,
     what: &str,
     full: &[i32],
+    counted: impl Fn() -> u64 + Sync,
     take: impl Fn(usize) -> io::Result<Place> + Sync,
     give_back: impl Fn(usize, Place) + Sync,
 ) {
@@ -132,6 +135,7 @@ fn crowd_for_places<Place>(
     crowd(|number| match take(number) {
         Ok(place) => {
             inside.come();
+            assert!(counted() <= u64::from(CAP), "{what}");
             std::thread::yield_now();
             inside.go();
             give_back(number, place);
@@ -158,7 +162,11 @@ fn upstream_caps_hold_against_16_threads() {
             let addresses: u64 = (0..4).map(|address| live.address(address)).sum();
             tenants + live.account(0) + live.account(1) + addresses == 0
         };
-        for (what, tag, full) in [
+        let counts: [&(dyn Fn() -> u64 + Sync); 3] =
+            [&|| live.tenant_upstream(0), &|| live.account(0), &|| {
+                live.tenant_upstream(1).max(live.account(0))
+            }];
+        for ((what, tag, full), counted) in [
             (
                 "upstream of a tenant",
                 Plan::tag(Some(0), WITHOUT_CAP, ROUND_ROBIN),
@@ -174,7 +182,10 @@ fn upstream_caps_hold_against_16_threads() {
                 Plan::tag(Some(1), 0, ROUND_ROBIN),
                 &[FULL, ACCOUNT_FULL],
             ),
-        ] {
+        ]
+        .into_iter()
+        .zip(counts)
+        {
             let mut held: Vec<_> = (0..CAP)
                 .map(|_| connect(tag, to).expect("below the cap"))
                 .collect();
@@ -188,6 +199,7 @@ fn upstream_caps_hold_against_16_threads() {
                 stage,
                 what,
                 full,
+                counted,
                 |_| connect(tag, to),
                 |_, socket| reset(socket),
             );
@@ -214,7 +226,9 @@ fn a_tenants_claims_hold_against_16_threads() {
             .collect();
         let take = |number: usize| claim(&pairs[number].1, 0);
         let give_back = |number: usize, ()| claim(&pairs[number].1, NOBODY).expect("given back");
-        crowd_for_places(stage, "claims of a tenant", &[FULL], take, give_back);
+        let what = "claims of a tenant";
+        let counted = || live.tenant_inbound(0);
+        crowd_for_places(stage, what, &[FULL], counted, take, give_back);
         assert_eq!(live.tenant_inbound(0), 0);
 
         for (_, accepted) in &pairs[..CAP as usize] {
@@ -266,7 +280,11 @@ fn a_source_addresses_places_hold_against_16_threads() {
             };
             let give_back = |_, (near, accepted)| end(near, accepted);
             let what = "connections of a source address";
-            crowd_for_places(stage, what, &[FULL], take, give_back);
+            let sources = pins::hash::<[u8; 16], u64>(&stage.places(), SOURCES);
+            let source = address_bytes(all[0].ip());
+            // Between the last connection and the next there is no entry.
+            let counted = || u64::from(count::live(sources.get(&source, 0).unwrap_or_default()));
+            crowd_for_places(stage, what, &[FULL], counted, take, give_back);
             let held: Vec<_> = (0..CAP as usize)
                 .map(|number| take(number).expect("below"))
                 .collect();
@@ -274,7 +292,6 @@ fn a_source_addresses_places_hold_against_16_threads() {
             assert_eq!(kernel.live().worker(0), u64::from(CAP));
             drop(held);
             until("nobody is left", || kernel.live().worker(0) == 0);
-            let sources = pins::hash::<[u8; 16], u64>(&stage.places(), SOURCES);
             assert_eq!(sources.keys().count(), 0, "no entry is left behind");
         },
     );

@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// IPv4 and IPv6 addresses of each account.
 const ADDRESSES: [(u8, u8); 4] = [(3, 2), (2, 3), (1, 1), (4, 2)];
@@ -244,7 +244,6 @@ fn each_of_100_000_connections_leaves_from_its_accounts_own_addresses() {
                 ADDRESSES.len(),
                 took.as_secs_f64()
             ));
-            assert!(took < Duration::from_secs(60), "{took:?}");
             least_used(&plan, &kernel, &far);
         },
     );

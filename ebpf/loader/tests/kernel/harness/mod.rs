@@ -31,11 +31,11 @@ const MAIN: &str = "main";
 /// Marks what a process tells the one that has started it, among what libtest prints.
 const MARK: &str = "@@ ";
 
-/// A scenario that has not ended by then hangs.
-const SCENARIO_LIMIT: Duration = Duration::from_secs(180);
+/// A scenario that has not ended by then hangs, even on an emulated machine.
+const SCENARIO_LIMIT: Duration = Duration::from_secs(900);
 
 /// A condition that is not met by then never will be.
-const CONDITION_LIMIT: Duration = Duration::from_secs(20);
+const CONDITION_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long the kernel side trusts its counts in scenarios that are not about the lease.
 const LEASE: Duration = Duration::from_secs(3_600);
