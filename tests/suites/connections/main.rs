@@ -3,6 +3,7 @@
 
 mod clients;
 mod enforced;
+mod ports;
 mod sources;
 mod upstreams;
 
