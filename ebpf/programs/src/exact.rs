@@ -6,6 +6,7 @@
 //! compare-and-swap will meet again.
 
 use crate::count::{TRIES, Word, is_suspended};
+use crate::steps::steps;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::btf_maps::HashMap;
 use aya_ebpf::helpers::bpf_get_prandom_u32;
@@ -33,10 +34,9 @@ pub(crate) fn take<K, const N: usize, const F: usize>(
     places: u32,
     elsewhere: u64,
 ) -> Place {
-    let mut seen = 0;
-    for _ in 0..TRIES {
+    for _ in steps(TRIES) {
         let word = find(map, key);
-        seen = word.map_or(0, Word::load);
+        let seen = word.map_or(0, Word::load);
         let live = u64::from(count::live(seen));
         if places != 0 && live + elsewhere >= u64::from(places) && !is_suspended() {
             return Place::Full;
@@ -54,7 +54,7 @@ pub(crate) fn take<K, const N: usize, const F: usize>(
             return Place::Taken;
         }
     }
-    if count::is_dead(seen) {
+    if find(map, key).is_some_and(|word| count::is_dead(word.load())) {
         Place::Uncounted
     } else {
         Place::Full
@@ -64,7 +64,7 @@ pub(crate) fn take<K, const N: usize, const F: usize>(
 /// Gives a place back; with the last one the entry goes.
 #[inline(always)]
 pub(crate) fn give_back<K, const N: usize, const F: usize>(map: &HashMap<K, u64, N, F>, key: &K) {
-    for _ in 0..TRIES {
+    for _ in steps(TRIES) {
         let Some(word) = find(map, key) else {
             return;
         };

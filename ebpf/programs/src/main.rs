@@ -21,6 +21,7 @@ mod option;
 mod release;
 mod socket;
 mod steer;
+mod steps;
 mod telemetry;
 
 use core::panic::PanicInfo;
