@@ -1,34 +1,52 @@
 //! Connections that wait in the queue of a listener that closes are accepted by another worker.
 
 use crate::harness::diag;
-use crate::harness::socket::{accept_waiting, connect_untagged, enter, listen_for};
-use crate::harness::{scenario, until};
+use crate::harness::socket::{accept_waiting, connect_untagged, enter, errno, listen_for};
+use crate::harness::{Stage, scenario, until};
 use relay_ebpf::abi::counter::Counter;
-use relay_ebpf::{ControlDestination, Plan};
+use relay_ebpf::abi::errno::FULL;
+use relay_ebpf::{ControlDestination, Kernel, Plan};
+use socket2::Socket;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
+const ON: &str = "127.0.0.1:7500";
 const WORKERS: u32 = 4;
 const CONNECTIONS: u32 = 100;
+
+fn address() -> SocketAddr {
+    ON.parse().expect("an address and a port")
+}
+
+/// The kernel side, and a listener for each worker.
+fn set_up(
+    stage: &Stage,
+    workers: u32,
+    source_connections_max: Option<u32>,
+) -> (Kernel, Vec<Socket>) {
+    let address = address();
+    let plan = Plan {
+        source_connections_max,
+        control_destinations: vec![ControlDestination { address }],
+        workers,
+        ..Plan::default()
+    };
+    let mut kernel = stage.establish(&plan);
+    let listener = |worker| listen_for(worker, address);
+    let listeners: Vec<_> = (0..workers).map(listener).collect();
+    let sockets: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    kernel.steer(0, address, &sockets).expect("steering");
+    (kernel, listeners)
+}
 
 #[test]
 fn a_queue_moves_when_its_listener_closes() {
     scenario(
         "migration::a_queue_moves_when_its_listener_closes",
         |stage| {
-            let address: SocketAddr = "127.0.0.1:7500".parse().expect("an address");
-            let plan = Plan {
-                control_destinations: vec![ControlDestination { address }],
-                workers: WORKERS,
-                ..Plan::default()
-            };
-            let mut kernel = stage.establish(&plan);
-            let mut listeners: Vec<_> = (0..WORKERS)
-                .map(|worker| listen_for(worker, address))
-                .collect();
-            let sockets: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
-            kernel.steer(0, address, &sockets).expect("steering");
+            let (kernel, mut listeners) = set_up(stage, WORKERS, None);
+            let address = address();
             let connect = |_| connect_untagged(address).expect("control traffic");
             let mut near: Vec<_> = (0..CONNECTIONS).map(connect).collect();
             let live = kernel.live();
@@ -78,6 +96,41 @@ fn a_queue_moves_when_its_listener_closes() {
             until("nobody is left", || {
                 counts() == [0; 4] && !diag::live().contains(&address)
             });
+        },
+    );
+}
+
+/// Refused is who knocks, not who is in already.
+#[test]
+fn a_queue_moves_though_its_source_is_at_its_cap() {
+    scenario(
+        "migration::a_queue_moves_though_its_source_is_at_its_cap",
+        |stage| {
+            const CAP: u32 = 2;
+            let (kernel, mut listeners) = set_up(stage, 2, Some(CAP));
+            let connect = |_| connect_untagged(address()).expect("control traffic");
+            let near: Vec<_> = (0..12).map(connect).collect();
+            let live = kernel.live();
+            until("all wait", || (live.worker(0), live.worker(1)) == (6, 6));
+            let served: Vec<_> = (0..CAP)
+                .map(|_| {
+                    let socket = accept_waiting(&listeners[1]).expect("a connection");
+                    enter(&socket, 1).expect("below the cap");
+                    socket
+                })
+                .collect();
+            assert_eq!(
+                errno(connect_untagged(address())),
+                libc::ECONNREFUSED,
+                "the source is at its cap"
+            );
+            drop(listeners.remove(0));
+            let moved: Vec<_> = std::iter::from_fn(|| accept_waiting(&listeners[0])).collect();
+            assert_eq!(moved.len(), 12 - CAP as usize, "nobody was lost");
+            for socket in &moved {
+                assert_eq!(errno(enter(socket, 1)), FULL, "the cap is exact");
+            }
+            drop((near, served));
         },
     );
 }

@@ -155,30 +155,37 @@ fn an_address_of_another_account_cannot_be_had() {
             let to = local(&scene.v4);
             let bound_to = |source: &str, account: u32, address: u32| {
                 let socket = stream(to);
-                let source = SocketAddr::new(ip(source), 0);
                 socket
-                    .bind(&source.into())
+                    .bind(&at(source).into())
                     .expect("an address of this host");
                 tag(&socket, Plan::tag(None, account, address)).expect("the tag");
                 socket.connect(&to.into())?;
                 Ok(socket)
             };
-            let foreign = Counter::ForeignAddressRefused;
-            for (source, account) in [(SECOND, 0), ("127.0.9.9", 0), ("127.0.7.1", 1)] {
-                let errno = scene.counted(foreign, || bound_to(source, account, ROUND_ROBIN));
+            let first = scene.index(0, "127.0.7.1");
+            for (source, account, address) in [
+                ("127.0.8.1:0", 0, ROUND_ROBIN),
+                ("127.0.9.9:0", 0, LEAST_USED),
+                ("127.0.7.1:0", 1, ROUND_ROBIN),
+                // Its own address, but not the one that is asked for.
+                ("127.0.7.2:0", 0, first),
+                // A port, and whatever address the kernel likes.
+                ("0.0.0.0:7050", 0, ROUND_ROBIN),
+            ] {
+                let connect = || bound_to(source, account, address);
+                let errno = scene.counted(Counter::ForeignAddressRefused, connect);
                 assert_eq!(errno, REFUSED, "bound to {source} for account {account}");
             }
             let other = scene.index(1, SECOND);
             let hinted = || connect(Plan::tag(None, 0, other), to);
-            assert_eq!(
-                scene.counted(foreign, hinted),
-                REFUSED,
-                "asked for {SECOND}"
-            );
+            let errno = scene.counted(Counter::ForeignAddressRefused, hinted);
+            assert_eq!(errno, REFUSED, "asked for {SECOND}");
             scene.assert_nothing_happened();
-            let own = bound_to("127.0.7.2", 0, ROUND_ROBIN).expect("one's own address");
-            assert_eq!(local(&own).ip(), ip("127.0.7.2"));
-            assert_eq!(scene.kernel.live().address(scene.index(0, "127.0.7.2")), 1);
+            for address in [ROUND_ROBIN, first] {
+                let own = bound_to("127.0.7.1:0", 0, address).expect("one's own address");
+                assert_eq!(local(&own).ip(), ip("127.0.7.1"));
+                assert_eq!(scene.kernel.live().address(first), 1);
+            }
         },
     );
 }
