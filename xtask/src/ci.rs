@@ -21,7 +21,7 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "format",
-        run: || plain(&mut cargo(["fmt", "--all", "--check"])),
+        run: format,
     },
     Stage {
         name: "dependencies",
@@ -119,11 +119,18 @@ fn plain(command: &mut Command) -> Result<Option<String>, Box<dyn std::error::Er
     command::run(command).map(|()| None)
 }
 
+fn format() -> Result<Option<String>, Box<dyn std::error::Error>> {
+    command::run(&mut cargo(["fmt", "--all", "--check"]))?;
+    let programs = ["fmt", "--manifest-path", ebpf::MANIFEST, "--check"];
+    plain(&mut cargo(programs))
+}
+
 /// What can be checked with the tree alone.
 fn dependencies() -> Result<Option<String>, Box<dyn std::error::Error>> {
-    plain(&mut cargo([
-        "deny", "--locked", "check", "bans", "licenses", "sources",
-    ]))
+    let what = ["check", "bans", "licenses", "sources"];
+    command::run(cargo(["deny", "--locked"]).args(what))?;
+    let programs = ["deny", "--manifest-path", ebpf::MANIFEST, "--locked"];
+    plain(cargo(programs).args(what))
 }
 
 /// Known vulnerabilities need the RustSec database, which is a git repository on the internet and no registry package.

@@ -13,6 +13,8 @@ use crate::{Outcome, command, tools};
 
 const OBJECT: &str = "ebpf/relay.bpf.o";
 const PROGRAMS: &str = "ebpf/programs";
+/// The programs' own workspace, which the other one leaves out.
+pub(crate) const MANIFEST: &str = "ebpf/programs/Cargo.toml";
 const TARGET: &str = "bpfel-unknown-none";
 
 const RUSTC: &str = "/usr/bin/rustc";
@@ -95,8 +97,12 @@ fn install() -> Outcome {
 /// Builds and strips; the path of the result.
 fn build() -> Result<PathBuf, Box<dyn Error>> {
     let target = target_dir()?.join("ebpf");
-    let manifest = root().join(PROGRAMS).join("Cargo.toml");
-    command::run(cargo(["fetch", "--locked", "--manifest-path"]).arg(&manifest))?;
+    command::run(&mut cargo([
+        "fetch",
+        "--locked",
+        "--manifest-path",
+        MANIFEST,
+    ]))?;
     let mut build = cargo(["build", "--release", "--locked", "-Zbuild-std=core"]);
     for variable in VARIABLES {
         build.env_remove(variable);
@@ -123,6 +129,7 @@ fn build() -> Result<PathBuf, Box<dyn Error>> {
 /// must not tell where the build took place.
 fn flags() -> Result<String, Box<dyn Error>> {
     let mut flags = vec![
+        "-Dwarnings".to_owned(),
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         "-Ctarget-cpu=v3".to_owned(),

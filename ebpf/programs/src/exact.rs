@@ -37,28 +37,42 @@ pub(crate) fn take<K, const N: usize, const F: usize>(
     for _ in steps(TRIES) {
         let word = find(map, key);
         let seen = word.map_or(0, Word::load);
+        let is_stale = word.is_some_and(|word| !is_still(map, key, word));
+        if is_stale || count::is_dead(seen) {
+            continue;
+        }
         let live = u64::from(count::live(seen));
         if places != 0 && live + elsewhere >= u64::from(places) && !is_suspended() {
             return Place::Full;
         }
         let Some(word) = word else {
-            // SAFETY: the helper takes nothing.
-            let mark = unsafe { bpf_get_prandom_u32() };
-            match map.insert(key, count::first(mark), BPF_NOEXIST.into()) {
+            match insert(map, key) {
                 Ok(()) => return Place::Taken,
                 Err(error) if error == -EEXIST => continue,
                 Err(_) => return Place::Uncounted,
             }
         };
-        if !count::is_dead(seen) && is_still(map, key, word) && word.exchange(seen, seen + 1) {
+        if word.exchange(seen, seen + 1) {
             return Place::Taken;
         }
     }
+    // Refused for contention alone, but not while who removes the entry is kept from doing so.
     if find(map, key).is_some_and(|word| count::is_dead(word.load())) {
         Place::Uncounted
     } else {
         Place::Full
     }
+}
+
+/// A new entry, with one place taken.
+#[inline(always)]
+fn insert<K, const N: usize, const F: usize>(
+    map: &HashMap<K, u64, N, F>,
+    key: &K,
+) -> Result<(), i32> {
+    // SAFETY: the helper takes nothing.
+    let mark = unsafe { bpf_get_prandom_u32() };
+    map.insert(key, count::first(mark), BPF_NOEXIST.into())
 }
 
 /// Gives a place back; with the last one the entry goes.

@@ -46,7 +46,7 @@ fn relay_steer(context: SkReuseportContext) -> u32 {
     if !is_migration && is_syn(&context) && is_refused(call, &settings) {
         return SK_DROP;
     }
-    match give(&context, call) {
+    match give(&context, call, is_migration) {
         Ok(()) if is_migration => note(Counter::Migrated),
         Ok(()) => note(Counter::Steered),
         // The kernel chooses by hash, among the sockets that listen.
@@ -126,15 +126,23 @@ fn load<const BYTES: usize>(call: &sk_reuseport_md, at: u32) -> Option<[u8; BYTE
 }
 
 /// Gives the connection to the worker with the fewest, among those that have a socket. Equal ones take turns by the hash.
+///
+/// When a listener closes, all are equal: what waits in its queue comes at once, and is counted at the new worker no sooner
+/// than that has accepted it. The one with the fewest would get all of it.
 #[inline(always)]
-fn give(context: &SkReuseportContext, call: &sk_reuseport_md) -> Result<(), ()> {
+fn give(
+    context: &SkReuseportContext,
+    call: &sk_reuseport_md,
+    is_migration: bool,
+) -> Result<(), ()> {
+    let weighed = if is_migration { 0 } else { u64::MAX };
     let first_socket = listener(context).ok_or(())?;
     let hash = field!(call, sk_reuseport_md, hash);
     let mut passed = 0;
     for _ in steps(ROUNDS) {
         let workers = workers();
         let turn = hash.checked_rem(workers).ok_or(())?;
-        let rank = least_rank(workers, turn, passed);
+        let rank = least_rank(workers, turn, passed, weighed);
         if rank == NO_RANK {
             return Err(());
         }
@@ -160,16 +168,16 @@ fn worker_of(rank: u64, turn: u32) -> u32 {
     (rank as u32).wrapping_sub(1).wrapping_add(turn) & WORKER_MASK
 }
 
-/// The least rank above `passed`, or `NO_RANK`.
+/// The least rank above `passed`, or `NO_RANK`. Of the counts, the bits in `weighed` matter.
 #[inline(always)]
-fn least_rank(workers: u32, turn: u32, passed: u64) -> u64 {
+fn least_rank(workers: u32, turn: u32, passed: u64, weighed: u64) -> u64 {
     let mut least = NO_RANK;
     for worker in steps(WORKERS_MAX) {
         if worker >= workers {
             break;
         }
         let live = WORKERS_INBOUND.get(worker).map_or(0, |live| live.load());
-        let rank = rank_of(worker, turn, live);
+        let rank = rank_of(worker, turn, live & weighed);
         // Without a branch: the verifier would follow both sides of it, each with all workers that are left.
         let is_less = sign(rank.wrapping_sub(least)) & sign(passed.wrapping_sub(rank));
         least ^= (least ^ rank) & is_less;

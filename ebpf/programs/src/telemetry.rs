@@ -67,9 +67,6 @@ fn opened(call: &bpf_sock_ops) {
     };
     state.established_at_ns.set(now_ns());
     state.flags.set(flag::ESTABLISHED);
-    if is_violation(call, state) {
-        note(Counter::EgressViolation);
-    }
     report(call, state, Event::OPENED, 0);
 }
 
@@ -104,15 +101,15 @@ fn changed(call: &bpf_sock_ops) {
 }
 
 #[inline(always)]
-fn is_violation(call: &bpf_sock_ops, state: &Socket) -> bool {
-    choice::owner(&local(call)) != Some(state.account.get())
-}
-
-#[inline(always)]
 fn report(call: &bpf_sock_ops, state: &Socket, kind: u32, last_state: u32) {
     // SAFETY: the kernel's context.
     let cookie = unsafe { bpf_get_socket_cookie(ptr::from_ref(call).cast_mut().cast()) };
     state.cookie.set(cookie);
+    let source = local(call);
+    let is_violation = choice::owner(&source) != Some(state.account.get());
+    if is_violation && kind == Event::OPENED {
+        note(Counter::EgressViolation);
+    }
     let Some(mut entry) = EVENTS.reserve(0) else {
         note(Counter::EventLost);
         return;
@@ -129,7 +126,7 @@ fn report(call: &bpf_sock_ops, state: &Socket, kind: u32, last_state: u32) {
         cookie,
         at_ns: now_ns(),
         established_at_ns: state.established_at_ns.get(),
-        source: local(call),
+        source,
         destination: state.peer.get(),
         source_port: field!(call, bpf_sock_ops, local_port),
         destination_port: state.peer_port.get(),
@@ -137,7 +134,7 @@ fn report(call: &bpf_sock_ops, state: &Socket, kind: u32, last_state: u32) {
         bytes_received: payload_received(received, last_state),
         rtt_us: field!(call, bpf_sock_ops, srtt_us) >> 3,
         retransmits: field!(call, bpf_sock_ops, total_retrans),
-        is_violation: u32::from(is_violation(call, state)),
+        is_violation: u32::from(is_violation),
         reserved: 0,
     });
     // User space looks at every tick of its clock, and need not be woken.
