@@ -1,10 +1,12 @@
 //! The control thread: everything that is not on the path of a request.
 //!
 //! A tokio runtime on the process's main thread, started by tokio-uring where io_uring may be used. It writes the log and
-//! the metrics from the workers' reports, answers the admin address, resolves the upstreams' names, and listens for
-//! signals. No byte of a request's body passes through it.
+//! the metrics from the workers' reports, answers the admin address, resolves the upstreams' names, watches over what the
+//! kernel enforces, and listens for signals. No byte of a request's body passes through it.
 
 pub mod admin;
+pub mod egress;
+mod enforcement;
 mod line;
 mod lines;
 pub mod log;
@@ -12,14 +14,17 @@ pub mod metrics;
 pub mod names;
 
 use crate::config::Policy;
+use crate::connections::Connections;
 use crate::journal::{QUEUE_REPORTS, Reader, Report};
 use crate::kernel::Kernel;
 use crate::limits::InFlight;
 use crate::worker::Figures;
 use crate::worker::mailbox::Mailbox;
 use admin::Admin;
+use egress::OpenConnections;
+use enforcement::Enforcement;
 use log::Log;
-use metrics::{Counters, Metrics};
+use metrics::{Counted, Counters, Metrics};
 use relay_io::Engine;
 use std::io;
 use std::sync::Arc;
@@ -55,6 +60,8 @@ pub struct Control {
     pub log: Log,
     /// What the kernel enforces.
     pub kernel: Kernel,
+    /// Who holds how many connections.
+    pub connections: &'static Connections,
 }
 
 /// How the gateway ended.
@@ -95,10 +102,15 @@ async fn serve(control: Control) -> io::Result<End> {
         engine,
         mut log,
         kernel,
+        connections,
     } = control;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let metrics = Metrics::install(figures, in_flight).map_err(io::Error::other)?;
+    let features = kernel.features().clone();
+    let counted = Counted::new(&policy, connections, kernel.live(), features.clone());
+    let metrics = Metrics::install(figures, in_flight, counted).map_err(io::Error::other)?;
+    let open = Arc::new(OpenConnections::default());
+    let mut enforcement = Enforcement::new(kernel, &policy, open.clone());
     let mut counters = Counters::default();
     let listener = tokio::net::TcpListener::from_std(admin)?;
     let state = Admin {
@@ -106,7 +118,9 @@ async fn serve(control: Control) -> io::Result<End> {
         mailbox,
         metrics: metrics.clone(),
         engine,
-        features: kernel.features().clone(),
+        features,
+        connections,
+        open,
     };
     tokio::spawn(admin::serve(listener, state));
     tokio::spawn(names::keep_resolved(policy.clone(), mailbox));
@@ -116,6 +130,7 @@ async fn serve(control: Control) -> io::Result<End> {
     let mut is_ready = false;
     loop {
         collect(&mut journals, &policy, &mut counters, &mut log);
+        enforcement.tick(&policy, &mut log).await;
         if last_fold.elapsed() >= FOLD_INTERVAL {
             last_fold = Instant::now();
             metrics.fold();
@@ -161,6 +176,9 @@ async fn serve(control: Control) -> io::Result<End> {
         }
     }
     let end = last_word.unwrap_or(End::Drained);
+    enforcement
+        .finish(&policy, &mut log, LAST_LINES_TIMEOUT)
+        .await;
     log.event("stopped", &[("reason", format!("{end:?}"))]);
     log.finish(LAST_LINES_TIMEOUT).await;
     Ok(end)

@@ -8,12 +8,15 @@ pub use plan::{places, plan};
 use crate::config::Policy;
 use crate::config::policy::KernelMode;
 use crate::control::log::Log;
-use relay_ebpf::abi::option::{LEVEL, WORKER};
 use relay_ebpf::{Feature, Live, Missing};
-use relay_io::SocketOption;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long the programs believe their counts after they were told to: they survive a gateway that is gone for a while, and
+/// keep nobody out when it does not come back.
+pub const LEASE_PERIOD: Duration = Duration::from_secs(30);
 
 /// What is said of every feature where the operator wants none.
 const SWITCHED_OFF: &str = "switched off";
@@ -59,6 +62,8 @@ impl Kernel {
                 return Ok(Self::without(Features::none(mode, &missing.to_string())));
             }
         };
+        // Until the control thread runs.
+        programs.live().renew_lease(LEASE_PERIOD);
         for feature in Feature::ALL {
             features.set(feature, None);
         }
@@ -66,7 +71,7 @@ impl Kernel {
             features: Arc::new(features),
             programs: Some(programs),
         };
-        for (feature, missing) in kernel.programs.iter().flat_map(|kernel| kernel.missing()) {
+        for (feature, missing) in kernel.programs.iter().flat_map(relay_ebpf::Kernel::missing) {
             kernel.give_up(*feature, missing, log)?;
         }
         Ok(kernel)
@@ -94,8 +99,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Tells the programs which worker each listening socket belongs to, and has new connections go to the worker with the
-    /// fewest. `sockets[worker][listener]`.
+    /// Has new connections go to the worker with the fewest. `sockets[worker][listener]`.
     ///
     /// # Errors
     /// What is missing although it is required.
@@ -109,18 +113,9 @@ impl Kernel {
             return Ok(());
         };
         let mut outcome = Ok(());
-        for (worker, sockets) in (0_u32..).zip(sockets) {
-            let option = SocketOption::new(LEVEL, WORKER, &worker.to_ne_bytes());
-            for socket in sockets {
-                outcome = outcome.and(option.set(socket.as_fd()).map_err(|error| Missing {
-                    piece: "worker_option",
-                    detail: format!("a listener cannot be given to its worker: {error}"),
-                }));
-            }
-        }
         for (listener, address) in addresses.iter().enumerate() {
             let of_listener: Vec<_> = sockets.iter().map(|of| of[listener].as_fd()).collect();
-            outcome = outcome.and_then(|()| programs.steer(listener, *address, &of_listener));
+            outcome = outcome.and(programs.steer(listener, *address, &of_listener));
         }
         match outcome {
             Ok(()) => Ok(()),

@@ -127,6 +127,7 @@ impl Gateway {
             engine,
             log,
             kernel,
+            connections,
         };
         let cores = relay_io::allowed_cores();
         for (index, sockets) in sockets.into_iter().enumerate() {

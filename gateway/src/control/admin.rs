@@ -1,14 +1,17 @@
 //! The admin address: for the operator and for monitoring, never for tenants.
 
+use super::egress::{OpenConnections, check};
 use super::metrics::Metrics;
 use crate::config::Policy;
+use crate::connections::Connections;
 use crate::kernel::{self, Features};
 use crate::worker::mailbox::Mailbox;
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use relay_ebpf::Feature;
 use relay_io::Engine;
 use serde_json::{Value, json};
@@ -27,6 +30,10 @@ pub struct Admin {
     pub engine: Engine,
     /// What the kernel enforces.
     pub features: Arc<Features>,
+    /// Who holds how many connections.
+    pub connections: &'static Connections,
+    /// Connections to providers.
+    pub open: Arc<OpenConnections>,
 }
 
 /// Serves the admin API for as long as the process runs.
@@ -36,6 +43,8 @@ pub async fn serve(listener: tokio::net::TcpListener, admin: Admin) {
         .route("/ready", get(ready))
         .route("/version", get(version))
         .route("/metrics", get(metrics))
+        .route("/egress/connections", get(egress_connections))
+        .route("/egress/check", post(egress_check))
         .fallback(async || answer(StatusCode::NOT_FOUND, &json!({ "error": "no such page" })))
         .with_state(admin);
     // Errors of single connections end these; the listener goes on.
@@ -126,6 +135,39 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         text,
     )
         .into_response()
+}
+
+/// Connections to providers that are open now.
+async fn egress_connections(State(admin): State<Admin>) -> Response {
+    answer(
+        StatusCode::OK,
+        &json!({
+            "missing": admin.features.why_missing(Feature::Telemetry),
+            "connections": admin.open.list(),
+        }),
+    )
+}
+
+/// Opens a connection for each account and address. The content type is asked for so that no web page can do it.
+async fn egress_check(State(admin): State<Admin>, headers: HeaderMap, body: Bytes) -> Response {
+    let is_json = |value: &HeaderValue| value.as_bytes() == b"application/json";
+    if !headers.get(header::CONTENT_TYPE).is_some_and(is_json) {
+        let error = json!({ "error": "the content type must be application/json" });
+        return answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error);
+    }
+    let order: check::Order = match serde_json::from_slice(&body) {
+        Ok(order) => order,
+        Err(error) => {
+            return answer(
+                StatusCode::BAD_REQUEST,
+                &json!({ "error": error.to_string() }),
+            );
+        }
+    };
+    match check::run(admin.policy, admin.mailbox, admin.connections, &order).await {
+        Ok(checks) => answer(StatusCode::OK, &json!({ "checks": checks })),
+        Err(error) => answer(StatusCode::BAD_REQUEST, &json!({ "error": error })),
+    }
 }
 
 fn answer(status: StatusCode, body: &Value) -> Response {

@@ -43,6 +43,11 @@ impl Log {
         self.about("warning", event, members);
     }
 
+    /// A line about a promise that is not kept.
+    pub fn error(&mut self, event: &str, members: &[(&str, String)]) {
+        self.about("error", event, members);
+    }
+
     fn about(&mut self, level: &str, event: &str, members: &[(&str, String)]) {
         self.line(level, SystemTime::now(), event, |line| {
             for (name, value) in members {

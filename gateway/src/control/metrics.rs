@@ -3,6 +3,10 @@
 //! Counted on the control thread from the workers' reports, and read from their figures when somebody asks: a worker spends
 //! no instruction on them. Labels come from closed sets: names in the configuration, and enumerations.
 
+mod connections;
+
+pub use connections::Counted;
+
 use crate::config::Policy;
 use crate::config::policy::{AccountId, TenantId};
 use crate::journal::Record;
@@ -10,13 +14,23 @@ use crate::limits::InFlight;
 use crate::worker::Figures;
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
 use relay_wire::dialect::Dialect;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const ADDED_LATENCY: &str = "relay_added_latency_seconds";
 const FIRST_BYTE: &str = "relay_time_to_first_byte_seconds";
 const DURATION: &str = "relay_request_duration_seconds";
+
+/// Round-trip times to providers.
+pub(super) const RTT: &str = "relay_egress_rtt_seconds";
+
+const RTT_BUCKETS: [f64; 11] = [1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0];
+
+/// A path to a provider that nobody uses any more leaves the metrics: its addresses change as its names do.
+const GAUGE_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// From 5 µs: what the gateway itself adds.
 const ADDED_LATENCY_BUCKETS: [f64; 12] = [
@@ -34,6 +48,7 @@ pub struct Metrics {
     exporter: PrometheusHandle,
     figures: Vec<&'static Figures>,
     in_flight: &'static InFlight,
+    counted: Counted,
 }
 
 /// What the control thread counts with: handles made once for each combination of labels.
@@ -58,17 +73,22 @@ impl Metrics {
     pub fn install(
         figures: Vec<&'static Figures>,
         in_flight: &'static InFlight,
+        counted: Counted,
     ) -> Result<Self, BuildError> {
         let exporter = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Full(ADDED_LATENCY.into()), &ADDED_LATENCY_BUCKETS)?
             .set_buckets_for_metric(Matcher::Full(FIRST_BYTE.into()), &PROVIDER_BUCKETS)?
             .set_buckets_for_metric(Matcher::Full(DURATION.into()), &PROVIDER_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Full(RTT.into()), &RTT_BUCKETS)?
+            .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_IDLE_TIMEOUT))
             .install_recorder()?;
         describe();
+        connections::describe();
         Ok(Self {
             exporter,
             figures,
             in_flight,
+            counted,
         })
     }
 
@@ -84,6 +104,7 @@ impl Metrics {
     }
 
     fn read_figures(&self, policy: &Policy) {
+        self.counted.read(policy, &self.figures);
         let sum = |of: fn(&Figures) -> &AtomicU64| -> u64 {
             self.figures
                 .iter()

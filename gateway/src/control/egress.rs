@@ -1,0 +1,243 @@
+//! Connections to providers as the kernel's programs report them: the open ones in memory, those that have ended in the egress
+//! log, their figures in the metrics.
+
+pub mod check;
+mod figures;
+pub mod record;
+
+use super::lines::Lines;
+use super::log::Log;
+use crate::config::Policy;
+use crate::config::policy::LogOutput;
+use figures::Figures;
+use jiff::Timestamp;
+use metrics::counter;
+use record::{Record, day_of};
+use relay_ebpf::abi::record::Event;
+use relay_ebpf::abi::{NOBODY, address_of};
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Days for which the log is kept.
+const KEPT_DAYS: i64 = 30;
+
+/// Open connections that are kept in memory; more are not shown.
+const OPEN_MAX: usize = 65_536;
+
+/// Connections that are open.
+#[derive(Default)]
+pub struct OpenConnections(Mutex<HashMap<u64, Record>>);
+
+impl OpenConnections {
+    /// All of them, the oldest first.
+    pub fn list(&self) -> Vec<Record> {
+        let mut all: Vec<Record> = self.locked().values().cloned().collect();
+        all.sort_by(|one, other| one.opened.cmp(&other.opened));
+        all
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<u64, Record>> {
+        // Each entry is whole at any moment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the events of connections.
+pub(super) struct Egress {
+    open: Arc<OpenConnections>,
+    figures: Figures,
+    directory: PathBuf,
+    lines: Lines,
+    /// The day of the file that is written.
+    day: String,
+    was_failing: bool,
+    clock: Clock,
+}
+
+impl Egress {
+    /// For the log in the state directory.
+    pub(super) fn new(policy: &Policy, open: Arc<OpenConnections>) -> Self {
+        let directory = record::directory(policy);
+        let day = day_of(Timestamp::now());
+        // What is wrong with it shows at the first line.
+        let _ = std::fs::create_dir_all(&directory);
+        Self {
+            open,
+            figures: Figures::default(),
+            lines: Lines::to(output(&directory, &day)),
+            directory,
+            day: String::new(),
+            was_failing: false,
+            clock: Clock::now(),
+        }
+    }
+
+    /// Before a number of events: their times are seen from now.
+    pub(super) fn set_clock(&mut self) {
+        self.clock = Clock::now();
+    }
+
+    /// A connection was established, or has ended.
+    pub(super) fn observe(&mut self, policy: &Policy, event: &Event, log: &mut Log) {
+        let record = self.record(policy, event);
+        if event.kind == Event::OPENED {
+            if record.violation {
+                let members = [
+                    ("account", record.account),
+                    ("source", record.source.to_string()),
+                    ("destination", record.destination.to_string()),
+                ];
+                return log.error("egress_violation", &members);
+            }
+            let mut open = self.open.locked();
+            if open.len() < OPEN_MAX {
+                open.insert(event.cookie, record);
+            }
+            return;
+        }
+        self.open.locked().remove(&event.cookie);
+        self.figures.count(policy, event);
+        if let Some(room) = self.lines.next() {
+            room.push_str(&record.to_line());
+        }
+    }
+
+    fn record(&self, policy: &Policy, event: &Event) -> Record {
+        let address = |address, port| SocketAddr::new(address_of(address), port as u16);
+        let account = policy.accounts.get(event.account as usize);
+        let tenant = policy.tenants.get(event.tenant as usize);
+        let at = |ns| self.clock.time(ns);
+        let has_ended = event.kind == Event::CLOSED;
+        Record {
+            account: account.map_or_else(|| "?".to_owned(), |account| account.name.clone()),
+            tenant: tenant
+                .filter(|_| event.tenant != NOBODY)
+                .map(|tenant| tenant.name.clone()),
+            source: address(event.source, event.source_port),
+            destination: address(event.destination, event.destination_port),
+            opened: (event.established_at_ns > 0).then(|| at(event.established_at_ns)),
+            closed: has_ended.then(|| at(event.at_ns)),
+            bytes_sent: event.bytes_sent,
+            bytes_received: event.bytes_received,
+            rtt_us: event.rtt_us,
+            retransmits: event.retransmits,
+            violation: event.is_violation != 0,
+        }
+    }
+
+    /// Turns to the file of a new day, and removes those that are too old.
+    pub(super) fn turn_day(&mut self) {
+        let today = day_of(Timestamp::now());
+        if today == self.day {
+            return;
+        }
+        self.lines.redirect(output(&self.directory, &today));
+        self.day = today;
+        let directory = self.directory.clone();
+        tokio::task::spawn_blocking(move || {
+            // What cannot be removed is tried again tomorrow.
+            let _ = remove_old(&directory, Timestamp::now());
+        });
+    }
+
+    /// Hands lines to their file; says once that it does not take them.
+    pub(super) async fn write_out(&mut self, log: &mut Log) {
+        self.lines.write_out().await;
+        let lost = self.lines.take_lost();
+        if lost > 0 {
+            counter!("relay_egress_log_lines_lost_total").increment(lost);
+        }
+        match self.lines.failure() {
+            Some(error) if !self.was_failing => {
+                let members = [
+                    ("directory", self.directory.display().to_string()),
+                    ("error", error.to_owned()),
+                ];
+                log.warning("egress_log_failed", &members);
+                self.was_failing = true;
+            }
+            Some(_) => {}
+            None => self.was_failing = false,
+        }
+    }
+
+    /// The last lines.
+    pub(super) async fn finish(&mut self, limit: Duration) {
+        self.lines.finish(limit).await;
+    }
+}
+
+fn output(directory: &Path, day: &str) -> LogOutput {
+    LogOutput::File(record::file(directory, day))
+}
+
+fn remove_old(directory: &Path, now: Timestamp) -> io::Result<()> {
+    let oldest = now.as_second() - KEPT_DAYS * 86_400;
+    let oldest = day_of(Timestamp::from_second(oldest).unwrap_or_default());
+    for (day, path) in record::files(directory)? {
+        if day < oldest {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The same moment on the kernel's clock and on ours.
+struct Clock {
+    monotonic_ns: i64,
+    time_ns: i128,
+}
+
+impl Clock {
+    fn now() -> Self {
+        let monotonic = clock_gettime(ClockId::Monotonic);
+        Self {
+            monotonic_ns: monotonic.tv_sec * 1_000_000_000 + monotonic.tv_nsec,
+            time_ns: Timestamp::now().as_nanosecond(),
+        }
+    }
+
+    fn time(&self, monotonic_ns: u64) -> String {
+        let ago = i128::from(self.monotonic_ns) - i128::from(monotonic_ns);
+        record::format(Timestamp::from_nanosecond(self.time_ns - ago).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_kept_for_thirty_days() {
+        let directory = tempfile::tempdir().unwrap();
+        let now: Timestamp = "2026-03-31T12:00:00Z".parse().unwrap();
+        let names = [
+            "2026-02-28.jsonl",
+            "2026-03-01.jsonl",
+            "2026-03-31.jsonl",
+            "notes.txt",
+        ];
+        for name in names {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        remove_old(directory.path(), now).unwrap();
+        let is_there = names.map(|name| directory.path().join(name).exists());
+        assert_eq!(is_there, [false, true, true, true]);
+    }
+
+    #[test]
+    fn times_of_the_kernel_become_times_of_day() {
+        let noon: Timestamp = "2026-03-31T12:00:00Z".parse().unwrap();
+        let clock = Clock {
+            monotonic_ns: 5_000_000_000,
+            time_ns: noon.as_nanosecond(),
+        };
+        assert_eq!(clock.time(4_500_000_000), "2026-03-31T11:59:59.500000Z");
+        assert_eq!(clock.time(5_000_001_000), "2026-03-31T12:00:00.000001Z");
+    }
+}
