@@ -1,7 +1,7 @@
 //! Nothing that a running gateway needs from the kernel side needs a capability.
 
 use crate::harness::socket::{
-    accept_waiting, claim, connect, connect_untagged, enter, errno, listen_for, reset,
+    accept, claim, connect, connect_untagged, enter, errno, listen_for, reset,
 };
 use crate::harness::{cgroup_of_this_process, effective_capabilities, scenario, until};
 use relay_ebpf::abi::errno::{FULL, REFUSED};
@@ -49,7 +49,7 @@ fn everything_works_after_the_capabilities_are_gone() {
                     .expect("an untagged connect is refused");
                 live.renew_lease(Duration::from_secs(30));
                 let near = connect(Plan::tag(Some(0), 0, ROUND_ROBIN), on).expect("connects");
-                let accepted = accept_waiting(&listener).expect("the connection");
+                let accepted = accept(&listener);
                 enter(&accepted, 0).expect("the first of its source");
                 claim(&accepted, 0).expect("the first of the tenant");
                 assert_eq!(errno(connect(Plan::tag(Some(0), 0, ROUND_ROBIN), on)), FULL);

@@ -3,7 +3,7 @@
 use crate::harness::socket::{
     claim, connect, connect_untagged, enter, errno, listen, listen_for, local, reset, wait_for_end,
 };
-use crate::harness::{Stage, pins, scenario, until};
+use crate::harness::{Stage, pins, scaled, scenario, until};
 use relay_ebpf::abi::counter::Counter;
 use relay_ebpf::abi::errno::{ACCOUNT_FULL, FULL};
 use relay_ebpf::abi::map::SOURCES;
@@ -75,17 +75,18 @@ impl Inside {
     }
 
     fn assert_was_capped(&self, stage: &Stage, what: &str) {
+        let tries = scaled(TRIES);
         let [most, granted, refused] =
             [&self.most, &self.granted, &self.refused].map(|count| count.load(SeqCst));
         stage.figure(&format!(
-            "{what}: {THREADS} threads × {TRIES}, cap {CAP}: at most {most}; {granted} granted, {refused} refused"
+            "{what}: {THREADS} threads × {tries}, cap {CAP}: at most {most}; {granted} granted, {refused} refused"
         ));
         assert_eq!(
             most,
             u64::from(CAP),
             "{what}: as many as the cap, and never more"
         );
-        assert_eq!(granted + refused, (THREADS * TRIES) as u64);
+        assert_eq!(granted + refused, (THREADS * tries) as u64);
         assert_ne!(refused, 0, "{what}: the cap was reached");
     }
 }
@@ -96,7 +97,7 @@ fn crowd(each: impl Fn(usize) + Sync) {
         for number in 0..THREADS {
             let each = &each;
             scope.spawn(move || {
-                for _ in 0..TRIES {
+                for _ in 0..scaled(TRIES) {
                     each(number);
                 }
             });

@@ -1,7 +1,7 @@
 //! What is counted of a client's connection, and when.
 
 use crate::harness::socket::{
-    accept_waiting, claim, connect_untagged, enter, errno, listen_for, reset, set,
+    accept, claim, connect_untagged, enter, errno, listen_for, reset, set,
 };
 use crate::harness::{scenario, until};
 use relay_ebpf::abi::errno::{INVALID, REFUSED};
@@ -32,7 +32,7 @@ fn a_connection_counts_at_the_worker_that_serves_it() {
             let listener = listen_for(2, on);
             let near = connect_untagged(on).expect("control traffic");
             until("counted though not accepted", || counts() == [0, 0, 1, 0]);
-            let accepted = accept_waiting(&listener).expect("the connection");
+            let accepted = accept(&listener);
             enter(&accepted, 3).expect("another worker");
             assert_eq!(counts(), [0, 0, 0, 1]);
             enter(&accepted, 3).expect("the same again");

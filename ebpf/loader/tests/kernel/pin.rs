@@ -3,7 +3,7 @@
 
 use crate::harness::link;
 use crate::harness::socket::{self, connect, local, reset, wait_for_end};
-use crate::harness::{Stage, scenario, until};
+use crate::harness::{Stage, scaled, scenario, until};
 use relay_ebpf::abi::counter::Counter;
 use relay_ebpf::abi::option::{LEAST_USED, ROUND_ROBIN};
 use relay_ebpf::{AccountPlan, Kernel, Plan};
@@ -18,7 +18,7 @@ use std::time::Instant;
 const ADDRESSES: [(u8, u8); 4] = [(3, 2), (2, 3), (1, 1), (4, 2)];
 
 /// Of each family: connections with the addresses in turn, and with one address asked for; all accounts together.
-const TURNS: [(u32, u32); 2] = [(60_000, 10_000), (24_000, 6_000)];
+const TURNS: [(usize, usize); 2] = [(60_000, 10_000), (24_000, 6_000)];
 
 /// Connections that are held while the least used address is asked for.
 const HELD: u32 = 40;
@@ -178,7 +178,7 @@ fn serve(seen: &Arc<Mutex<Seen>>, ready: &Sender<()>) {
 }
 
 /// Connects for one account, first with its addresses in turn, then with each of them asked for; returns what it saw.
-fn connect_all(plan: &Plan, family: Family, account: usize, turns: u32, hints: u32) -> Seen {
+fn connect_all(plan: &Plan, family: Family, account: usize, turns: usize, hints: usize) -> Seen {
     let port = PORT + account as u16;
     let to = SocketAddr::new(family.far(), port);
     let own = family.addresses(account);
@@ -196,7 +196,7 @@ fn connect_all(plan: &Plan, family: Family, account: usize, turns: u32, hints: u
     for _ in 0..turns {
         once(ROUND_ROBIN);
     }
-    for turn in 0..hints as usize {
+    for turn in 0..hints {
         let wanted = own[turn % own.len()];
         let index = plan.address_index(account, wanted).expect("an own address");
         assert_eq!(once(index), wanted, "the address that was asked for");
@@ -216,9 +216,11 @@ fn each_of_100_000_connections_leaves_from_its_accounts_own_addresses() {
             let kernel = stage.establish(&plan);
             let began = Instant::now();
             let mut expected = Seen::new();
+            let mut connections = 0;
             for (family, (turns, hints)) in [Family::V4, Family::V6].into_iter().zip(TURNS) {
-                let accounts = ADDRESSES.len() as u32;
-                let (turns, hints) = (turns / accounts, hints / accounts);
+                let of_account = |all| scaled(all) / ADDRESSES.len();
+                let (turns, hints) = (of_account(turns), of_account(hints));
+                connections += (turns + hints) * ADDRESSES.len();
                 std::thread::scope(|scope| {
                     let start = |account| {
                         let plan = &plan;
@@ -234,7 +236,7 @@ fn each_of_100_000_connections_leaves_from_its_accounts_own_addresses() {
             }
             let took = began.elapsed();
             let total: u64 = expected.values().sum();
-            assert_eq!(total, 100_000);
+            assert_eq!(total, connections as u64);
             assert_eq!(far.seen(), expected, "what the far side saw");
             assert_eq!(kernel.live().counter(Counter::EgressViolation), 0);
             assert_nothing_live(&kernel, &plan);

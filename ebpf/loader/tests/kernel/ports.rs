@@ -1,6 +1,6 @@
 //! A new connection is refused with an error of its own before the kernel runs out of ports.
 
-use crate::harness::socket::{connect, errno, listen, local, reset};
+use crate::harness::socket::{connect, errno, listen, local, reset, wait_for_end};
 use crate::harness::{scenario, until};
 use relay_ebpf::abi::counter::Counter;
 use relay_ebpf::abi::errno::PORTS_SHORT;
@@ -97,6 +97,7 @@ fn ports_are_refused_before_the_kernel_has_none() {
             // Ended by a reset the port is free at once.
             for (near, far) in held.drain(..20) {
                 reset(far);
+                wait_for_end(&near);
                 drop(near);
             }
             let surveyed = surveyor.survey().expect("the list of ports");

@@ -1,6 +1,6 @@
 //! A count that is wrong is found and corrected; one that moves is left alone.
 
-use crate::harness::socket::{accept_waiting, claim, connect, enter, listen_for, reset};
+use crate::harness::socket::{accept, claim, connect, enter, listen_for, reset};
 use crate::harness::{Stage, pins, scenario};
 use relay_ebpf::abi::address_bytes;
 use relay_ebpf::abi::map::{
@@ -50,7 +50,7 @@ impl Scene {
         let kernel = stage.establish(&plan);
         let listener = listen_for(0, on);
         let near = connect(Plan::tag(Some(0), 0, ROUND_ROBIN), on).expect("connects");
-        let accepted = accept_waiting(&listener).expect("the connection");
+        let accepted = accept(&listener);
         enter(&accepted, 0).expect("below the cap");
         claim(&accepted, 0).expect("below the cap");
         Self {

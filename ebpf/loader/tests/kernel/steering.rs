@@ -58,11 +58,15 @@ impl Workers {
         let mut got = vec![0; self.listeners.len()];
         for _ in 0..connections {
             let near = connect_untagged(self.address).expect("control traffic");
-            let accepted = self.listeners.iter().enumerate();
-            let (worker, accepted) = accepted
-                .filter_map(|(worker, listener)| Some((worker, accept_waiting(listener)?)))
-                .next()
-                .expect("one of the workers has it");
+            let mut found = None;
+            until("one of the workers has it", || {
+                let accepted = self.listeners.iter().map(accept_waiting);
+                found = (0..)
+                    .zip(accepted)
+                    .find_map(|(worker, one)| Some((worker, one?)));
+                found.is_some()
+            });
+            let (worker, accepted): (usize, _) = found.expect("one of them");
             got[worker] += 1;
             self.accepted[worker].push((near, accepted));
         }
@@ -143,10 +147,11 @@ fn eight_workers_get_the_same_number_of_connections() {
 
 /// What the kernel counts for each worker is what the worker has.
 fn assert_counts(workers: &Workers, kernel: &Kernel) {
-    let counted: Vec<_> = (0..WORKERS as u32)
-        .map(|worker| kernel.live().worker(worker) as usize)
-        .collect();
-    assert_eq!(counted, workers.open_now());
+    let live = kernel.live();
+    until("the counts are those of the workers", || {
+        let counted = (0..WORKERS as u32).map(|worker| live.worker(worker) as usize);
+        counted.eq(workers.open_now())
+    });
 }
 
 #[test]

@@ -25,6 +25,15 @@ const ROLE: &str = "RELAY_KERNEL_TEST_ROLE";
 const CGROUP: &str = "RELAY_KERNEL_TEST_CGROUP";
 const DIRECTORY: &str = "RELAY_KERNEL_TEST_DIRECTORY";
 
+/// Names of the scenarios' groups begin so; the number of the test program follows.
+const GROUP_PREFIX: &str = "relay-test-";
+
+/// How much is done: on a machine that is emulated, where it is "small", everything takes some twenty times as long.
+const SCALE: &str = "RELAY_KERNEL_SUITE_SCALE";
+
+/// What is done a hundred times is then done five times.
+const SMALL_DIVISOR: usize = 20;
+
 /// The role of the process that is the scenario itself.
 const MAIN: &str = "main";
 
@@ -62,6 +71,14 @@ pub(crate) fn scenario(test: &'static str, body: impl FnOnce(&Stage)) {
     match lacking() {
         Some(lacking) => note(&format!("SKIPPED: {test}: {lacking}")),
         None => run_apart(test),
+    }
+}
+
+/// How often to do what is done `count` times where there is time.
+pub(crate) fn scaled(count: usize) -> usize {
+    match std::env::var_os(SCALE) {
+        Some(scale) if scale == "small" => count.div_ceil(SMALL_DIVISOR),
+        _ => count,
     }
 }
 
@@ -189,8 +206,9 @@ struct Group {
 impl Group {
     fn below_own(test: &str) -> Self {
         let own = cgroup_of_this_process().expect("a cgroup");
+        remove_left_behind(&own);
         let name = test.replace("::", "-");
-        let path = own.join(format!("relay-test-{}-{name}", std::process::id()));
+        let path = own.join(format!("{GROUP_PREFIX}{}-{name}", std::process::id()));
         fs::create_dir(&path).expect("a cgroup for the scenario");
         Self { path }
     }
@@ -207,6 +225,21 @@ impl Drop for Group {
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Removes groups of test programs that were killed. What ran in them died with these.
+fn remove_left_behind(own: &Path) {
+    for entry in fs::read_dir(own).expect("the groups").flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| {
+            let (number, _) = name.strip_prefix(GROUP_PREFIX)?.split_once('-')?;
+            number.parse::<u32>().ok()
+        });
+        if number.is_some_and(|number| !Path::new(&format!("/proc/{number}")).exists()) {
+            // Another test program may be faster.
+            let _ = remove_groups(&entry.path());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Sockets as the gateway makes them, and those of the far side.
 
+use super::until;
 use relay_ebpf::abi::option::{self, Tag};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read};
@@ -127,6 +128,17 @@ pub(crate) fn wait_for_end(mut socket: &Socket) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
         other => panic!("the end of the connection, not {other:?}"),
     }
+}
+
+/// Accepts a connection that is in the queue, or will be in a moment: another processor may still be at the handshake's last
+/// segment.
+pub(crate) fn accept(listener: &Socket) -> Socket {
+    let mut accepted = None;
+    until("a connection in the queue", || {
+        accepted = accept_waiting(listener);
+        accepted.is_some()
+    });
+    accepted.expect("a connection")
 }
 
 /// Accepts what waits in the queue, without waiting itself.
