@@ -1,7 +1,12 @@
 //! The command line: what was asked for, and the exit code that tells how it went.
 
+mod admin;
+mod egress;
+mod kernel;
+mod table;
+
 use clap::{Parser, Subcommand};
-use codex_relay::config::{self, ConfigErrors, Loaded};
+use codex_relay::config::{self, ConfigErrors, Loaded, Policy};
 use codex_relay::{demo, keys};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -11,6 +16,7 @@ use zeroize::Zeroizing;
 // Exit codes of sysexits.h.
 const EX_USAGE: u8 = 64;
 const EX_DATAERR: u8 = 65;
+const EX_NOINPUT: u8 = 66;
 const EX_OSERR: u8 = 71;
 const EX_IOERR: u8 = 74;
 const EX_CONFIG: u8 = 78;
@@ -54,6 +60,16 @@ enum Command {
         #[command(subcommand)]
         command: Keys,
     },
+    /// Where connections to providers leave from
+    Egress {
+        #[command(subcommand)]
+        command: egress::Egress,
+    },
+    /// What the kernel enforces
+    Kernel {
+        #[command(subcommand)]
+        command: kernel::Kernel,
+    },
     /// Serve a scripted provider on this host, without configuration, network or privileges
     Demo {
         /// Port of the gateway on loopback; without it 8787, or any free one while that is taken
@@ -68,6 +84,31 @@ enum Keys {
     New,
     /// Read a key from standard input and print its entry for the configuration
     Hash,
+}
+
+/// The node that is meant.
+#[derive(clap::Args)]
+struct Place {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+impl Place {
+    /// What the file says. Credentials that are in the environment of the gateway need not be in that of the operator.
+    fn policy(&self) -> Result<Policy, ExitCode> {
+        let text = std::fs::read_to_string(&self.config).map_err(|error| {
+            eprintln!("{}: {error}", self.config.display());
+            ExitCode::from(EX_CONFIG)
+        })?;
+        let environment = |name: &str| {
+            let set = std::env::var_os(name);
+            Some(set.unwrap_or_else(|| "not-needed-here".into()))
+        };
+        config::parse(&text, &self.config, &environment)
+            .map(|loaded| loaded.policy)
+            .map_err(|errors| refuse(&self.config, &errors))
+    }
 }
 
 /// Does what the arguments ask for.
@@ -98,6 +139,8 @@ pub(crate) fn main() -> ExitCode {
             }),
             _,
         ) => hash_key(),
+        (Some(Command::Egress { command }), _) => egress::run(command),
+        (Some(Command::Kernel { command }), _) => kernel::run(&command),
         (Some(Command::Demo { port }), _) => demo::run(demo::Options { port }),
     }
 }

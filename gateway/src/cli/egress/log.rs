@@ -1,0 +1,210 @@
+//! `codex-relay egress log`
+
+use super::super::{EX_DATAERR, EX_IOERR, EX_NOINPUT, EX_USAGE, Place, admin, print, table::table};
+use super::milliseconds;
+use codex_relay::config::Policy;
+use codex_relay::control::egress::record::{self, Record};
+use jiff::{SignedDuration, Timestamp};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+/// What is to be shown.
+#[derive(clap::Args)]
+pub(in crate::cli) struct Options {
+    #[command(flatten)]
+    place: Place,
+    /// The gateway's admin address, if it is not the configured one
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "open")]
+    admin: Option<SocketAddr>,
+    /// Of this account alone
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// Those that have ended since: a time of RFC 3339, or for how long (`90s`, `30m`, `2h`, `7d`)
+    #[arg(long, value_name = "TIME", conflicts_with = "open")]
+    since: Option<String>,
+    /// Those that are open now, by the running gateway
+    #[arg(long)]
+    open: bool,
+    /// As JSON, one object per line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(options: &Options) -> ExitCode {
+    let policy = match options.place.policy() {
+        Ok(policy) => policy,
+        Err(code) => return code,
+    };
+    let records = if options.open {
+        open_now(options.admin.unwrap_or(policy.admin))
+    } else {
+        match since(options.since.as_deref(), Timestamp::now()) {
+            Some(since) => ended(&policy, &since),
+            None => {
+                eprintln!(
+                    "--since wants a time such as 2026-01-31T12:00:00Z, or for how long: 30m, 2h, 7d"
+                );
+                return EX_USAGE.into();
+            }
+        }
+    };
+    let mut records = match records {
+        Ok(records) => records,
+        Err(code) => return code,
+    };
+    if let Some(account) = &options.account {
+        records.retain(|record| record.account == *account);
+    }
+    let text = if options.json {
+        records.iter().map(Record::to_line).collect()
+    } else {
+        as_table(&records)
+    };
+    print(text.as_bytes())
+}
+
+/// The time in the form of the log; the beginning of time if there is none.
+fn since(text: Option<&str>, now: Timestamp) -> Option<String> {
+    let Some(text) = text else {
+        return Some(String::new());
+    };
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(record::format(time));
+    }
+    let unit = text.chars().next_back()?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    let count: u32 = text[..text.len() - 1].parse().ok()?;
+    let ago = SignedDuration::from_secs(i64::from(count) * seconds);
+    now.checked_sub(ago).ok().map(record::format)
+}
+
+fn open_now(admin: SocketAddr) -> Result<Vec<Record>, ExitCode> {
+    let mut answer = admin::call(admin, "/egress/connections", None).map_err(|why| {
+        eprintln!("{why}");
+        ExitCode::from(EX_IOERR)
+    })?;
+    if let Some(why) = answer["missing"].as_str() {
+        eprintln!("the gateway is not told of its connections by the kernel ({why})");
+        return Err(ExitCode::FAILURE);
+    }
+    serde_json::from_value(answer["connections"].take()).map_err(|error| {
+        eprintln!("the gateway's answer is not understood: {error}");
+        EX_DATAERR.into()
+    })
+}
+
+/// Those of the files, in the order in which they have ended.
+fn ended(policy: &Policy, since: &str) -> Result<Vec<Record>, ExitCode> {
+    let directory = record::directory(policy);
+    let cannot = |error: io::Error| {
+        let directory = directory.display();
+        if error.kind() == io::ErrorKind::NotFound {
+            eprintln!(
+                "there is no egress log in {directory}: it is written where the kernel reports connections \
+                 (see [kernel] mode, and `codex-relay kernel status`)"
+            );
+        } else {
+            eprintln!("the egress log in {directory} cannot be read: {error}");
+        }
+        ExitCode::from(EX_NOINPUT)
+    };
+    let day = since.get(..10).unwrap_or_default();
+    let files = record::files(&directory).map_err(cannot)?;
+    let mut records = Vec::new();
+    let mut unreadable = 0_u64;
+    for (_, path) in files.into_iter().filter(|(of, _)| of.as_str() >= day) {
+        for line in BufReader::new(File::open(path).map_err(cannot)?).split(b'\n') {
+            let line = line.map_err(cannot)?;
+            if line.is_empty() {
+                continue;
+            }
+            match serde_json::from_slice::<Record>(&line) {
+                Ok(record) if record.closed.as_deref().unwrap_or_default() >= since => {
+                    records.push(record);
+                }
+                Ok(_) => {}
+                Err(_) => unreadable += 1,
+            }
+        }
+    }
+    if unreadable > 0 {
+        eprintln!("{unreadable} lines could not be read: they were cut when the disk was full");
+    }
+    records.sort_by(|one, other| one.closed.cmp(&other.closed));
+    Ok(records)
+}
+
+fn as_table(records: &[Record]) -> String {
+    let rows: Vec<_> = records.iter().map(row).collect();
+    let head = [
+        "ACCOUNT",
+        "TENANT",
+        "SOURCE",
+        "DESTINATION",
+        "OPENED",
+        "CLOSED",
+        "SENT",
+        "RECEIVED",
+        "RTT",
+        "RESENT",
+        "",
+    ];
+    table(head, &rows)
+}
+
+fn row(record: &Record) -> [String; 11] {
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let note = match (record.violation, &record.opened) {
+        (true, _) => "NOT FROM THE ACCOUNT'S ADDRESS",
+        (false, None) => "not established",
+        (false, Some(_)) => "",
+    };
+    [
+        record.account.clone(),
+        or_dash(&record.tenant),
+        record.source.to_string(),
+        record.destination.to_string(),
+        or_dash(&record.opened),
+        or_dash(&record.closed),
+        record.bytes_sent.to_string(),
+        record.bytes_received.to_string(),
+        milliseconds(record.rtt_us.into()),
+        record.retransmits.to_string(),
+        note.to_owned(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_time_or_for_how_long() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        for (text, expected) in [
+            (None, Some("")),
+            (Some("2h"), Some("2026-03-01T10:00:00.000000Z")),
+            (Some("1d"), Some("2026-02-28T12:00:00.000000Z")),
+            (Some("90s"), Some("2026-03-01T11:58:30.000000Z")),
+            (
+                Some("2026-03-01T13:00:00+01:00"),
+                Some("2026-03-01T12:00:00.000000Z"),
+            ),
+            (Some("2"), None),
+            (Some("h"), None),
+            (Some("-2h"), None),
+            (Some("2é"), None),
+            (Some(""), None),
+        ] {
+            assert_eq!(since(text, now).as_deref(), expected, "{text:?}");
+        }
+    }
+}
