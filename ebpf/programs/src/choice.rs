@@ -3,7 +3,6 @@
 use crate::context::is_mapped;
 use crate::count::note;
 use crate::maps::{ACCOUNTS, ADDRESSES, ADDRESSES_UPSTREAM, IP_OWNER, TURNS};
-use crate::steps::steps;
 use relay_ebpf_abi::counter::Counter;
 use relay_ebpf_abi::option::ROUND_ROBIN;
 use relay_ebpf_abi::record::{AccountSettings, AddressSettings};
@@ -126,7 +125,7 @@ fn in_turn(account: u32, range: Range, wanted: u32) -> u32 {
     }
     let mut best = range.at(turn);
     let mut fewest = u64::MAX;
-    for step in steps(LOOKED_AT_MAX) {
+    for step in 0..LOOKED_AT_MAX {
         if step >= range.count {
             break;
         }
@@ -144,7 +143,7 @@ fn in_turn(account: u32, range: Range, wanted: u32) -> u32 {
 
 #[inline(always)]
 fn find(range: Range, address: &[u8; 16]) -> Option<u32> {
-    for step in steps(LOOKED_AT_MAX) {
+    for step in 0..LOOKED_AT_MAX {
         if step >= range.count {
             break;
         }

@@ -1,7 +1,6 @@
 //! Live counts and totals: words that all processors and user space share.
 
 use crate::maps::{COUNTERS, LEASE, SETTINGS};
-use crate::steps::steps;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use core::cell::UnsafeCell;
 use core::intrinsics::{
@@ -75,7 +74,7 @@ impl Word {
             self.add(1);
             return true;
         }
-        for _ in steps(TRIES) {
+        for _ in 0..TRIES {
             let live = self.load();
             if live >= u64::from(places) && !is_suspended() {
                 return false;
@@ -90,7 +89,7 @@ impl Word {
     /// Gives a place back. Stays at zero, should user space have corrected the count meanwhile.
     #[inline(always)]
     pub(crate) fn give_back(&self) {
-        for _ in steps(TRIES) {
+        for _ in 0..TRIES {
             let live = self.load();
             if live == 0 || self.exchange(live, live - 1) {
                 return;

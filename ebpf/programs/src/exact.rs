@@ -6,7 +6,6 @@
 //! compare-and-swap will meet again.
 
 use crate::count::{TRIES, Word, is_suspended};
-use crate::steps::steps;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::btf_maps::HashMap;
 use aya_ebpf::helpers::bpf_get_prandom_u32;
@@ -34,7 +33,7 @@ pub(crate) fn take<K, const N: usize, const F: usize>(
     places: u32,
     elsewhere: u64,
 ) -> Place {
-    for _ in steps(TRIES) {
+    for _ in 0..TRIES {
         let word = find(map, key);
         let seen = word.map_or(0, Word::load);
         let is_stale = word.is_some_and(|word| !is_still(map, key, word));
@@ -78,7 +77,7 @@ fn insert<K, const N: usize, const F: usize>(
 /// Gives a place back; with the last one the entry goes.
 #[inline(always)]
 pub(crate) fn give_back<K, const N: usize, const F: usize>(map: &HashMap<K, u64, N, F>, key: &K) {
-    for _ in steps(TRIES) {
+    for _ in 0..TRIES {
         let Some(word) = find(map, key) else {
             return;
         };

@@ -21,7 +21,6 @@ mod option;
 mod release;
 mod socket;
 mod steer;
-mod steps;
 mod telemetry;
 
 use core::panic::PanicInfo;

@@ -7,7 +7,6 @@ use crate::maps::{
     LISTENER_SOCKETS, LISTENERS, NETWORKS, SETTINGS, SOURCES, TENANTS, TENANTS_INBOUND,
     WORKERS_INBOUND,
 };
-use crate::steps::steps;
 use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
 use aya_ebpf::bindings::{bpf_hdr_start_off::BPF_HDR_START_NET, bpf_sock, sk_reuseport_md};
 use aya_ebpf::btf_maps::lpm_trie::Key;
@@ -139,7 +138,7 @@ fn give(
     let first_socket = listener(context).ok_or(())?;
     let hash = field!(call, sk_reuseport_md, hash);
     let mut passed = 0;
-    for _ in steps(ROUNDS) {
+    for _ in 0..ROUNDS {
         let workers = workers();
         let turn = hash.checked_rem(workers).ok_or(())?;
         let rank = least_rank(workers, turn, passed, weighed);
@@ -172,7 +171,7 @@ fn worker_of(rank: u64, turn: u32) -> u32 {
 #[inline(always)]
 fn least_rank(workers: u32, turn: u32, passed: u64, weighed: u64) -> u64 {
     let mut least = NO_RANK;
-    for worker in steps(WORKERS_MAX) {
+    for worker in 0..WORKERS_MAX {
         if worker >= workers {
             break;
         }
