@@ -5,7 +5,7 @@ use crate::harness::diag::{self, state};
 use crate::harness::socket::{
     accept, accept_waiting, claim, connect, enter, errno, listen_for, reset, set_raw, stream, tag,
 };
-use crate::harness::{Stage, pins, scenario, until};
+use crate::harness::{Stage, pins, scaled, scenario, until};
 use relay_ebpf::abi::counter::Counter;
 use relay_ebpf::abi::map::{PATHS, SOURCES};
 use relay_ebpf::abi::option::{LEAST_USED, ROUND_ROBIN, Tag};
@@ -418,7 +418,8 @@ fn counts_equal_the_kernels_list_of_sockets_through_500_rounds() {
             let plan = plan();
             let kernel = stage.establish(&plan);
             let churn = Churn::begin(stage, &kernel, &plan);
-            for round in 0..ROUNDS {
+            let rounds = scaled(ROUNDS);
+            for round in 0..rounds {
                 let (what, kind) = KINDS[round % KINDS.len()];
                 kind(&churn, round / KINDS.len());
                 churn.assert_nothing_left(what);
@@ -432,7 +433,7 @@ fn counts_equal_the_kernels_list_of_sockets_through_500_rounds() {
             assert_eq!(paths.keys().count(), 0, "paths");
             assert_eq!(kernel.live().counter(Counter::Uncounted), 0);
             stage.figure(&format!(
-                "{ROUNDS} rounds of {} kinds, {EACH} connections each (storms {}): exact against \
+                "{rounds} rounds of {} kinds, {EACH} connections each (storms {}): exact against \
                  sock_diag after each step, zero at the end of each round",
                 KINDS.len(),
                 10 * EACH

@@ -1,7 +1,7 @@
 //! What is pinned outlives the gateway, is taken over by the next one, and can be taken away.
 
 use crate::harness::socket::{connect, connect_untagged, errno, listen, local, stream, tag};
-use crate::harness::{Process, Stage, pins, scenario, until};
+use crate::harness::{Process, Stage, pins, scaled, scenario, until};
 use relay_ebpf::abi::counter::Counter;
 use relay_ebpf::abi::errno::{ACCOUNT_FULL, REFUSED};
 use relay_ebpf::abi::map::{ACCOUNTS, ACCOUNTS_UPSTREAM, SETTINGS, TENANTS};
@@ -149,6 +149,8 @@ fn a_restart_never_opens_the_pin() {
         enter_group(stage);
         let (is_over, tries) = (AtomicBool::new(false), AtomicU64::new(0));
         let mut programs = Vec::new();
+        // Those of one are compared with those of the next.
+        let restarts = scaled(5).max(2);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !is_over.load(SeqCst) {
@@ -157,7 +159,7 @@ fn a_restart_never_opens_the_pin() {
                     std::thread::yield_now();
                 }
             });
-            for _ in 0..5 {
+            for _ in 0..restarts {
                 let gateway = start_gateway(stage);
                 let status = status(&stage.places()).expect("the state");
                 assert_eq!(status.held_by, Some(gateway.id()));
@@ -189,7 +191,7 @@ fn a_restart_never_opens_the_pin() {
         );
         let tries = tries.load(SeqCst);
         stage.figure(&format!(
-            "{tries} untagged connects during 5 restarts, all refused"
+            "{tries} untagged connects during {restarts} restarts, all refused"
         ));
         assert_ne!(tries, 0);
     });
