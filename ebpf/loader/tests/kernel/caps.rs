@@ -1,7 +1,8 @@
 //! Nobody holds more connections than its cap, whatever number of threads tries at once; and everybody gets as many.
 
 use crate::harness::socket::{
-    claim, connect, connect_untagged, enter, errno, listen, listen_for, local, reset, wait_for_end,
+    accept, claim, connect, connect_untagged, enter, errno, listen, listen_for, local, reset,
+    wait_for_end,
 };
 use crate::harness::{Stage, pins, scaled, scenario, until};
 use relay_ebpf::abi::counter::Counter;
@@ -252,6 +253,56 @@ fn a_tenants_claims_hold_against_16_threads() {
         until("closing gives back", || {
             live.tenant_inbound(0) + live.tenant_inbound(1) == 0
         });
+    });
+}
+
+/// Whoever looked at the count first and took a place afterwards would let a second one in now and then: it takes many tries
+/// at the last place, without a pause, to see that.
+#[test]
+fn the_last_place_is_given_once() {
+    scenario("caps::the_last_place_is_given_once", |stage| {
+        const RIVALS: usize = 4;
+        const LOOKS: usize = 50;
+        let tries = scaled(100_000);
+        let on: SocketAddr = "127.0.0.1:7101".parse().expect("an address");
+        let mut plan = plan(&[on]);
+        plan.tenants[0].connections_max = Some(1);
+        plan.source_connections_max = None;
+        let live = stage.establish(&plan).live();
+        let listener = listen_for(0, on);
+        let pairs: Vec<_> = (0..RIVALS)
+            .map(|_| {
+                let near = connect_untagged(on).expect("control traffic");
+                (near, accept(&listener))
+            })
+            .collect();
+        let inside = Inside::default();
+        std::thread::scope(|scope| {
+            for (_, accepted) in &pairs {
+                let inside = &inside;
+                scope.spawn(move || {
+                    for _ in 0..tries {
+                        if claim(accepted, 0).is_err() {
+                            inside.refuse();
+                            continue;
+                        }
+                        inside.come();
+                        let counted = (0..LOOKS).map(|_| live.tenant_inbound(0)).max();
+                        inside.go();
+                        assert_eq!(counted, Some(1), "somebody else is in as well");
+                        claim(accepted, NOBODY).expect("given back");
+                    }
+                });
+            }
+        });
+        let [most, granted, refused] =
+            [&inside.most, &inside.granted, &inside.refused].map(|count| count.load(SeqCst));
+        stage.figure(&format!(
+            "{RIVALS} threads × {tries}, one place: at most {most}; {granted} granted, {refused} refused"
+        ));
+        assert_eq!(most, 1);
+        assert_eq!(granted + refused, (RIVALS * tries) as u64);
+        assert_eq!(live.tenant_inbound(0), 0);
     });
 }
 
