@@ -76,12 +76,22 @@ impl Launch {
         self.start(arguments, write)
     }
 
+    /// `codex-relay ARGUMENTS`, which needs no file.
+    pub fn alone(&self, arguments: &[&str]) -> Started {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        self.spawn(arguments, directory, false)
+    }
+
     fn start(&self, arguments: &[&str], write: impl FnOnce(&Path)) -> Started {
         let directory = tempfile::tempdir().expect("a temporary directory");
         write(directory.path());
         if let Some(prepare) = self.prepare {
             prepare(directory.path());
         }
+        self.spawn(arguments, directory, true)
+    }
+
+    fn spawn(&self, arguments: &[&str], directory: TempDir, has_file: bool) -> Started {
         let mut command = match &self.wrapper {
             None => Command::new(binary::path()),
             Some(wrapper) => {
@@ -90,10 +100,13 @@ impl Launch {
                 command
             }
         };
+        command.args(arguments);
+        if has_file {
+            command
+                .arg("-c")
+                .arg(directory.path().join("codex-relay.toml"));
+        }
         command
-            .args(arguments)
-            .arg("-c")
-            .arg(directory.path().join("codex-relay.toml"))
             .envs(self.environment.iter().cloned())
             .current_dir(directory.path())
             .stdin(Stdio::null())
@@ -147,6 +160,44 @@ impl Started {
 
     fn pid(&self) -> u32 {
         self.child.id()
+    }
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// The exit code; `None`: a signal.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub output: String,
+    /// Standard error.
+    pub errors: String,
+}
+
+impl Finished {
+    fn of(arguments: &[&str], directory: &Path) -> Self {
+        let mut command = Command::new(binary::path());
+        command
+            .args(arguments)
+            .arg("-c")
+            .arg(directory.join("codex-relay.toml"))
+            .current_dir(directory)
+            .stdin(Stdio::null());
+        let output = command.output().expect("a command that can be started");
+        let text = |bytes| String::from_utf8(bytes).expect("text in UTF-8");
+        Self {
+            code: output.status.code(),
+            output: text(output.stdout),
+            errors: text(output.stderr),
+        }
+    }
+
+    /// Standard output as JSON.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.output).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
@@ -268,6 +319,16 @@ impl Gateway {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.started.pid()
+    }
+
+    /// `codex-relay ARGUMENTS -c FILE` with this gateway's file, to its end.
+    pub fn command(&self, arguments: &[&str]) -> Finished {
+        Finished::of(arguments, self.directory())
+    }
+
+    /// Capabilities that its threads have or could take, as sets of bits.
+    pub fn capabilities(&self) -> Vec<u64> {
+        process::capabilities(self.started.pid())
     }
 
     /// Open file descriptors.

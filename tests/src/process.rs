@@ -28,6 +28,23 @@ pub(crate) fn threads(pid: u32) -> u64 {
     number(&status, "Threads:")
 }
 
+/// Capabilities that its threads have, could take, or could hand on, as sets of bits.
+pub(crate) fn capabilities(pid: u32) -> Vec<u64> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a process of ours");
+    let mut sets = Vec::new();
+    for task in tasks.filter_map(Result::ok) {
+        // A thread may have ended since.
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let lines = status.lines().filter_map(|line| line.split_once(':'));
+        let held =
+            lines.filter(|(name, _)| matches!(*name, "CapEff" | "CapPrm" | "CapInh" | "CapAmb"));
+        sets.extend(
+            held.map(|(_, set)| u64::from_str_radix(set.trim(), 16).expect("a set of bits")),
+        );
+    }
+    sets
+}
+
 /// The arguments.
 pub(crate) fn command_line(pid: u32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).expect("a process of ours");
