@@ -30,6 +30,8 @@ pub struct Kernel {
 /// Which features are in force. Shared by the control thread, which finds out, and the admin API, which tells.
 pub struct Features {
     mode: KernelMode,
+    /// The workers rely on the kernel for the address that a connection leaves from.
+    chooses_egress: bool,
     missing: Mutex<[Option<String>; Feature::ALL.len()]>,
 }
 
@@ -42,9 +44,8 @@ impl Kernel {
     /// What is missing although it is required.
     pub fn establish(policy: &Policy, log: &mut Log) -> Result<Self, Missing> {
         let mode = policy.kernel.mode;
-        let features = Features::none(mode, SWITCHED_OFF);
         if mode == KernelMode::Off {
-            return Ok(Self::without(features));
+            return Ok(Self::without(Features::none(mode, SWITCHED_OFF)));
         }
         let nameservers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let established =
@@ -64,11 +65,8 @@ impl Kernel {
         };
         // Until the control thread runs.
         programs.live().renew_lease(LEASE_PERIOD);
-        for feature in Feature::ALL {
-            features.set(feature, None);
-        }
         let kernel = Self {
-            features: Arc::new(features),
+            features: Arc::new(Features::all(mode)),
             programs: Some(programs),
         };
         for (feature, missing) in kernel.programs.iter().flat_map(relay_ebpf::Kernel::missing) {
@@ -146,7 +144,7 @@ impl Features {
     fn none(mode: KernelMode, why: &str) -> Self {
         Self {
             mode,
-            missing: Mutex::new(Feature::ALL.map(|_| Some(why.to_owned()))),
+            states: Mutex::new(Feature::ALL.map(|_| State::Missing(why.to_owned()))),
         }
     }
 
@@ -162,22 +160,35 @@ impl Features {
 
     /// Why it is not in force, if it is not.
     pub fn why_missing(&self, feature: Feature) -> Option<String> {
-        self.locked()[place(feature)].clone()
+        match &self.locked()[place(feature)] {
+            State::Active => None,
+            State::Missing(why) | State::Lost(why) => Some(why.clone()),
+        }
     }
 
     /// Notes that it is in force (`None`), or why it is not.
     pub fn set(&self, feature: Feature, missing: Option<String>) {
-        self.locked()[place(feature)] = missing;
+        self.locked()[place(feature)] = missing.map_or(State::Active, State::Missing);
     }
 
-    /// Everything that the operator requires is in force.
-    pub fn is_as_required(&self) -> bool {
-        self.mode != KernelMode::Required || self.locked().iter().all(Option::is_none)
+    /// Notes that it was in force and is so no longer.
+    pub fn lose(&self, feature: Feature, why: String) {
+        self.locked()[place(feature)] = State::Lost(why);
     }
 
-    fn locked(&self) -> MutexGuard<'_, [Option<String>; Feature::ALL.len()]> {
+    /// Everything that the operator requires is in force, and nothing has been lost without which requests fail.
+    pub fn is_fit_to_serve(&self) -> bool {
+        let is_required = self.mode == KernelMode::Required;
+        self.locked().iter().all(|state| match state {
+            State::Active => true,
+            State::Missing(_) => !is_required,
+            State::Lost(_) => false,
+        })
+    }
+
+    fn locked(&self) -> MutexGuard<'_, [State; Feature::ALL.len()]> {
         // Each entry is whole at any moment.
-        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -204,28 +215,28 @@ mod tests {
 
     #[test]
     fn a_feature_that_is_lost_and_found_again() {
-        let features = Features::none(KernelMode::Required, SWITCHED_OFF);
-        assert!(!features.is_as_required());
-        for feature in Feature::ALL {
-            assert!(!features.is_active(feature));
-            features.set(feature, None);
-        }
-        assert!(features.is_as_required());
+        let features = Features::all(KernelMode::Required);
+        assert!(features.may_serve());
         features.set(Feature::Telemetry, Some("gone".to_owned()));
         assert_eq!(
             features.why_missing(Feature::Telemetry).as_deref(),
             Some("gone")
         );
         assert!(features.is_active(Feature::Reconciliation));
-        assert!(!features.is_as_required());
+        assert!(!features.may_serve());
         features.set(Feature::Telemetry, None);
-        assert!(features.is_as_required());
+        assert!(features.may_serve());
     }
 
     #[test]
-    fn what_is_missing_is_no_fault_where_it_is_not_required() {
+    fn what_is_not_required_may_be_missing_but_not_be_lost_where_egress_depends_on_it() {
         for mode in [KernelMode::Auto, KernelMode::Off] {
-            assert!(Features::none(mode, SWITCHED_OFF).is_as_required());
+            assert!(Features::none(mode, SWITCHED_OFF).may_serve());
         }
+        let features = Features::all(KernelMode::Auto);
+        features.set(Feature::Steering, Some("gone".to_owned()));
+        assert!(features.may_serve());
+        features.set(Feature::EgressPin, Some("gone".to_owned()));
+        assert!(!features.may_serve());
     }
 }

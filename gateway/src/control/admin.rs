@@ -80,7 +80,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
         && admin.mailbox.workers_started() == admin.policy.node.workers
         && workers_running == admin.policy.node.workers
         && unresolved.is_empty()
-        && admin.features.is_as_required();
+        && admin.features.may_serve();
     let status = if is_ready {
         StatusCode::OK
     } else {

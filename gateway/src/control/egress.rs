@@ -16,7 +16,7 @@ use record::{Record, day_of};
 use relay_ebpf::abi::record::Event;
 use relay_ebpf::abi::{NOBODY, address_of};
 use rustix::time::{ClockId, clock_gettime};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,12 +26,13 @@ use std::time::Duration;
 /// Days for which the log is kept.
 const KEPT_DAYS: i64 = 30;
 
-/// Open connections that are kept in memory; more are not shown.
+/// Open connections that are kept in memory. Beyond that the oldest are forgotten: among them are those whose end was lost.
 const OPEN_MAX: usize = 65_536;
 
-/// Connections that are open.
+/// Connections that are open, by cookie. The kernel numbers sockets upwards, each processor from a stretch of its own, so that
+/// the first ones are the oldest but for a few.
 #[derive(Default)]
-pub struct OpenConnections(Mutex<HashMap<u64, Record>>);
+pub struct OpenConnections(Mutex<BTreeMap<u64, Record>>);
 
 impl OpenConnections {
     /// All of them, the oldest first.
@@ -41,7 +42,7 @@ impl OpenConnections {
         all
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<u64, Record>> {
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<u64, Record>> {
         // Each entry is whole at any moment.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,16 +89,17 @@ impl Egress {
         if event.kind == Event::OPENED {
             if record.violation {
                 let members = [
-                    ("account", record.account),
+                    ("account", record.account.clone()),
                     ("source", record.source.to_string()),
                     ("destination", record.destination.to_string()),
                 ];
-                return log.error("egress_violation", &members);
+                log.error("egress_violation", &members);
             }
             let mut open = self.open.locked();
-            if open.len() < OPEN_MAX {
-                open.insert(event.cookie, record);
+            if open.len() >= OPEN_MAX {
+                open.pop_first();
             }
+            open.insert(event.cookie, record);
             return;
         }
         self.open.locked().remove(&event.cookie);
@@ -211,6 +213,92 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn policy(state_dir: &Path) -> Policy {
+        let text = format!(
+            r#"
+            [node]
+            state_dir = {state_dir:?}
+            [[listener]]
+            address = "127.0.0.1:0"
+            [[upstream]]
+            name = "provider"
+            base_url = "http://127.0.0.1:1"
+            [[account]]
+            name = "first"
+            upstream = "provider"
+            credential = {{ env = "KEY" }}
+            egress = ["127.0.7.1"]
+            "#
+        );
+        let environment = |_: &str| Some("sk-test".into());
+        crate::config::parse(&text, Path::new("test.toml"), &environment)
+            .unwrap_or_else(|errors| panic!("{errors}"))
+            .policy
+    }
+
+    fn event(kind: u32, source: [u8; 4]) -> Event {
+        Event {
+            kind,
+            tenant: NOBODY,
+            cookie: 7,
+            at_ns: 2_000,
+            established_at_ns: 1_000,
+            source: relay_ebpf::abi::address_bytes(source.into()),
+            source_port: 4000,
+            bytes_sent: 5,
+            ..Event::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_open_until_it_has_ended_and_is_in_the_file_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let policy = policy(directory.path());
+        let open = Arc::new(OpenConnections::default());
+        let mut egress = Egress::new(&policy, open.clone());
+        let mut log = Log::nowhere();
+        egress.observe(&policy, &event(Event::OPENED, [127, 0, 7, 1]), &mut log);
+        let opened = open.list();
+        assert_eq!((opened.len(), &*opened[0].account), (1, "first"));
+        assert_eq!((&opened[0].tenant, &opened[0].closed), (&None, &None));
+        assert_eq!(log.waiting(), "");
+        egress.observe(&policy, &event(Event::CLOSED, [127, 0, 7, 1]), &mut log);
+        assert!(open.list().is_empty());
+        egress.turn_day();
+        egress.finish(Duration::from_secs(10)).await;
+        let files = record::files(&record::directory(&policy)).unwrap();
+        let text = std::fs::read_to_string(&files[0].1).unwrap();
+        let record: Record = serde_json::from_str(&text).unwrap();
+        assert_eq!((record.bytes_sent, &record.opened), (5, &opened[0].opened));
+        assert!(record.closed > record.opened);
+    }
+
+    #[test]
+    fn a_violation_is_told_and_an_account_that_is_unknown_harms_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let policy = policy(directory.path());
+        let open = Arc::new(OpenConnections::default());
+        let mut egress = Egress::new(&policy, open.clone());
+        let mut log = Log::nowhere();
+        let mut foreign = event(Event::OPENED, [127, 0, 7, 9]);
+        foreign.is_violation = 1;
+        foreign.account = 12;
+        egress.observe(&policy, &foreign, &mut log);
+        foreign.kind = Event::CLOSED;
+        egress.observe(&policy, &foreign, &mut log);
+        assert!(
+            log.waiting().contains("egress_violation"),
+            "{}",
+            log.waiting()
+        );
+        assert!(
+            log.waiting().contains("127.0.7.9:4000"),
+            "{}",
+            log.waiting()
+        );
+        assert!(open.list().is_empty());
+    }
 
     #[test]
     fn files_are_kept_for_thirty_days() {

@@ -2,15 +2,17 @@
 //!
 //! Whatever fails here is told (log, metrics, `/ready`) and stops nothing: the programs go on by themselves.
 
+mod canary;
 mod checks;
 
 use super::egress::{Egress, OpenConnections};
 use super::log::Log;
 use crate::config::Policy;
 use crate::kernel::{Features, Kernel, LEASE_PERIOD};
+use canary::Canary;
 use checks::{Checks, Findings};
 use metrics::counter;
-use relay_ebpf::{Feature, Live, Missing};
+use relay_ebpf::{Feature, Live, Missing, PathPorts};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -21,18 +23,12 @@ const LEASE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often counts are compared with sockets, and ports counted.
 const CHECKS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often an untagged connect is tried.
+/// How often an untagged connect is tried; where it was not refused, as often as everything else is looked at.
 const CANARY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Without a comparison for so long the lease runs out: counts that nobody corrects must not keep anybody out.
+/// Where counts are compared, and have not been for so long, the lease runs out: what nobody corrects must keep nobody out.
+/// Where they cannot be compared at all, which was said at start, the programs' own counting is trusted.
 const UNCOMPARED_MAX: Duration = Duration::from_secs(60);
-
-/// What an untagged connect that is not refused says of these: the programs in the cgroup are not in force.
-const HANG_ON_CGROUP: [Feature; 3] = [
-    Feature::EgressPin,
-    Feature::ConnectionCaps,
-    Feature::Telemetry,
-];
 
 /// Watches, if there is something to watch.
 pub(super) struct Enforcement(Option<Watch>);
@@ -49,8 +45,7 @@ struct Watch {
     lease_at: Instant,
     checks_at: Instant,
     canary_at: Instant,
-    /// What the canary has brought down.
-    lost: Vec<Feature>,
+    canary: Canary,
     told: Told,
 }
 
@@ -60,6 +55,7 @@ struct Told {
     reconciliation: Option<Missing>,
     survey: Option<Missing>,
     sharing: u64,
+    ports: Vec<PathPorts>,
 }
 
 impl Enforcement {
@@ -76,12 +72,12 @@ impl Enforcement {
                 checks: Some(checks),
                 running: None,
                 programs,
+                canary: Canary::new(features.clone()),
                 features,
                 compared_at: now,
                 lease_at: now,
                 checks_at: now,
                 canary_at: now + CANARY_INTERVAL,
-                lost: Vec::new(),
                 told: Told::default(),
             }
         }))
@@ -110,9 +106,7 @@ impl Watch {
         if now >= self.lease_at {
             self.lease_at = now + LEASE_INTERVAL;
             self.egress.turn_day();
-            if !self.is_reconciling || now < self.compared_at + UNCOMPARED_MAX {
-                self.live.renew_lease(LEASE_PERIOD);
-            }
+            self.renew_lease(now, log);
         }
         self.egress.write_out(log).await;
         if self.running.as_ref().is_some_and(JoinHandle::is_finished)
@@ -129,6 +123,7 @@ impl Watch {
                         detail: format!("the comparison has broken down: {error}"),
                     };
                     self.note_reconciliation(Some(missing), log);
+                    self.checks = Some(Checks::of(&self.programs));
                 }
             }
         }
@@ -139,9 +134,35 @@ impl Watch {
             self.running = Some(tokio::task::spawn_blocking(move || checks.run()));
         }
         if now >= self.canary_at {
-            self.canary_at = now + CANARY_INTERVAL;
             let outcome = self.programs.check_canary();
-            self.note_canary(outcome, log);
+            let interval = if outcome.is_ok() {
+                CANARY_INTERVAL
+            } else {
+                CHECKS_INTERVAL
+            };
+            self.canary_at = now + interval;
+            self.canary.note(outcome, log);
+        }
+    }
+
+    fn renew_lease(&mut self, now: Instant, log: &mut Log) {
+        if !self.is_reconciling || now < self.compared_at + UNCOMPARED_MAX {
+            self.live.renew_lease(LEASE_PERIOD);
+            if self.caps_are_suspended {
+                self.caps_are_suspended = false;
+                self.features.set(Feature::ConnectionCaps, None);
+                log.event("kernel_caps_in_force_again", &[]);
+            }
+        } else if !self.caps_are_suspended && self.features.is_active(Feature::ConnectionCaps) {
+            self.caps_are_suspended = true;
+            let missing = Missing {
+                piece: "lease",
+                detail: "counts have not been compared with sockets for a minute: caps let everybody through"
+                    .to_owned(),
+            };
+            log.error("kernel_caps_suspended", &members(&missing));
+            let why = Some(missing.to_string());
+            self.features.set(Feature::ConnectionCaps, why);
         }
     }
 
@@ -184,7 +205,8 @@ impl Watch {
             None => return,
         };
         self.told.survey = None;
-        checks::publish(policy, &ports, sharing);
+        checks::publish(policy, &ports, &self.told.ports, sharing);
+        self.told.ports = ports;
         if sharing > self.told.sharing {
             let members = [("addresses", sharing.to_string())];
             log.error("accounts_sharing_address", &members);
@@ -208,30 +230,6 @@ impl Watch {
         let why = failed.as_ref().map(ToString::to_string);
         self.features.set(Feature::Reconciliation, why);
         self.told.reconciliation = failed;
-    }
-
-    fn note_canary(&mut self, outcome: Result<(), Missing>, log: &mut Log) {
-        match outcome {
-            Ok(()) if self.lost.is_empty() => {}
-            Ok(()) => {
-                log.event("kernel_canary_works_again", &[]);
-                for feature in self.lost.drain(..) {
-                    self.features.set(feature, None);
-                }
-            }
-            Err(missing) => {
-                checks::count_failure("canary");
-                if self.lost.is_empty() {
-                    log.error("kernel_canary_failed", &members(&missing));
-                    let in_force = HANG_ON_CGROUP.into_iter();
-                    let in_force = in_force.filter(|feature| self.features.is_active(*feature));
-                    self.lost = in_force.collect();
-                }
-                for feature in &self.lost {
-                    self.features.set(*feature, Some(missing.to_string()));
-                }
-            }
-        }
     }
 }
 

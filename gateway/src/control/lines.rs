@@ -89,6 +89,12 @@ impl Lines {
         Some(&mut self.waiting)
     }
 
+    /// What has not been written yet.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> &str {
+        &self.waiting
+    }
+
     /// Lines lost since this was asked the last time.
     pub(super) fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)

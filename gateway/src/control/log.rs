@@ -33,6 +33,24 @@ impl Log {
         })
     }
 
+    /// One whose lines stay in memory.
+    #[cfg(test)]
+    pub(super) fn nowhere() -> Self {
+        Self {
+            node: "test".to_owned(),
+            requests: true,
+            lines: Lines::to(crate::config::policy::LogOutput::Stdout),
+            lost_lines: 0,
+            time_of_day: TimeOfDay::default(),
+        }
+    }
+
+    /// What has not been written yet.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> &str {
+        self.lines.waiting()
+    }
+
     /// A line about the gateway itself; members are strings.
     pub fn event(&mut self, event: &str, members: &[(&str, String)]) {
         self.about("info", event, members);

@@ -32,37 +32,79 @@ pub(in crate::cli) struct Options {
     json: bool,
 }
 
+/// Lines of a table that are laid out together: a log can be longer than memory.
+const PAGE_ROWS: usize = 10_000;
+
 pub(super) fn run(options: &Options) -> ExitCode {
-    let policy = match options.place.policy() {
-        Ok(policy) => policy,
-        Err(code) => return code,
-    };
-    let records = if options.open {
-        open_now(options.admin.unwrap_or(policy.admin))
-    } else {
-        match since(options.since.as_deref(), Timestamp::now()) {
-            Some(since) => ended(&policy, &since),
-            None => {
-                eprintln!(
-                    "--since wants a time such as 2026-01-31T12:00:00Z, or for how long: 30m, 2h, 7d"
-                );
-                return EX_USAGE.into();
-            }
-        }
-    };
-    let mut records = match records {
-        Ok(records) => records,
-        Err(code) => return code,
-    };
-    if let Some(account) = &options.account {
-        records.retain(|record| record.account == *account);
+    match show(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(code) => code,
     }
-    let text = if options.json {
-        records.iter().map(Record::to_line).collect()
-    } else {
-        as_table(&records)
+}
+
+fn show(options: &Options) -> Result<(), ExitCode> {
+    let policy = options.place.policy()?;
+    let mut pages = Pages {
+        options,
+        page: Vec::new(),
+        is_first: true,
     };
-    print(text.as_bytes())
+    if options.open {
+        for record in open_now(options.admin.unwrap_or(policy.admin))? {
+            pages.push(record)?;
+        }
+    } else {
+        let since = since(options.since.as_deref(), Timestamp::now()).ok_or_else(|| {
+            eprintln!(
+                "--since wants a time such as 2026-01-31T12:00:00Z, or for how long: 30m, 2h, 7d"
+            );
+            ExitCode::from(EX_USAGE)
+        })?;
+        each_ended(&policy, &since, |record| pages.push(record))?;
+    }
+    pages.finish()
+}
+
+/// Prints a page at a time.
+struct Pages<'o> {
+    options: &'o Options,
+    page: Vec<Record>,
+    is_first: bool,
+}
+
+impl Pages<'_> {
+    fn push(&mut self, record: Record) -> Result<(), ExitCode> {
+        let account = self.options.account.as_ref();
+        if account.is_none_or(|account| record.account == *account) {
+            self.page.push(record);
+        }
+        if self.page.len() < PAGE_ROWS {
+            return Ok(());
+        }
+        self.print()
+    }
+
+    /// The last page; of a table also the first one, if there is nothing to show.
+    fn finish(mut self) -> Result<(), ExitCode> {
+        if self.is_first || !self.page.is_empty() {
+            self.print()?;
+        }
+        Ok(())
+    }
+
+    fn print(&mut self) -> Result<(), ExitCode> {
+        self.is_first = false;
+        let page = std::mem::take(&mut self.page);
+        let text = if self.options.json {
+            page.iter().map(Record::to_line).collect()
+        } else {
+            as_table(&page)
+        };
+        match print(text.as_bytes()) {
+            code if code == ExitCode::SUCCESS => Ok(()),
+            code => Err(code),
+        }
+    }
 }
 
 /// The time in the form of the log; the beginning of time if there is none.
@@ -101,8 +143,12 @@ fn open_now(admin: SocketAddr) -> Result<Vec<Record>, ExitCode> {
     })
 }
 
-/// Those of the files, in the order in which they have ended.
-fn ended(policy: &Policy, since: &str) -> Result<Vec<Record>, ExitCode> {
+/// Those of the files, in the order in which the gateway has learned that they have ended.
+fn each_ended(
+    policy: &Policy,
+    since: &str,
+    mut each: impl FnMut(Record) -> Result<(), ExitCode>,
+) -> Result<(), ExitCode> {
     let directory = record::directory(policy);
     let cannot = |error: io::Error| {
         let directory = directory.display();
@@ -118,7 +164,6 @@ fn ended(policy: &Policy, since: &str) -> Result<Vec<Record>, ExitCode> {
     };
     let day = since.get(..10).unwrap_or_default();
     let files = record::files(&directory).map_err(cannot)?;
-    let mut records = Vec::new();
     let mut unreadable = 0_u64;
     for (_, path) in files.into_iter().filter(|(of, _)| of.as_str() >= day) {
         for line in BufReader::new(File::open(path).map_err(cannot)?).split(b'\n') {
@@ -128,7 +173,7 @@ fn ended(policy: &Policy, since: &str) -> Result<Vec<Record>, ExitCode> {
             }
             match serde_json::from_slice::<Record>(&line) {
                 Ok(record) if record.closed.as_deref().unwrap_or_default() >= since => {
-                    records.push(record);
+                    each(record)?;
                 }
                 Ok(_) => {}
                 Err(_) => unreadable += 1,
@@ -138,8 +183,7 @@ fn ended(policy: &Policy, since: &str) -> Result<Vec<Record>, ExitCode> {
     if unreadable > 0 {
         eprintln!("{unreadable} lines could not be read: they were cut when the disk was full");
     }
-    records.sort_by(|one, other| one.closed.cmp(&other.closed));
-    Ok(records)
+    Ok(())
 }
 
 fn as_table(records: &[Record]) -> String {

@@ -175,11 +175,22 @@ async fn fill(
         .ok()
         .and_then(Result::ok)
         .filter(|line| !line.is_empty());
-    match check.seen.as_deref().and_then(seen_address) {
-        Some(seen) if seen != check.address => Err(format!(
+    judge_answer(check.address, check.seen.as_deref())
+}
+
+/// Has the far side seen the address?
+fn judge_answer(address: IpAddr, seen: Option<&str>) -> Result<(), String> {
+    match seen.map(seen_address) {
+        Some(Some(seen)) if seen == address => Ok(()),
+        Some(Some(seen)) => Err(format!(
             "the far side sees {seen}: are addresses translated on the way?"
         )),
-        _ => Ok(()),
+        Some(None) => Err(
+            "what the far side says is no address: is it `codex-relay egress echo`?".to_owned(),
+        ),
+        None => Err(
+            "the far side does not say what it sees: is it `codex-relay egress echo`?".to_owned(),
+        ),
     }
 }
 

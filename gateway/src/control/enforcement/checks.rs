@@ -44,10 +44,20 @@ pub(super) fn count_failure(check: &'static str) {
     counter!("relay_kernel_check_failures_total", "check" => check).increment(1);
 }
 
-/// Into the metrics.
-pub(super) fn publish(policy: &Policy, ports: &[PathPorts], sharing: u64) {
+/// Into the metrics. Paths of the survey `before` that are no longer used have no port in use.
+pub(super) fn publish(policy: &Policy, ports: &[PathPorts], before: &[PathPorts], sharing: u64) {
     gauge!("relay_accounts_sharing_address").set(sharing as f64);
-    for path in ports {
+    let is_gone = |path: &&PathPorts| {
+        let same = |one: &PathPorts| one.source == path.source && one.destination == path.destination;
+        !ports.iter().any(same)
+    };
+    let unused = |path: &PathPorts| PathPorts {
+        open: 0,
+        waiting: 0,
+        ..*path
+    };
+    let gone = before.iter().filter(is_gone).map(unused);
+    for path in gone.chain(ports.iter().copied()) {
         let Some(account) = policy.accounts.get(path.account as usize) else {
             continue;
         };
