@@ -4,7 +4,7 @@ use crate::bpf::Update;
 use crate::canary::Canary;
 use crate::cgroup::Cgroup;
 use crate::events::Events;
-use crate::link::{Made, REQUIRED, SOCK_OPS};
+use crate::link::{Links, Made, REQUIRED, SOCK_OPS};
 use crate::list::SocketList;
 use crate::live::Live;
 use crate::map::Map;
@@ -29,9 +29,11 @@ const FIRST_LEASE: Duration = Duration::from_secs(30);
 /// Comparisons at the beginning: the first finds what an earlier process has left, the second corrects it.
 const COMPARISONS: usize = 2;
 
-/// The programs, attached. Dropping it closes descriptors and nothing else: what is pinned stays in force.
+/// The programs, attached: in force as long as this lives, even if pins are removed. Dropping it closes descriptors and nothing
+/// else: what is pinned stays in force.
 pub struct Kernel {
     live: Live,
+    links: Links,
     canary: Canary,
     addresses: Addresses,
     ports_max: u32,
@@ -114,6 +116,7 @@ impl Kernel {
             .collect();
         let mut kernel = Self {
             live: Live::map(pins)?,
+            links: Links::of(cgroup),
             canary: Canary::new(plan),
             addresses,
             ports_max: ports::ports_max(),
@@ -131,7 +134,8 @@ impl Kernel {
         };
         publish::publish(pins, plan, kernel.ports_max)?;
         for (name, attach_type, program) in &programs {
-            made.attach(pins, cgroup, (name, *attach_type), program.as_fd())?;
+            let link = made.attach(pins, cgroup, (name, *attach_type), program.as_fd())?;
+            kernel.links.hold(name, link);
         }
         kernel.attach_optional(cgroup, pins, &mut loaded, made);
         kernel.correct_counts(loaded.is_reopened)?;
@@ -168,6 +172,7 @@ impl Kernel {
         let attached = loaded
             .program(name)
             .and_then(|program| made.attach(pins, cgroup, SOCK_OPS, program.as_fd()));
+        let attached = attached.map(|link| self.links.hold(name, link));
         let events = attached.and_then(|()| Events::open(loaded, &self.addresses));
         self.events = self.or_missing(Feature::Telemetry, events);
         let sockets = SocketList::make(loaded, pins);
@@ -276,11 +281,13 @@ impl Kernel {
         }
     }
 
-    /// Proves again that an untagged connect is refused. What it makes the programs refuse is not left in the totals.
+    /// Proves again that an untagged connect is refused, and that the programs that no such connect asks are attached too. What
+    /// it makes the programs refuse is not left in the totals.
     ///
     /// # Errors
-    /// It was not.
+    /// It was not, or one is not.
     pub fn check_canary(&self) -> Result<(), Missing> {
+        self.links.check()?;
         self.canary.check(&self.live)
     }
 

@@ -27,19 +27,59 @@ pub(crate) const REQUIRED: [(&str, bpf_attach_type); 4] = [
 pub(crate) const SOCK_OPS: (&str, bpf_attach_type) =
     (program::SOCK_OPS, bpf_attach_type::BPF_CGROUP_SOCK_OPS);
 
+/// Links that are in force as long as this process refers to them, whatever becomes of their pins.
+pub(crate) struct Links {
+    cgroup_id: u64,
+    held: Vec<(&'static str, OwnedFd)>,
+}
+
+impl Links {
+    /// None yet.
+    pub(crate) fn of(cgroup: &Cgroup) -> Self {
+        Self {
+            cgroup_id: cgroup.id(),
+            held: Vec::new(),
+        }
+    }
+
+    /// Refers to one from now on.
+    pub(crate) fn hold(&mut self, name: &'static str, link: OwnedFd) {
+        self.held.push((name, link));
+    }
+
+    /// Whether each is attached to the cgroup still: one that goes with a cgroup, or by force, goes without a word.
+    pub(crate) fn check(&self) -> Result<(), Missing> {
+        let lost = self.held.iter().find_map(|(name, link)| {
+            let detail = match bpf::link_info(link.as_fd()) {
+                Ok(info) if info.cgroup_id == self.cgroup_id => return None,
+                Ok(_) => format!("{name} is not attached to the gateway's cgroup any more; start the gateway again"),
+                Err(error) => format!("cannot look at the link of {name}: {error}"),
+            };
+            Some(detail)
+        });
+        lost.map_or(Ok(()), |detail| {
+            Err(Missing {
+                piece: "canary",
+                detail,
+            })
+        })
+    }
+}
+
 /// Links that were made; taken back if the whole does not come about.
 #[derive(Default)]
 pub(crate) struct Made(Vec<PathBuf>);
 
 impl Made {
-    /// Attaches a program, in the place of the one that is pinned if that still does something here.
+    /// Attaches a program, in the place of the one that is pinned if that still does something here. The link is pinned, so
+    /// that it outlives the process.
     pub(crate) fn attach(
         &mut self,
         pins: &Pins,
         cgroup: &Cgroup,
         (name, attach_type): (&str, bpf_attach_type),
         program: BorrowedFd<'_>,
-    ) -> Result<(), Missing> {
+    ) -> Result<OwnedFd, Missing> {
         let cannot = |verb: &str, error: &io::Error| Missing {
             piece: "link",
             detail: format!(
@@ -50,7 +90,7 @@ impl Made {
         let path = pins.link(name);
         if let Ok(link) = bpf::open_pinned(&path) {
             if replace(&link, cgroup, attach_type, program) {
-                return Ok(());
+                return Ok(link);
             }
             fs::remove_file(&path)
                 .map_err(|error| cannot("detach what was attached as", &error))?;
@@ -59,7 +99,7 @@ impl Made {
             .map_err(|error| cannot("attach", &error))?;
         bpf::pin(link.as_fd(), &path).map_err(|error| cannot("pin", &error))?;
         self.0.push(path);
-        Ok(())
+        Ok(link)
     }
 
     /// Detaches what was attached by this.

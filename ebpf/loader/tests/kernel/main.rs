@@ -9,6 +9,7 @@ mod events;
 mod harness;
 mod inbound;
 mod lifetime;
+mod links;
 mod migration;
 mod pin;
 mod ports;
