@@ -140,11 +140,21 @@ impl Kernel {
 }
 
 impl Features {
+    /// All of them.
+    pub(crate) fn all(mode: KernelMode) -> Self {
+        Self {
+            mode,
+            chooses_egress: true,
+            missing: Mutex::default(),
+        }
+    }
+
     /// No feature at all, for this reason.
     fn none(mode: KernelMode, why: &str) -> Self {
         Self {
             mode,
-            states: Mutex::new(Feature::ALL.map(|_| State::Missing(why.to_owned()))),
+            chooses_egress: false,
+            missing: Mutex::new(Feature::ALL.map(|_| Some(why.to_owned()))),
         }
     }
 
@@ -160,35 +170,24 @@ impl Features {
 
     /// Why it is not in force, if it is not.
     pub fn why_missing(&self, feature: Feature) -> Option<String> {
-        match &self.locked()[place(feature)] {
-            State::Active => None,
-            State::Missing(why) | State::Lost(why) => Some(why.clone()),
-        }
+        self.locked()[place(feature)].clone()
     }
 
     /// Notes that it is in force (`None`), or why it is not.
     pub fn set(&self, feature: Feature, missing: Option<String>) {
-        self.locked()[place(feature)] = missing.map_or(State::Active, State::Missing);
+        self.locked()[place(feature)] = missing;
     }
 
-    /// Notes that it was in force and is so no longer.
-    pub fn lose(&self, feature: Feature, why: String) {
-        self.locked()[place(feature)] = State::Lost(why);
-    }
-
-    /// Everything that the operator requires is in force, and nothing has been lost without which requests fail.
-    pub fn is_fit_to_serve(&self) -> bool {
+    /// Everything that the operator requires is in force, and so is what the workers rely on, required or not.
+    pub fn may_serve(&self) -> bool {
+        let is_lost = self.chooses_egress && !self.is_active(Feature::EgressPin);
         let is_required = self.mode == KernelMode::Required;
-        self.locked().iter().all(|state| match state {
-            State::Active => true,
-            State::Missing(_) => !is_required,
-            State::Lost(_) => false,
-        })
+        !is_lost && (!is_required || self.locked().iter().all(Option::is_none))
     }
 
-    fn locked(&self) -> MutexGuard<'_, [State; Feature::ALL.len()]> {
+    fn locked(&self) -> MutexGuard<'_, [Option<String>; Feature::ALL.len()]> {
         // Each entry is whole at any moment.
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

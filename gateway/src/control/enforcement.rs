@@ -46,6 +46,8 @@ struct Watch {
     checks_at: Instant,
     canary_at: Instant,
     canary: Canary,
+    /// Caps let everybody through, since nobody has compared the counts.
+    caps_are_suspended: bool,
     told: Told,
 }
 
@@ -78,6 +80,7 @@ impl Enforcement {
                 lease_at: now,
                 checks_at: now,
                 canary_at: now + CANARY_INTERVAL,
+                caps_are_suspended: false,
                 told: Told::default(),
             }
         }))

@@ -185,9 +185,9 @@ fn judge_answer(address: IpAddr, seen: Option<&str>) -> Result<(), String> {
         Some(Some(seen)) => Err(format!(
             "the far side sees {seen}: are addresses translated on the way?"
         )),
-        Some(None) => Err(
-            "what the far side says is no address: is it `codex-relay egress echo`?".to_owned(),
-        ),
+        Some(None) => {
+            Err("what the far side says is no address: is it `codex-relay egress echo`?".to_owned())
+        }
         None => Err(
             "the far side does not say what it sees: is it `codex-relay egress echo`?".to_owned(),
         ),
@@ -202,7 +202,7 @@ async fn open(origin: &Origin, destination: SocketAddr) -> io::Result<TcpStream>
     };
     match origin {
         Origin::Address(address) => socket.bind(SocketAddr::new(*address, 0))?,
-        Origin::Option(option) => option.set(socket.as_fd())?,
+        Origin::Option { option, .. } => option.set(socket.as_fd())?,
     }
     socket.connect(destination).await
 }
@@ -257,6 +257,16 @@ mod tests {
         assert_eq!(seen_address("127.0.7.1"), Some(address));
         assert_eq!(seen_address("[::1]:1"), "::1".parse().ok());
         assert_eq!(seen_address("HTTP/1.1 400 Bad Request"), None);
+    }
+
+    #[test]
+    fn only_the_address_itself_will_do_for_an_answer() {
+        let address: IpAddr = "127.0.7.1".parse().unwrap();
+        assert_eq!(judge_answer(address, Some("127.0.7.1:4711")), Ok(()));
+        let said = |seen| judge_answer(address, seen).unwrap_err();
+        assert!(said(Some("127.0.7.2:4711")).contains("127.0.7.2"));
+        assert!(said(Some("hello")).contains("no address"));
+        assert!(said(None).contains("does not say"));
     }
 
     #[test]

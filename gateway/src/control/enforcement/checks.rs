@@ -48,7 +48,8 @@ pub(super) fn count_failure(check: &'static str) {
 pub(super) fn publish(policy: &Policy, ports: &[PathPorts], before: &[PathPorts], sharing: u64) {
     gauge!("relay_accounts_sharing_address").set(sharing as f64);
     let is_gone = |path: &&PathPorts| {
-        let same = |one: &PathPorts| one.source == path.source && one.destination == path.destination;
+        let same =
+            |one: &PathPorts| one.source == path.source && one.destination == path.destination;
         !ports.iter().any(same)
     };
     let unused = |path: &PathPorts| PathPorts {
