@@ -50,7 +50,8 @@ impl Connections {
                 let own = &kernel.addresses[usize::from(account.0)];
                 let known = own.iter().find(|(address, _)| *address == source);
                 places.address = known.ok_or(Denied::Refused)?.1;
-                Origin::Option(places.tag(tenant))
+                let option = places.tag(tenant);
+                Origin::Option { option, source }
             }
             Counts::Here(own) => {
                 places.tenant_place = self.place_of(tenant)?;

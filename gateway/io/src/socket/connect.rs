@@ -17,7 +17,12 @@ pub enum Origin {
     /// We: the socket is bound to this address of the host.
     Address(IpAddr),
     /// The kernel's programs, by an option that is set on the socket before it connects. Nothing is bound here.
-    Option(SocketOption),
+    Option {
+        /// Tells them whose the socket is.
+        option: SocketOption,
+        /// The address that it asks for.
+        source: IpAddr,
+    },
 }
 
 /// Why a connection could not be opened.
@@ -29,6 +34,8 @@ pub enum ConnectError {
     PortsExhausted,
     /// The option that should decide on the origin was refused: no connection was tried.
     OptionRefused(io::Error),
+    /// The connection came about from another address than the one that the option asks for; it was closed.
+    SourceDiffers,
     /// Interrupted, by the connect deadline or because the client left.
     Interrupted(Interrupt),
     /// Refused, unreachable, no descriptors left …; or what the kernel's programs answer to `connect`.
@@ -57,7 +64,7 @@ impl Stream {
         raw.set_tcp_nodelay(true).map_err(ConnectError::Socket)?;
         match origin {
             Origin::Address(source) => bind(&raw, *source)?,
-            Origin::Option(option) => option
+            Origin::Option { option, .. } => option
                 .set(raw.as_fd())
                 .map_err(ConnectError::OptionRefused)?,
         }
@@ -90,8 +97,20 @@ impl Stream {
             return Err(refused_connect(error));
         }
         waited.map_err(ConnectError::Socket)?;
+        if let Origin::Option { source, .. } = origin
+            && !stream.comes_from(*source)?
+        {
+            return Err(ConnectError::SourceDiffers);
+        }
         stream.clear_deadline();
         Ok(stream)
+    }
+
+    /// Whoever was to choose the address may be gone, though the option was still taken: then the kernel has chosen any
+    /// address of the host. Looked at before a byte is sent, so that no account is seen at another one's address.
+    fn comes_from(&self, source: IpAddr) -> Result<bool, ConnectError> {
+        let address = self.local_address().map_err(ConnectError::Socket)?;
+        Ok(address.ip() == source)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Opening connections.
 
-use crate::rig::{ANY_PORT, LIMIT, Worker, on_each_engine};
+use crate::rig::{ANY_PORT, LIMIT, Worker, all_of, on_each_engine};
 use relay_io::{ConnectError, Interrupt, Origin, Pool, Received, SocketOption, Stream};
 use socket2::{Domain, Socket, Type};
 use std::io::{ErrorKind, IoSlice, Read, Write};
@@ -95,7 +95,8 @@ fn an_option_is_set_before_the_connection_is_tried() {
         // The largest segment can be asked for before the handshake only (tcp(7)), and the peer is told of it there.
         let segment_bytes = 1000i32.to_ne_bytes();
         let option = SocketOption::new(libc::IPPROTO_TCP, libc::TCP_MAXSEG, &segment_bytes);
-        let origin = Origin::Option(option);
+        let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let origin = Origin::Option { option, source };
         let stream = Stream::connect(&origin, address, LIMIT, &client).await;
         let (accepted, _) = destination.accept().unwrap();
         assert!(stream.is_ok());
@@ -111,7 +112,9 @@ fn without_its_option_no_connection_is_tried() {
         let destination = TcpListener::bind(ANY_PORT).unwrap();
         destination.set_nonblocking(true).unwrap();
         let address = destination.local_addr().unwrap();
-        let origin = Origin::Option(SocketOption::new(0x7fff_0000, 1, &[0; 4]));
+        let option = SocketOption::new(0x7fff_0000, 1, &[0; 4]);
+        let source = SOURCE;
+        let origin = Origin::Option { option, source };
         match Stream::connect(&origin, address, LIMIT, &client).await {
             Err(ConnectError::OptionRefused(error)) => {
                 assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT));
@@ -120,6 +123,26 @@ fn without_its_option_no_connection_is_tried() {
         }
         let none = destination.accept().unwrap_err();
         assert_eq!(none.kind(), ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
+fn a_connection_from_another_address_than_the_option_asks_for_is_closed_before_a_byte_is_sent() {
+    on_each_engine(async |worker| {
+        let (client, _peer) = worker.pair().await;
+        let destination = TcpListener::bind(ANY_PORT).unwrap();
+        let address = destination.local_addr().unwrap();
+        // The kernel takes it, and nobody chooses the address for it.
+        let option = SocketOption::new(libc::IPPROTO_TCP, libc::TCP_NODELAY, &1i32.to_ne_bytes());
+        let source = SOURCE;
+        let origin = Origin::Option { option, source };
+        let outcome = Stream::connect(&origin, address, LIMIT, &client).await;
+        assert!(matches!(outcome, Err(ConnectError::SourceDiffers)));
+        let (accepted, from) = destination.accept().unwrap();
+        assert_ne!(from.ip(), SOURCE);
+        accepted.set_read_timeout(Some(LIMIT)).unwrap();
+        assert_eq!(all_of(accepted).await, b"");
+        assert_eq!(client.interrupted(), None);
     });
 }
 

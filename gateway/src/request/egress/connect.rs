@@ -116,6 +116,7 @@ fn destinations(
 fn failed(error: &ConnectError, origin: &Origin) -> Failure {
     match error {
         ConnectError::SourceMissing => Failure::Egress,
+        ConnectError::SourceDiffers => Failure::EgressMismatch,
         ConnectError::PortsExhausted => Failure::PortsShort,
         // A socket that the kernel's programs do not know is never connected: it could leave from anywhere.
         ConnectError::OptionRefused(error) if is_for_want_of_resources(error) => {
@@ -128,7 +129,9 @@ fn failed(error: &ConnectError, origin: &Origin) -> Failure {
         ConnectError::Interrupted(_) => Failure::Client(Refusal::ClientGone),
         ConnectError::Socket(error) if is_for_want_of_resources(error) => Failure::OutOfResources,
         ConnectError::Socket(error) => match origin {
-            Origin::Option(_) => said_by_programs(error).map_or(Failure::Connect, Failure::from),
+            Origin::Option { .. } => {
+                said_by_programs(error).map_or(Failure::Connect, Failure::from)
+            }
             Origin::Address(_) => Failure::Connect,
         },
     }
@@ -159,9 +162,16 @@ mod tests {
     use relay_io::SocketOption;
     use std::io;
 
+    fn tagged() -> Origin {
+        Origin::Option {
+            option: SocketOption::new(1, 1, &[]),
+            source: [127, 0, 0, 1].into(),
+        }
+    }
+
     #[test]
     fn what_the_kernels_programs_say_is_theirs_only_where_they_were_asked() {
-        let tagged = Origin::Option(SocketOption::new(1, 1, &[]));
+        let tagged = tagged();
         let bound = Origin::Address([127, 0, 0, 1].into());
         let error = |number| ConnectError::Socket(io::Error::from_raw_os_error(number));
         for (number, kind) in [
@@ -187,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_socket_whose_tag_is_refused_is_the_egress_failing() {
-        let origin = Origin::Option(SocketOption::new(1, 1, &[]));
+        let origin = tagged();
         let refused = |number| ConnectError::OptionRefused(io::Error::from_raw_os_error(number));
         for (number, kind) in [
             (libc::ENOPROTOOPT, "egress"),
@@ -197,6 +207,12 @@ mod tests {
         ] {
             assert_eq!(failed(&refused(number), &origin).kind(), kind, "{number}");
         }
+    }
+
+    #[test]
+    fn a_connection_from_another_address_is_told_apart() {
+        let failure = failed(&ConnectError::SourceDiffers, &tagged());
+        assert_eq!(failure.kind(), "egress_mismatch");
     }
 
     #[test]

@@ -8,6 +8,8 @@ use relay_wire::head::FramingError;
 pub enum Failure {
     /// The account's address is missing on this host, or the kernel does not let it be used.
     Egress,
+    /// The connection came about from another address than the account's, though the kernel's programs were told of it.
+    EgressMismatch,
     /// Hardly a port is left for the account's address and the upstream.
     PortsShort,
     /// The tenant has as many connections to providers as it may have.
@@ -57,7 +59,10 @@ impl Failure {
     /// It is this account's problem: the next one can be asked at once.
     pub fn blames_account(&self) -> bool {
         match self {
-            Self::Egress | Self::PortsShort | Self::AccountConnectionsFull => true,
+            Self::Egress
+            | Self::EgressMismatch
+            | Self::PortsShort
+            | Self::AccountConnectionsFull => true,
             Self::Status { status, .. } => matches!(status, 401 | 403 | 429),
             _ => false,
         }
@@ -67,6 +72,7 @@ impl Failure {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Egress => "egress",
+            Self::EgressMismatch => "egress_mismatch",
             Self::PortsShort => "ports_short",
             Self::TenantConnectionsFull => "tenant_connections_full",
             Self::AccountConnectionsFull => "account_connections_full",
@@ -89,7 +95,7 @@ impl Failure {
     /// What the client is told if nobody else can be asked.
     pub fn into_refusal(self) -> Refusal {
         match self {
-            Self::Egress => Refusal::EgressUnavailable,
+            Self::Egress | Self::EgressMismatch => Refusal::EgressUnavailable,
             Self::PortsShort => Refusal::EgressPortsExhausted,
             Self::TenantConnectionsFull => Refusal::TenantConnectionLimit,
             Self::AccountConnectionsFull => Refusal::NoAccountAvailable,
@@ -140,6 +146,7 @@ mod tests {
     fn what_the_client_is_told_when_nobody_else_can_be_asked() {
         for (failure, told, code) in [
             (Failure::Egress, 503, "egress_unavailable"),
+            (Failure::EgressMismatch, 503, "egress_unavailable"),
             (Failure::PortsShort, 503, "egress_ports_exhausted"),
             (
                 Failure::TenantConnectionsFull,
@@ -171,6 +178,7 @@ mod tests {
     fn only_what_another_account_may_do_better_is_tried_again() {
         for failure in [
             Failure::Egress,
+            Failure::EgressMismatch,
             Failure::PortsShort,
             Failure::AccountConnectionsFull,
             Failure::Connect,
@@ -195,6 +203,7 @@ mod tests {
     fn an_account_is_to_blame_for_what_its_key_or_its_address_causes() {
         for failure in [
             Failure::Egress,
+            Failure::EgressMismatch,
             Failure::PortsShort,
             Failure::AccountConnectionsFull,
             status(401),
