@@ -100,6 +100,42 @@ impl Cgroup {
         self.id
     }
 
+    /// Refuses a group that this process shares with others, also if they are in one below: what governs the gateway would cut
+    /// off their connections. Asked when this process is in it already, so that of two that come at once none is overlooked.
+    pub(crate) fn check_alone(&self) -> Result<(), Missing> {
+        let own = std::process::id();
+        let mut left = vec![self.path.clone()];
+        while let Some(path) = left.pop() {
+            let processes = match fs::read_to_string(path.join("cgroup.procs")) {
+                Ok(processes) => processes,
+                Err(error) if path != self.path && is_of_no_process(&error) => continue,
+                Err(error) => return Err(cannot("read", &path, &error)),
+            };
+            let mut processes = processes.lines().filter_map(|line| line.parse().ok());
+            if let Some(other) = processes.find(|&process: &u32| process != own) {
+                return Err(self.shared_with(other));
+            }
+            left.extend(directories_in(&path));
+        }
+        Ok(())
+    }
+
+    fn shared_with(&self, process: u32) -> Missing {
+        let process = match process {
+            // What cgroups(7) shows of a process in another PID namespace.
+            0 => "a process that is not seen from here".to_owned(),
+            process => format!("process {process}"),
+        };
+        Missing {
+            piece: "cgroup",
+            detail: format!(
+                "{process} is in {} too, and its connections would be cut off; \
+                 give the gateway a kernel.cgroup of its own",
+                self.path.display()
+            ),
+        }
+    }
+
     /// Moves the whole process into the group: its sockets belong to it from now on.
     pub(crate) fn enter(&self) -> Result<Entered, Missing> {
         let before = own_path()?;
@@ -129,6 +165,15 @@ impl Entered {
             missing.detail.push_str(&stays);
         }
     }
+}
+
+/// What reading the processes of a group below another can fail with: it has gone meanwhile, or it has threads alone, and their
+/// processes are those of a group above it.
+fn is_of_no_process(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOENT | libc::ENODEV | libc::EOPNOTSUPP)
+    )
 }
 
 fn move_to(group: &Path) -> io::Result<()> {
@@ -201,11 +246,15 @@ fn directory_with_inode(start: PathBuf, inode: u64) -> Option<PathBuf> {
         if fs::metadata(&path).is_ok_and(|metadata| metadata.ino() == inode) {
             return Some(path);
         }
-        let entries = fs::read_dir(&path).into_iter().flatten().flatten();
-        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        left.extend(directories.map(|entry| entry.path()));
+        left.extend(directories_in(&path));
     }
     None
+}
+
+fn directories_in(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(|entry| entry.path())
 }
 
 /// The directory of `group` in a mount that shows the hierarchy from `root` on.

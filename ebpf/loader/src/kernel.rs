@@ -83,6 +83,8 @@ impl Kernel {
             .iter()
             .map(Pins::lock)
             .collect::<Result<Vec<Lock>, _>>()?;
+        // After the locks: of a gateway that uses the same pins they tell more.
+        cgroup.check_alone()?;
         capability::check()?;
         let is_first = pins.links()?.is_empty();
         let mut made = Made::default();

@@ -129,7 +129,7 @@ impl Pins {
         Missing {
             piece: "in_use",
             detail: format!(
-                "{} is used by {holder}; end it, or give each gateway a kernel.bpffs of its own",
+                "{} is used by {holder}; end it, or give each gateway a kernel.bpffs and a kernel.cgroup of its own",
                 self.version.display()
             ),
         }

@@ -29,7 +29,7 @@ fn plan() -> Plan {
 /// A process that establishes the kernel side and then waits.
 const GATEWAY: &str = "gateway";
 
-/// A process that enters the group and connects as it is told; it has nothing to do with the kernel side.
+/// A process that enters and leaves the group and connects as it is told; it has nothing to do with the kernel side.
 const VISITOR: &str = "visitor";
 
 /// Plays the role of this process; false for the scenario itself.
@@ -57,7 +57,13 @@ fn visit(stage: &Stage) {
     loop {
         let order = stage.hear();
         let Some((what, to)) = order.split_once(' ') else {
-            return;
+            match &*order {
+                "leave" => leave_group(stage),
+                "enter" => enter_group(stage),
+                _ => return,
+            }
+            stage.say("moved");
+            continue;
         };
         let to: SocketAddr = to.parse().expect("an address");
         let result = match what {
@@ -78,8 +84,12 @@ fn visit(stage: &Stage) {
 }
 
 fn enter_group(stage: &Stage) {
-    let group = stage.cgroup().join("cgroup.procs");
-    fs::write(group, std::process::id().to_string()).expect("into the group");
+    fs::write(stage.cgroup().join("cgroup.procs"), "0").expect("into the group");
+}
+
+fn leave_group(stage: &Stage) {
+    let above = stage.cgroup().parent().expect("a group above");
+    fs::write(above.join("cgroup.procs"), "0").expect("out of the group");
 }
 
 fn start_gateway(stage: &Stage) -> Process {
@@ -92,6 +102,18 @@ fn start_visitor(stage: &Stage) -> Process {
     let mut visitor = stage.start(VISITOR);
     assert_eq!(visitor.hear(), "in");
     visitor
+}
+
+/// Starts a gateway, with which nobody else may be in the group. The visitor's sockets belong to it meanwhile too.
+fn start_gateway_beside(visitor: &mut Process, stage: &Stage) -> Process {
+    let mut move_it = |order| {
+        visitor.tell(order);
+        assert_eq!(visitor.hear(), "moved");
+    };
+    move_it("leave");
+    let gateway = start_gateway(stage);
+    move_it("enter");
+    gateway
 }
 
 /// Lets the visitor connect, and returns what it says.
@@ -121,7 +143,7 @@ fn a_killed_gateway_leaves_the_pin_in_force() {
             assert_eq!(ask(&mut visitor, "untagged", to), refused);
             assert_eq!(ask(&mut visitor, "tagged", to), "from 127.0.7.1");
             // Its connection lives through a restart and stays counted; the cap goes on from there.
-            let gateway = start_gateway(stage);
+            let gateway = start_gateway_beside(&mut visitor, stage);
             let live = status(&stage.places()).expect("the state").live;
             let account = live.iter().find(|count| count.map == ACCOUNTS_UPSTREAM);
             assert_eq!(account.expect("a live count").connections, 1, "{live:?}");
@@ -146,7 +168,10 @@ fn a_restart_never_opens_the_pin() {
         }
         let (listener, to) = listener();
         start_gateway(stage).kill();
+        // A socket belongs to the group in which it was made, whoever is in it; one that was refused may try again.
         enter_group(stage);
+        let socket = stream(to);
+        leave_group(stage);
         let (is_over, tries) = (AtomicBool::new(false), AtomicU64::new(0));
         let mut programs = Vec::new();
         // Those of one are compared with those of the next.
@@ -154,7 +179,7 @@ fn a_restart_never_opens_the_pin() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !is_over.load(SeqCst) {
-                    assert_eq!(errno(connect_untagged(to)), REFUSED);
+                    assert_eq!(errno(socket.connect(&to.into())), REFUSED);
                     tries.fetch_add(1, SeqCst);
                     std::thread::yield_now();
                 }
@@ -296,7 +321,7 @@ fn detaching_leaves_nothing() {
             ask(&mut visitor, "tagged", to) == no_option
         });
         // From nothing again.
-        let gateway = start_gateway(stage);
+        let gateway = start_gateway_beside(&mut visitor, stage);
         assert_eq!(
             ask(&mut visitor, "untagged", to),
             format!("errno {REFUSED}")

@@ -6,6 +6,7 @@ mod capabilities;
 mod caps;
 mod churn;
 mod events;
+mod groups;
 mod harness;
 mod inbound;
 mod lifetime;
