@@ -78,14 +78,17 @@ impl Egress {
         }
     }
 
-    /// Before a number of events: their times are seen from now.
+    /// Before a number of events: the time of day may have been set.
     pub(super) fn set_clock(&mut self) {
-        self.clock = Clock::now();
+        let now = Clock::now();
+        if self.clock.is_off(now) {
+            self.clock = now;
+        }
     }
 
     /// A connection was established, or has ended.
     pub(super) fn observe(&mut self, policy: &Policy, event: &Event, log: &mut Log) {
-        let record = self.record(policy, event);
+        let mut record = self.record(policy, event);
         if event.kind == Event::OPENED {
             if record.violation {
                 let members = [
@@ -102,7 +105,11 @@ impl Egress {
             open.insert(event.cookie, record);
             return;
         }
-        self.open.locked().remove(&event.cookie);
+        let opened = self.open.locked().remove(&event.cookie);
+        if let Some(opened) = opened {
+            // Our clock may have been set since.
+            record.opened = opened.opened;
+        }
         self.figures.count(policy, event);
         if let Some(room) = self.lines.next() {
             room.push_str(&record.to_line());
@@ -189,24 +196,32 @@ fn remove_old(directory: &Path, now: Timestamp) -> io::Result<()> {
     Ok(())
 }
 
-/// The same moment on the kernel's clock and on ours.
+/// How far two looks at the clocks may be apart: somebody else may run between the looks at the one and the other.
+const CLOCK_JITTER_NS: u128 = 10_000_000;
+
+/// What the time of day is ahead of the kernel's clock.
+#[derive(Clone, Copy)]
 struct Clock {
-    monotonic_ns: i64,
-    time_ns: i128,
+    ahead_ns: i128,
 }
 
 impl Clock {
     fn now() -> Self {
         let monotonic = clock_gettime(ClockId::Monotonic);
+        let monotonic_ns =
+            i128::from(monotonic.tv_sec) * 1_000_000_000 + i128::from(monotonic.tv_nsec);
         Self {
-            monotonic_ns: monotonic.tv_sec * 1_000_000_000 + monotonic.tv_nsec,
-            time_ns: Timestamp::now().as_nanosecond(),
+            ahead_ns: Timestamp::now().as_nanosecond() - monotonic_ns,
         }
     }
 
-    fn time(&self, monotonic_ns: u64) -> String {
-        let ago = i128::from(self.monotonic_ns) - i128::from(monotonic_ns);
-        record::format(Timestamp::from_nanosecond(self.time_ns - ago).unwrap_or_default())
+    fn is_off(self, other: Self) -> bool {
+        self.ahead_ns.abs_diff(other.ahead_ns) > CLOCK_JITTER_NS
+    }
+
+    fn time(self, monotonic_ns: u64) -> String {
+        let time = i128::from(monotonic_ns) + self.ahead_ns;
+        record::format(Timestamp::from_nanosecond(time).unwrap_or_default())
     }
 }
 
@@ -322,10 +337,14 @@ mod tests {
     fn times_of_the_kernel_become_times_of_day() {
         let noon: Timestamp = "2026-03-31T12:00:00Z".parse().unwrap();
         let clock = Clock {
-            monotonic_ns: 5_000_000_000,
-            time_ns: noon.as_nanosecond(),
+            ahead_ns: noon.as_nanosecond() - 5_000_000_000,
         };
         assert_eq!(clock.time(4_500_000_000), "2026-03-31T11:59:59.500000Z");
         assert_eq!(clock.time(5_000_001_000), "2026-03-31T12:00:00.000001Z");
+        let later = |ns| Clock {
+            ahead_ns: clock.ahead_ns + ns,
+        };
+        assert!(!clock.is_off(later(1_000_000)));
+        assert!(clock.is_off(later(1_000_000_000)) && clock.is_off(later(-1_000_000_000)));
     }
 }
