@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::workspace::{BINARY_VARIABLE, cargo, target_dir};
-use crate::{Outcome, clients, command, ebpf, tools};
+use crate::{Outcome, clients, command, ebpf, kernels, tools};
 
 /// Fetching the advisories is one small clone; a host that drops packets must not hold the run.
 const ADVISORIES_FETCH_LIMIT: Duration = Duration::from_secs(60);
@@ -63,6 +63,10 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "tests",
         run: tests,
+    },
+    Stage {
+        name: "kernel 6.1",
+        run: older_kernel,
     },
     Stage {
         name: "SDK clients",
@@ -184,6 +188,19 @@ fn tests() -> Result<Option<String>, Box<dyn std::error::Error>> {
         "{} passed, {} ignored",
         counts.passed, counts.ignored
     )))
+}
+
+/// The kernel programs' suites where their verifier is the strictest.
+fn older_kernel() -> Result<Option<String>, Box<dyn std::error::Error>> {
+    if !tools::is_root() && !tools::has_for_kernels() {
+        println!(
+            "SKIPPED: no suite ran under Linux 6.1, the virtual machine for it is not installed"
+        );
+        return Ok(Some("SKIPPED: there is no virtual machine".to_owned()));
+    }
+    tools::install_for_kernels()?;
+    let binary = target_dir()?.join("release/codex-relay");
+    kernels::run_suites(Some(&binary), false, &[]).map(Some)
 }
 
 fn sdk_clients() -> Result<Option<String>, Box<dyn std::error::Error>> {

@@ -24,7 +24,7 @@ struct Verb {
 const VERBS: &[Verb] = &[
     Verb {
         name: "ci",
-        about: "format, lints, dependency rules, build, all tests, SDK clients",
+        about: "format, lints, dependency rules, build, all tests, also under Linux 6.1, SDK clients",
         run: ci::run,
     },
     Verb {
@@ -41,7 +41,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "kernels",
-        about: "the suites of the kernel programs under Debian's 6.1 in a virtual machine",
+        about: "the suites of the kernel programs under Debian's 6.1 in a virtual machine; --help",
         run: kernels::run,
     },
     Verb {

@@ -97,6 +97,11 @@ pub(crate) fn install_packages() -> Outcome {
     install_tools(TOOLS)
 }
 
+/// Is there what `install_for_kernels` would install?
+pub(crate) fn has_for_kernels() -> bool {
+    are_there(KERNELS_TOOLS)
+}
+
 /// Sees to it that there is what a virtual machine needs.
 pub(crate) fn install_for_kernels() -> Outcome {
     install_tools(KERNELS_TOOLS)
@@ -109,7 +114,11 @@ pub(crate) fn install_for_ebpf() -> Outcome {
 
 /// Is there what `install_for_ebpf` would install?
 pub(crate) fn has_for_ebpf() -> bool {
-    let mut probes = EBPF_TOOLS.iter().map(|tool| probe(tool.probe));
+    are_there(EBPF_TOOLS)
+}
+
+fn are_there(tools: &[Tool]) -> bool {
+    let mut probes = tools.iter().map(|tool| probe(tool.probe));
     probes.all(|mut probe| command::succeeds(&mut probe))
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::archive::Archive;
 use super::debian::Kernel;
-use crate::{command, workspace};
+use crate::{Outcome, command, workspace};
 
 /// Package of the suites.
 const PACKAGE: &str = "relay-ebpf";
@@ -56,40 +56,70 @@ fn integration_test(message: &str) -> Option<Suite> {
 }
 
 /// The first file system: the suites, what they are linked with, the kernel's modules, and what starts them.
-pub(super) fn file_system(
-    kernel: &Kernel,
-    suites: &[Suite],
-    arguments: &[String],
-) -> Result<Vec<u8>, Box<dyn Error>> {
-    let mut archive = Archive::default();
-    for mount_point in ["/proc", "/sys", "/dev"] {
-        archive.directory(mount_point);
-    }
-    // Where the first process writes to before it has mounted anything.
-    archive.character_device("/dev/console", 5, 1);
-    archive.program("/init", include_bytes!("init.sh"));
-    let busybox = Path::new("/bin/busybox");
-    archive.program("/bin/busybox", &fs::read(busybox)?);
-    // By this path the kernel asks for modules that it needs.
-    archive.link("/sbin/modprobe", "/bin/busybox");
-    let mut libraries = libraries_of(busybox)?;
-    for suite in suites {
-        archive.program(
-            &format!("/suites/{}", suite.name),
-            &fs::read(&suite.program)?,
-        );
-        let arguments = arguments.join(" ");
-        archive.file(&format!("/arguments/{}", suite.name), arguments.as_bytes());
-        libraries.extend(libraries_of(&suite.program)?);
-    }
-    for library in &libraries {
-        archive.program(library, &fs::read(library)?);
-    }
-    add_modules(&mut archive, kernel)?;
-    Ok(archive.finish())
+pub(super) struct FileSystem {
+    archive: Archive,
+    libraries: BTreeSet<String>,
 }
 
-fn add_modules(archive: &mut Archive, kernel: &Kernel) -> Result<(), Box<dyn Error>> {
+impl FileSystem {
+    /// What every machine has.
+    pub(super) fn new(kernel: &Kernel) -> Result<Self, Box<dyn Error>> {
+        let mut archive = Archive::default();
+        for mount_point in ["/proc", "/sys", "/dev"] {
+            archive.directory(mount_point);
+        }
+        // Where the first process writes to before it has mounted anything.
+        archive.character_device("/dev/console", 5, 1);
+        archive.program("/init", include_bytes!("init.sh"));
+        // By this path the kernel asks for modules that it needs.
+        archive.link("/sbin/modprobe", "/bin/busybox");
+        add_modules(&mut archive, kernel)?;
+        let mut it = Self {
+            archive,
+            libraries: BTreeSet::new(),
+        };
+        it.program("/bin/busybox", Path::new("/bin/busybox"))?;
+        Ok(it)
+    }
+
+    /// A suite, which is given these arguments.
+    pub(super) fn suite(&mut self, suite: &Suite, arguments: &[String]) -> Outcome {
+        let arguments = arguments.join(" ");
+        let path = format!("/arguments/{}", suite.name);
+        self.archive.file(&path, arguments.as_bytes());
+        self.program(&format!("/suites/{}", suite.name), &suite.program)
+    }
+
+    /// The gateway, and a suite that uses it as an operator would.
+    pub(super) fn gateway(&mut self, binary: &Path) -> Outcome {
+        let archive = &mut self.archive;
+        archive.program("/suites/gateway", include_bytes!("gateway/run.sh"));
+        archive.program(
+            "/gateway/upstream.sh",
+            include_bytes!("gateway/upstream.sh"),
+        );
+        archive.file("/gateway/relay.toml", include_bytes!("gateway/relay.toml"));
+        archive.file("/gateway/credential", b"sk-machine-upstream");
+        self.program("/gateway/codex-relay", binary)
+    }
+
+    /// The archive of it.
+    pub(super) fn finish(mut self) -> Result<Vec<u8>, Box<dyn Error>> {
+        for library in &self.libraries {
+            self.archive.program(library, &fs::read(library)?);
+        }
+        Ok(self.archive.finish())
+    }
+
+    /// A program, with the libraries that it needs.
+    fn program(&mut self, path: &str, program: &Path) -> Outcome {
+        self.archive.program(path, &fs::read(program)?);
+        self.libraries.extend(libraries_of(program)?);
+        Ok(())
+    }
+}
+
+fn add_modules(archive: &mut Archive, kernel: &Kernel) -> Outcome {
     let dir = kernel.modules_dir();
     let index = ["modules.dep", "modules.alias", "modules.symbols"].map(str::to_owned);
     let modules = kernel.module_paths(MODULES)?;
