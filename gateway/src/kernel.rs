@@ -12,11 +12,6 @@ use relay_ebpf::{Feature, Live, Missing};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// How long the programs believe their counts after they were told to: they survive a gateway that is gone for a while, and
-/// keep nobody out when it does not come back.
-pub const LEASE_PERIOD: Duration = Duration::from_secs(30);
 
 /// What is said of every feature where the operator wants none.
 const SWITCHED_OFF: &str = "switched off";
@@ -63,8 +58,6 @@ impl Kernel {
                 return Ok(Self::without(Features::none(mode, &missing.to_string())));
             }
         };
-        // Until the control thread runs.
-        programs.live().renew_lease(LEASE_PERIOD);
         let kernel = Self {
             features: Arc::new(Features::all(mode)),
             programs: Some(programs),

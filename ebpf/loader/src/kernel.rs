@@ -23,8 +23,9 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-/// For so long counts are believed right after they were corrected, until somebody renews the lease.
-const FIRST_LEASE: Duration = Duration::from_secs(30);
+/// How long the programs believe their counts after they were told to: they survive a gateway that is gone for a while, and
+/// keep nobody out when it does not come back. The first time is when all is in force.
+pub const LEASE_PERIOD: Duration = Duration::from_secs(30);
 
 /// Comparisons at the beginning: the first finds what an earlier process has left, the second corrects it.
 const COMPARISONS: usize = 2;
@@ -112,9 +113,9 @@ impl Kernel {
         for (name, attach_type) in REQUIRED {
             programs.push((name, attach_type, loaded.program(name)?));
         }
-        let indexed = (0_u32..).zip(plan.addresses());
-        let addresses = indexed
-            .map(|(index, (address, account))| (address, (index, account)))
+        let addresses = plan
+            .addresses()
+            .map(|one| (one.address, (one.number, one.account)))
             .collect();
         let mut kernel = Self {
             live: Live::map(pins)?,
@@ -141,7 +142,7 @@ impl Kernel {
         }
         kernel.attach_optional(cgroup, pins, &mut loaded, made);
         kernel.correct_counts(loaded.is_reopened)?;
-        kernel.live.renew_lease(FIRST_LEASE);
+        kernel.live.renew_lease(LEASE_PERIOD);
         Ok(kernel)
     }
 

@@ -28,9 +28,9 @@ mod sock_diag;
 mod status;
 
 pub use capability::drop_capabilities;
-pub use kernel::Kernel;
+pub use kernel::{Kernel, LEASE_PERIOD};
 pub use live::Live;
-pub use plan::{AccountPlan, ControlDestination, Network, Plan, TenantPlan};
+pub use plan::{AccountPlan, ControlDestination, Network, NumberedAddress, Plan, TenantPlan};
 pub use ports::{PathPorts, Surveyor};
 pub use reconcile::{Drift, Reconciler};
 pub use relay_ebpf_abi as abi;

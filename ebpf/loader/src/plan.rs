@@ -52,32 +52,43 @@ pub struct ControlDestination {
     pub address: SocketAddr,
 }
 
+/// An egress address, by its number in `ADDRESSES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NumberedAddress {
+    /// Its number, by which a tag asks for it.
+    pub number: u32,
+    /// The account's number.
+    pub account: u32,
+    /// The address.
+    pub address: IpAddr,
+}
+
 impl Plan {
-    /// All egress addresses in the order of their index, with the account of each.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = (IpAddr, u32)> {
+    /// All egress addresses in the order of their numbers, which begin at 0: account by account, of each the IPv4 addresses
+    /// before the IPv6 ones, and those of a family in the order of the plan.
+    pub fn addresses(&self) -> impl Iterator<Item = NumberedAddress> {
         let accounts = (0_u32..).zip(&self.accounts);
-        accounts.flat_map(|(account, one)| {
+        let in_order = accounts.flat_map(|(account, one)| {
             let (ipv4, ipv6): (Vec<IpAddr>, Vec<IpAddr>) =
                 one.egress.iter().partition(|address| address.is_ipv4());
             let in_order = ipv4.into_iter().chain(ipv6);
-            in_order.map(move |address| (address, account))
-        })
+            in_order.map(move |address| (account, address))
+        });
+        (0..)
+            .zip(in_order)
+            .map(|(number, (account, address))| NumberedAddress {
+                number,
+                account,
+                address,
+            })
     }
 
-    /// Index of the first address of each account in `ADDRESSES`: IPv4 addresses before IPv6 ones, each in the order of
-    /// the plan.
+    /// Number of an account's address; none if there is no such account, or if it has no such address.
     pub fn address_index(&self, account: usize, address: IpAddr) -> Option<u32> {
-        let first: usize = self.accounts[..account]
-            .iter()
-            .map(|one| one.egress.len())
-            .sum();
-        let own = &self.accounts[account].egress;
-        let in_order = own
-            .iter()
-            .filter(|one| one.is_ipv4())
-            .chain(own.iter().filter(|one| one.is_ipv6()));
-        let offset = in_order.copied().position(|one| one == address)?;
-        u32::try_from(first + offset).ok()
+        let mut addresses = self.addresses();
+        let found =
+            addresses.find(|one| one.account as usize == account && one.address == address)?;
+        Some(found.number)
     }
 
     /// The tag of a connection.
@@ -87,5 +98,45 @@ impl Plan {
             account,
             address,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn addresses_are_numbered_by_account_and_family() {
+        let account = |egress: &[&str]| AccountPlan {
+            connections_max: None,
+            egress: egress.iter().map(|one| address(one)).collect(),
+        };
+        let plan = Plan {
+            accounts: vec![
+                account(&["fd00::1", "127.0.7.1"]),
+                account(&["127.0.7.2", "fd00::2", "127.0.7.3"]),
+            ],
+            ..Plan::default()
+        };
+        let all: Vec<_> = plan
+            .addresses()
+            .map(|one| (one.number, one.account, one.address.to_string()))
+            .collect();
+        let expected = [
+            (0, 0, "127.0.7.1"),
+            (1, 0, "fd00::1"),
+            (2, 1, "127.0.7.2"),
+            (3, 1, "127.0.7.3"),
+            (4, 1, "fd00::2"),
+        ];
+        let expected = expected.map(|(number, account, one)| (number, account, one.to_owned()));
+        assert_eq!(all, expected);
+        assert_eq!(plan.address_index(1, address("fd00::2")), Some(4));
+        assert_eq!(plan.address_index(0, address("fd00::2")), None);
+        assert_eq!(plan.address_index(2, address("fd00::2")), None);
     }
 }

@@ -62,7 +62,8 @@ fn check_numbers(plan: &Plan) -> Result<(), String> {
 
 fn check_addresses(plan: &Plan) -> Result<(), String> {
     let mut owners: HashMap<IpAddr, u32> = HashMap::new();
-    for (address, account) in plan.addresses() {
+    for one in plan.addresses() {
+        let (address, account) = (one.address, one.account);
         if address != address.to_canonical() {
             return Err(format!(
                 "{address} is an IPv4 address written as an IPv6 one"
@@ -141,7 +142,7 @@ pub(crate) fn publish(pins: &Pins, plan: &Plan, ports_max: u32) -> Result<(), Mi
     })?;
     let owners: Vec<([u8; 16], u32)> = plan
         .addresses()
-        .map(|(address, account)| (address_bytes(address), account))
+        .map(|one| (address_bytes(one.address), one.account))
         .collect();
     write(pins, map::IP_OWNER, |map: Map<_, u32>| {
         map.hold_only(&owners)
@@ -185,30 +186,35 @@ fn tenants(plan: &Plan) -> Vec<TenantSettings> {
 }
 
 fn accounts(plan: &Plan) -> Vec<AccountSettings> {
-    let mut next = 0;
-    let mut settings = Vec::new();
-    for account in &plan.accounts {
-        // Within bounds: `check` has counted the addresses of all.
-        let ipv4_count = account.egress.iter().filter(|one| one.is_ipv4()).count() as u32;
-        let ipv6_count = account.egress.len() as u32 - ipv4_count;
-        settings.push(AccountSettings {
-            connections_max: account.connections_max.unwrap_or_default(),
-            ipv4_first: next,
-            ipv4_count,
-            ipv6_first: next + ipv4_count,
-            ipv6_count,
-            reserved: 0,
-        });
-        next += ipv4_count + ipv6_count;
+    let caps = plan.accounts.iter().map(|account| account.connections_max);
+    let settings = caps.map(|cap| AccountSettings {
+        connections_max: cap.unwrap_or_default(),
+        ipv4_first: 0,
+        ipv4_count: 0,
+        ipv6_first: 0,
+        ipv6_count: 0,
+        reserved: 0,
+    });
+    let mut settings: Vec<AccountSettings> = settings.collect();
+    for one in plan.addresses() {
+        let account = &mut settings[one.account as usize];
+        let (first, count) = match one.address {
+            IpAddr::V4(_) => (&mut account.ipv4_first, &mut account.ipv4_count),
+            IpAddr::V6(_) => (&mut account.ipv6_first, &mut account.ipv6_count),
+        };
+        if *count == 0 {
+            *first = one.number;
+        }
+        *count += 1;
     }
     settings
 }
 
 fn addresses(plan: &Plan) -> Vec<AddressSettings> {
     plan.addresses()
-        .map(|(address, account)| AddressSettings {
-            address: address_bytes(address),
-            account,
+        .map(|one| AddressSettings {
+            address: address_bytes(one.address),
+            account: one.account,
             is_used: 1,
         })
         .collect()

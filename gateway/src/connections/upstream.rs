@@ -112,13 +112,12 @@ impl UpstreamPlaces {
     }
 }
 
-/// By account: its addresses with their numbers in the kernel's maps (`Plan::address_index`, for all of them at once).
+/// By account: its addresses with their numbers in the kernel's maps.
 pub(super) fn numbered_addresses(policy: &Policy) -> Box<[Vec<(IpAddr, u32)>]> {
-    let mut number = 0..;
-    let accounts = policy.accounts.iter().map(|account| {
-        let (ipv4, ipv6): (Vec<IpAddr>, Vec<IpAddr>) =
-            account.egress.iter().partition(|address| address.is_ipv4());
-        ipv4.into_iter().chain(ipv6).zip(&mut number).collect()
-    });
-    accounts.collect()
+    let mut accounts = vec![Vec::new(); policy.accounts.len()];
+    // The number of an address depends on nothing but the accounts.
+    for one in crate::kernel::plan(policy, "").addresses() {
+        accounts[one.account as usize].push((one.address, one.number));
+    }
+    accounts.into()
 }

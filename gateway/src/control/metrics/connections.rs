@@ -7,7 +7,7 @@ use crate::kernel::Features;
 use crate::worker::Figures;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use relay_ebpf::abi::counter::Counter;
-use relay_ebpf::{Feature, Live, Plan};
+use relay_ebpf::{Feature, Live};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,11 +32,14 @@ impl Counted {
     ) -> Self {
         // The number of an address depends on nothing but the accounts.
         let plan = crate::kernel::plan(policy, "");
+        let addresses = plan.addresses();
+        let addresses =
+            addresses.map(|one| (AccountId(one.account as u16), one.address, one.number));
         Self {
             connections,
             features,
             live,
-            addresses: numbered(&plan).into(),
+            addresses: addresses.collect(),
         }
     }
 
@@ -89,18 +92,6 @@ impl Counted {
         }
         counter!("relay_egress_violations_total").absolute(live.counter(Counter::EgressViolation));
     }
-}
-
-fn numbered(plan: &Plan) -> Vec<(AccountId, IpAddr, u32)> {
-    let mut numbered = Vec::new();
-    for (index, account) in plan.accounts.iter().enumerate() {
-        for &address in &account.egress {
-            if let Some(number) = plan.address_index(index, address) {
-                numbered.push((AccountId(index as u16), address, number));
-            }
-        }
-    }
-    numbered
 }
 
 /// Says what there is, and has what must stay zero there from the start.
