@@ -306,6 +306,7 @@ fn established_in_force_and_taken_away() {
 
     let removed = detach(&site.places).expect("detached");
     assert_eq!(removed.len(), 5 + 22, "{removed:?}");
-    assert_eq!(untagged(server), Ok(()));
+    // The kernel frees a link a moment after its last pin is gone.
+    until("nothing governs it", || untagged(server) == Ok(()));
     assert!(!site.places.pins.join("v1").exists());
 }
