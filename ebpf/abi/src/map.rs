@@ -8,7 +8,7 @@
 //! | `ADDRESSES` | array | address → `AddressSettings` | loader |
 //! | `IP_OWNER` | hash | address bytes → account | loader |
 //! | `NETWORKS` | LPM trie | prefix of address bytes → tenant | loader |
-//! | `CONTROL` | LPM trie | prefix of address bytes → port, 0 for any | loader |
+//! | `CONTROL` | LPM trie | prefix of address bytes → port; 0: any, also where several are allowed at an address | loader |
 //! | `LISTENERS` | hash | `ListenerKey` → index of its first socket in `LISTENER_SOCKETS` | loader |
 //! | `LISTENER_SOCKETS` | reuseport socket array | listener × `WORKERS_MAX` + worker | loader |
 //! | `PATHS_WAITING` | hash | `PathKey` → ports in TIME_WAIT (u64) | loader |
