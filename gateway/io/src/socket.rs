@@ -4,6 +4,7 @@ mod connect;
 
 pub use connect::{ConnectError, Origin};
 
+use crate::engine::Engine;
 use crate::lease::{Lease, Pool};
 use crate::option::SocketOption;
 use crate::outgoing::{InFlight, Part, Parts};
@@ -478,6 +479,15 @@ impl Stream {
     /// Makes the close that follows a reset instead of an orderly end, so that what was sent cannot be taken for all.
     pub fn reset_on_close(&self) {
         let _ = self.socket.options().set_linger(Some(Duration::ZERO));
+    }
+
+    /// Closes the socket before this returns. One that is dropped is closed by the ring, at its next turn: until then
+    /// it counts with those who count sockets.
+    pub fn close_at_once(self) {
+        if self.wheel.engine() != Engine::Epoll {
+            // Where no descriptor is left to do it with, the ring does it.
+            let _ = sys::close_beneath(self.socket.descriptor());
+        }
     }
 
     /// Tells the peer that no more will be sent; reading goes on.

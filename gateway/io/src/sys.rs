@@ -1,5 +1,6 @@
 //! The calls that neither the runtime nor a library makes for us, each on one descriptor.
 
+use socket2::{Domain, Socket, Type};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -54,7 +55,20 @@ pub(crate) fn unacknowledged_bytes(descriptor: RawFd) -> io::Result<libc::c_int>
     }
 }
 
-pub(crate) fn bind_address_no_port(socket: &socket2::Socket) -> io::Result<()> {
+/// Closes the socket of a descriptor that belongs to the runtime, which goes on to own it and closes it in its own time: an
+/// unconnected socket takes the other's place. An operation in flight keeps the old one open until it ends.
+pub(crate) fn close_beneath(descriptor: RawFd) -> io::Result<()> {
+    let nothing = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    // SAFETY: both descriptors are open; no memory is passed, and the one that is replaced stays open and its owner's.
+    let answer = unsafe { libc::dup3(nothing.as_raw_fd(), descriptor, libc::O_CLOEXEC) };
+    if answer < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+pub(crate) fn bind_address_no_port(socket: &Socket) -> io::Result<()> {
     let on: libc::c_int = 1;
     let name = libc::IP_BIND_ADDRESS_NO_PORT;
     // The level is IPPROTO_IP for both families.

@@ -147,6 +147,22 @@ fn a_connection_from_another_address_than_the_option_asks_for_is_closed_before_a
 }
 
 #[test]
+fn a_connection_closed_at_once_does_not_wait_for_the_ring() {
+    on_each_engine(async |worker| {
+        let (stream, mut peer) = worker.pair().await;
+        stream.close_at_once();
+        // This blocks the worker, so that nothing else closes it meanwhile.
+        assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0);
+        drop(peer);
+        // The descriptor was the runtime's: it serves again.
+        let (again, mut peer) = worker.pair().await;
+        peer.write_all(b"ping").unwrap();
+        let (received, _) = again.read(Pool::new().small()).await;
+        assert_eq!(received.unwrap(), Received::Bytes(4));
+    });
+}
+
+#[test]
 fn an_option_of_a_connection_that_is_open() {
     on_each_engine(async |worker| {
         let (client, _peer) = worker.pair().await;
