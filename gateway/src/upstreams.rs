@@ -72,6 +72,11 @@ impl Connection {
         self.served > 0
     }
 
+    /// Ends it, so that its place can be taken from now on.
+    pub fn close(self) {
+        self.stream.close_at_once();
+    }
+
     /// It becomes nobody's. False if that cannot be: it must not be used any more.
     fn is_freed(&mut self) -> bool {
         self.places.assign(&self.stream, None).is_ok()
@@ -121,6 +126,7 @@ impl IdleConnections {
                 connection.stream.clear_deadline();
                 return Ok(Some(connection));
             }
+            connection.close();
         }
         Ok(None)
     }
@@ -135,12 +141,12 @@ impl IdleConnections {
                 .shortages
                 .is_waited_for(Short::Account(connection.account))
         {
-            return;
+            return connection.close();
         }
         if let Some(tenant) = connection.places.tenant() {
             let is_waited_for = self.shortages.is_waited_for(Short::Tenant(tenant));
             if is_waited_for && !connection.is_freed() {
-                return;
+                return connection.close();
             }
         }
         connection.served += 1;
@@ -164,7 +170,7 @@ impl IdleConnections {
             Short::Account(account) => {
                 let idle = &mut self.by_account.borrow_mut()[usize::from(account.0)];
                 let found = !idle.is_empty();
-                idle.drain(..usize::from(found));
+                idle.drain(..usize::from(found)).for_each(Connection::close);
                 found
             }
         }
@@ -179,12 +185,14 @@ impl IdleConnections {
         }
         self.free_assigned(|_| true);
         for (account, idle) in (0..).zip(self.by_account.borrow_mut().iter_mut()) {
-            if self
+            let wanted = self
                 .shortages
-                .is_waited_for(Short::Account(AccountId(account)))
-            {
-                idle.clear();
-            }
+                .waited_for(Short::Account(AccountId(account)));
+            // Those used least recently; no more than are waited for, or one request would cost all others theirs.
+            let count = idle
+                .len()
+                .min(usize::try_from(wanted).unwrap_or(usize::MAX));
+            idle.drain(..count).for_each(Connection::close);
         }
         self.shortages.note_heard(self.worker, call);
     }
@@ -228,3 +236,6 @@ impl IdleConnections {
         self.by_account.borrow().iter().map(Vec::len).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 
 use crate::config::Policy;
 use crate::config::policy::{AccountId, TenantId};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Who lacks a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +17,10 @@ pub enum Short {
 /// What is called for, and who has heard it. One per process.
 pub struct Shortages {
     calls: AtomicU64,
-    /// Requests that wait for a place of their tenant.
-    tenants_waiting: AtomicU32,
-    /// By account: requests that wait for a place of it.
-    accounts_waiting: Box<[AtomicU32]>,
+    /// Places that requests wait for, of their tenants.
+    tenants_waiting: AtomicU64,
+    /// By account: places that requests wait for.
+    accounts_waiting: Box<[AtomicU64]>,
     /// By worker: the last call that it has heard.
     heard: Box<[AtomicU64]>,
 }
@@ -29,6 +29,7 @@ pub struct Shortages {
 pub struct Call {
     shortages: &'static Shortages,
     short: Short,
+    places: u64,
     number: u64,
 }
 
@@ -36,22 +37,23 @@ impl Shortages {
     pub(super) fn new(policy: &Policy) -> Self {
         Self {
             calls: AtomicU64::new(0),
-            tenants_waiting: AtomicU32::new(0),
-            accounts_waiting: policy.accounts.iter().map(|_| AtomicU32::new(0)).collect(),
+            tenants_waiting: AtomicU64::new(0),
+            accounts_waiting: policy.accounts.iter().map(|_| AtomicU64::new(0)).collect(),
             heard: (0..policy.node.workers)
                 .map(|_| AtomicU64::new(0))
                 .collect(),
         }
     }
 
-    /// Asks every worker to let go of idle connections.
-    pub fn call(&'static self, short: Short) -> Call {
+    /// Asks every worker to let go of idle connections, of so many of an account.
+    pub fn call(&'static self, short: Short, places: u64) -> Call {
         // What is called for is there before the number that leads the others to it.
-        self.waiting(short).fetch_add(1, Ordering::SeqCst);
+        self.waiting(short).fetch_add(places, Ordering::SeqCst);
         let number = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         Call {
             shortages: self,
             short,
+            places,
             number,
         }
     }
@@ -61,9 +63,14 @@ impl Shortages {
         self.calls.load(Ordering::SeqCst)
     }
 
+    /// How many of such places are waited for? Costs a load.
+    pub fn waited_for(&self, short: Short) -> u64 {
+        self.waiting(short).load(Ordering::SeqCst)
+    }
+
     /// Does anybody wait for such a place? Costs a load.
     pub fn is_waited_for(&self, short: Short) -> bool {
-        self.waiting(short).load(Ordering::SeqCst) > 0
+        self.waited_for(short) > 0
     }
 
     /// This worker has done what all calls up to this one asked for. One that has ended says so of all that may come.
@@ -71,7 +78,7 @@ impl Shortages {
         self.heard[worker as usize].store(call, Ordering::SeqCst);
     }
 
-    fn waiting(&self, short: Short) -> &AtomicU32 {
+    fn waiting(&self, short: Short) -> &AtomicU64 {
         match short {
             Short::Tenant(_) => &self.tenants_waiting,
             Short::Account(account) => &self.accounts_waiting[usize::from(account.0)],
@@ -90,6 +97,6 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let waiting = self.shortages.waiting(self.short);
-        waiting.fetch_sub(1, Ordering::SeqCst);
+        waiting.fetch_sub(self.places, Ordering::SeqCst);
     }
 }

@@ -167,10 +167,10 @@ fn a_call_is_heard_when_every_worker_has_heard_it() {
     with_client(|connections, _| {
         let shortages = &connections.shortages;
         let short = Short::Account(AccountId(1));
-        let first = shortages.call(short);
+        let first = shortages.call(short, 1);
         shortages.note_heard(0, shortages.last_call());
         assert!(!first.was_heard());
-        let second = shortages.call(Short::Tenant(A));
+        let second = shortages.call(Short::Tenant(A), 1);
         shortages.note_heard(1, shortages.last_call());
         assert!(first.was_heard() && !second.was_heard());
         // A worker that has ended keeps nobody waiting.

@@ -88,6 +88,7 @@ pub async fn open(
             }
             // A provider may close a connection that it has kept open just as the next request is on its way.
             Err(Failure::Broken) if connection.is_reused() && request.body.can_be_sent_again() => {
+                connection.close();
                 may_reuse = false;
             }
             Err(failure) => break Err(failure),

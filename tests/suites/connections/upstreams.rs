@@ -1,14 +1,21 @@
 //! Connections to providers: those that are in use count, those that are kept for later make room.
 
 use crate::{capped, two_workers};
-use relay_tests::{Account, Gateway, Mode, Request, Signal, Upstream, in_each_mode, openai};
+use relay_tests::{
+    Account, Config, Gateway, Mode, Request, Signal, Upstream, in_each_mode, openai,
+};
+use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
 
 in_each_mode! {
     idle_connections_of_an_account_never_keep_a_request_out,
     idle_connections_of_a_tenant_never_keep_its_requests_out,
     an_account_whose_connections_are_in_use_is_passed_over,
+    a_request_in_need_of_a_place_costs_one_idle_connection,
+    a_connection_that_has_ended_makes_room_for_the_next,
 }
+
+const SHORT_LIVED: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 7, 2));
 
 /// An account with so many addresses that a kept connection is seldom from the right one.
 fn with_many_addresses(name: &str, third: u8) -> Account {
@@ -88,4 +95,45 @@ fn an_account_whose_connections_are_in_use_is_passed_over(mode: &Mode) {
     for client in &mut busy {
         assert_eq!(client.read_response().status(), 200);
     }
+}
+
+/// Connections of the account that are open, as whoever counts them says at this moment.
+fn open_connections(gateway: &Gateway) -> f64 {
+    gateway.metric("relay_account_connections", &["account=\"first\""])
+}
+
+fn a_request_in_need_of_a_place_costs_one_idle_connection(mode: &Mode) {
+    let upstream = Upstream::answering(openai::plain());
+    let account = with_many_addresses("first", 7).set("max_connections", 4);
+    let config = Config::for_upstream(upstream.address()).set("node", "workers", 1);
+    let gateway = mode.gateway(&config.account(account));
+    // Each from the next address, so that no kept connection serves.
+    for count in [1.0, 2.0, 3.0, 4.0, 4.0, 4.0] {
+        assert_eq!(gateway.call(&Request::plain()).status(), 200);
+        assert_eq!(open_connections(&gateway), count);
+    }
+}
+
+fn a_connection_that_has_ended_makes_room_for_the_next(mode: &Mode) {
+    let upstream = Upstream::start(|exchange| {
+        exchange.send(openai::plain());
+        // Nothing in the answer announces it.
+        if exchange
+            .request
+            .peer
+            .is_some_and(|peer| peer.ip() == SHORT_LIVED)
+        {
+            exchange.close();
+        }
+    });
+    let account = Account::new("first", "127.0.7.1").egress(&SHORT_LIVED.to_string());
+    let account = account.set("max_connections", 2);
+    let config = Config::for_upstream(upstream.address()).set("node", "workers", 1);
+    let gateway = mode.gateway(&config.account(account));
+    for _ in 0..20 {
+        assert_eq!(gateway.call(&Request::plain()).status(), 200);
+    }
+    let kept = upstream.connections();
+    let kept = kept.iter().filter(|one| one.peer.ip() != SHORT_LIVED);
+    assert_eq!(kept.count(), 1, "the other one never had to go for it");
 }

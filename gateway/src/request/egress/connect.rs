@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 /// Addresses of an upstream that are tried for one attempt.
 const DESTINATIONS_MAX: usize = 3;
 
-/// Times that the other workers are called for a place. The second time, a connection has become idle, or is closed, that
-/// was about to be when they heard of the first: its answer had been sent before this request came.
+/// Times that the workers are called for a place. The first time each gives up one idle connection. The second time, one has
+/// become idle that was about to be when they heard of the first: its answer had been sent before this request came; and
+/// they give up all, since others were quicker to take what the first call brought.
 const CALLS_MAX: u32 = 2;
 
 /// How often is looked whether they have heard, and how long: a worker looks at every tick of its wheel, unless it is held up.
@@ -37,7 +38,11 @@ pub(super) async fn connect(
             Err(Failure::AccountConnectionsFull) => Short::Account(candidate.slot.account),
             _ => break,
         };
-        let call = (calls > 0).then(|| worker.connections.shortages.call(short));
+        let places = match calls {
+            1 => 1,
+            _ => worker.policy.limits.pool_idle_max as u64,
+        };
+        let call = (calls > 0).then(|| worker.connections.shortages.call(short, places));
         match &call {
             Some(call) => wait_until_heard(client, call).await?,
             None if worker.idle.let_go(short) => {}
