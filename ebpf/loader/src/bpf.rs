@@ -1,8 +1,9 @@
-//! `bpf(2)`, the commands that are made directly: on maps with keys and values as bytes, and on links.
+//! `bpf(2)`, the commands that are made directly: on maps with keys and values as bytes, on links and on what
+//! is attached.
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -14,7 +15,9 @@ mod command {
     pub(super) const MAP_GET_NEXT_KEY: u32 = 4;
     pub(super) const OBJ_PIN: u32 = 6;
     pub(super) const OBJ_GET: u32 = 7;
+    pub(super) const PROG_GET_FD_BY_ID: u32 = 13;
     pub(super) const OBJ_GET_INFO_BY_FD: u32 = 15;
+    pub(super) const PROG_QUERY: u32 = 16;
     pub(super) const MAP_LOOKUP_AND_DELETE_ELEM: u32 = 21;
     pub(super) const MAP_LOOKUP_BATCH: u32 = 24;
     pub(super) const MAP_UPDATE_BATCH: u32 = 26;
@@ -22,6 +25,12 @@ mod command {
     pub(super) const LINK_UPDATE: u32 = 29;
     pub(super) const ITER_CREATE: u32 = 33;
 }
+
+/// `BPF_F_QUERY_EFFECTIVE`: those of the groups above too, which are asked as well.
+const QUERY_EFFECTIVE: u32 = 1;
+
+/// Programs for which there is room at first: as many as the kernel takes for one group.
+const PROGRAMS_AT_FIRST: usize = 64;
 
 /// Whether an update may insert an entry or replace one.
 #[derive(Clone, Copy)]
@@ -95,6 +104,43 @@ struct LinkUpdate {
 struct IterCreate {
     link: u32,
     flags: u32,
+}
+
+#[repr(C)]
+struct Query {
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    attach_flags: u32,
+    program_ids: u64,
+    count: u32,
+    padding: u32,
+}
+
+#[repr(C)]
+struct ById {
+    id: u32,
+    next: u32,
+    flags: u32,
+}
+
+/// The first fields of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct ProgramInfo {
+    kind: u32,
+    id: u32,
+    tag: [u8; 8],
+    jited_bytes: u32,
+    translated_bytes: u32,
+    jited: u64,
+    translated: u64,
+    load_time: u64,
+    user: u32,
+    map_count: u32,
+    map_ids: u64,
+    /// Its first 15 bytes, and zeros.
+    name: [u8; 16],
 }
 
 /// The first fields of `struct bpf_map_info`.
@@ -297,6 +343,47 @@ pub(crate) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
 /// What the kernel knows of a link to a cgroup.
 pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     info(link)
+}
+
+/// Numbers of the programs that are asked for this kind of event in the cgroup, whoever has attached them.
+pub(crate) fn programs_of(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32>> {
+    let mut ids = vec![0_u32; PROGRAMS_AT_FIRST];
+    loop {
+        let mut attribute = Query {
+            target: number(cgroup),
+            attach_type,
+            flags: QUERY_EFFECTIVE,
+            attach_flags: 0,
+            program_ids: address_mut(ids.as_mut_slice()),
+            count: ids.len() as u32,
+            padding: 0,
+        };
+        // SAFETY: the kernel writes at most `count` numbers, for which there is room.
+        let result = unsafe { call(command::PROG_QUERY, &mut attribute) };
+        let count = attribute.count as usize;
+        match result {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && count > ids.len() => {
+                ids.resize(count, 0);
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {
+                ids.truncate(count);
+                return Ok(ids);
+            }
+        }
+    }
+}
+
+/// The first 15 bytes of a program's name, and zeros. Needs CAP_SYS_ADMIN: it can be anybody's program.
+pub(crate) fn program_name(id: u32) -> io::Result<[u8; 16]> {
+    let mut attribute = ById {
+        id,
+        next: 0,
+        flags: 0,
+    };
+    // SAFETY: it points to nothing; and the command returns a descriptor.
+    let program = unsafe { open(command::PROG_GET_FD_BY_ID, &mut attribute) }?;
+    info(program.as_fd()).map(|info: ProgramInfo| info.name)
 }
 
 fn info<T: Default + Copy>(object: BorrowedFd<'_>) -> io::Result<T> {

@@ -61,7 +61,12 @@ impl Canary {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None);
         socket
             .and_then(|socket| option::set(socket.as_fd(), LEVEL, TAG, &tag))
-            .map_err(|error| format!("the kernel does not take a tag: {error}"))
+            .map_err(|error| {
+                format!(
+                    "the kernel does not take a tag: {error}; programs of another gateway in this cgroup would cause it \
+                     (codex-relay kernel detach, with the configuration that pinned them)"
+                )
+            })
     }
 }
 

@@ -13,12 +13,13 @@ use crate::pins::{Lock, Pins};
 use crate::plan::Plan;
 use crate::ports::{self, Addresses, Surveyor};
 use crate::reconcile::Reconciler;
-use crate::{Feature, Missing, Places, capability, option, publish};
+use crate::{Feature, Missing, Places, capability, link, option, publish};
 use relay_ebpf_abi::map::{self, program};
 use relay_ebpf_abi::option::{LEVEL, WORKER};
 use relay_ebpf_abi::record::{Event, ListenerKey, PathKey};
 use relay_ebpf_abi::{LISTENERS_MAX, WORKERS_MAX, address_bytes};
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -87,6 +88,8 @@ impl Kernel {
         // After the locks: of a gateway that uses the same pins they tell more.
         cgroup.check_alone()?;
         capability::check()?;
+        let own: Vec<&Pins> = iter::once(pins).chain(&others).collect();
+        link::check_no_others(cgroup, &own)?;
         let is_first = pins.links()?.is_empty();
         let mut made = Made::default();
         let established = Self::attach(cgroup, pins, plan, lock, &mut made)

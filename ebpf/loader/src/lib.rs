@@ -89,8 +89,8 @@ impl Feature {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
     /// Which piece, from a closed set: for the whole, in the order in which they are tried, `plan`, `cgroup2`, `cgroup`,
-    /// `bpffs`, `in_use`, `cgroup` again if others are in it, `capability`, `map`, `program`, `link`, `canary`; later also
-    /// `steering`, `reconciliation` and `sock_diag`.
+    /// `bpffs`, `in_use`, `cgroup` again if others are in it, `capability`, `link` if programs of another gateway are attached
+    /// to it, `map`, `program`, `link`, `canary`; later also `steering`, `reconciliation` and `sock_diag`.
     pub piece: &'static str,
     /// What was tried, what the kernel said, and what helps.
     pub detail: String,

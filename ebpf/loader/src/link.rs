@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// Programs without which nothing is promised, and where each is attached. In the order in which they take effect: from the
 /// first connect that is refused on, tags can be given.
@@ -26,6 +27,76 @@ pub(crate) const REQUIRED: [(&str, bpf_attach_type); 4] = [
 /// The program that sees connections being established.
 pub(crate) const SOCK_OPS: (&str, bpf_attach_type) =
     (program::SOCK_OPS, bpf_attach_type::BPF_CGROUP_SOCK_OPS);
+
+/// What the names of a gateway's programs begin with.
+const NAMES_BEGIN_WITH: &[u8] = b"relay_";
+
+/// A link goes a moment after its last pin or descriptor: until then programs that were just detached are still there.
+const DETACHED_WITHIN: Duration = Duration::from_secs(2);
+const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(10);
+
+/// Refuses a cgroup that the programs of another gateway govern too, which are pinned elsewhere: each kind has its own maps, so
+/// that no connection would have a tag for both. Those that `pins` have are replaced, or removed in the end.
+pub(crate) fn check_no_others(cgroup: &Cgroup, pins: &[&Pins]) -> Result<(), Missing> {
+    let own = own_programs(pins)?;
+    let deadline = Instant::now() + DETACHED_WITHIN;
+    loop {
+        let found = another_gateways(cgroup, &own).map_err(|error| Missing {
+            piece: "link",
+            detail: format!(
+                "cannot ask what is attached to {}: {error}",
+                cgroup.path().display()
+            ),
+        })?;
+        let Some(name) = found else {
+            return Ok(());
+        };
+        if Instant::now() >= deadline {
+            return Err(Missing {
+                piece: "link",
+                detail: format!(
+                    "programs of another gateway ({name}), pinned elsewhere, are attached to {} or to a group above it; run \
+                     codex-relay kernel detach with the configuration that pinned them, or remove that group while it is empty",
+                    cgroup.path().display()
+                ),
+            });
+        }
+        std::thread::sleep(ASKED_AGAIN_AFTER);
+    }
+}
+
+/// The programs of pinned links.
+fn own_programs(pins: &[&Pins]) -> Result<Vec<u32>, Missing> {
+    let mut programs = Vec::new();
+    for pins in pins {
+        let links = pins.links()?.into_iter();
+        // What cannot be opened, or is no link, is replaced.
+        let infos = links.filter_map(|name| {
+            let link = bpf::open_pinned(&pins.link(&name)).ok()?;
+            bpf::link_info(link.as_fd()).ok()
+        });
+        programs.extend(infos.map(|info| info.program_id));
+    }
+    Ok(programs)
+}
+
+/// The name of a program of a gateway that is none of `own`.
+fn another_gateways(cgroup: &Cgroup, own: &[u32]) -> io::Result<Option<String>> {
+    for (_, attach_type) in REQUIRED.into_iter().chain([SOCK_OPS]) {
+        let programs = bpf::programs_of(cgroup.descriptor(), attach_type as u32)?;
+        for id in programs.into_iter().filter(|id| !own.contains(id)) {
+            // It has gone meanwhile, or its name is kept from this process, and it may be anybody's.
+            let Ok(name) = bpf::program_name(id) else {
+                continue;
+            };
+            if name.starts_with(NAMES_BEGIN_WITH) {
+                let name = String::from_utf8_lossy(&name);
+                return Ok(Some(name.trim_end_matches('\0').to_owned()));
+            }
+        }
+    }
+    Ok(None)
+}
 
 /// Links that are in force as long as this process refers to them, whatever becomes of their pins.
 pub(crate) struct Links {

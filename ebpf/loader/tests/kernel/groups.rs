@@ -1,9 +1,11 @@
 //! The gateway's group is its own: nobody else is governed by what it attaches.
 
-use crate::harness::socket::{connect_untagged, errno, listen, local};
+use crate::harness::socket::{connect, connect_untagged, errno, listen, local};
 use crate::harness::{Process, Stage, cgroup_of_this_process, pins, scenario};
 use relay_ebpf::abi::errno::REFUSED;
-use relay_ebpf::{AccountPlan, Kernel, Missing, Places, Plan, status};
+use relay_ebpf::abi::option::ROUND_ROBIN;
+use relay_ebpf::{AccountPlan, Kernel, Missing, Places, Plan, detach, status};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -137,6 +139,86 @@ fn a_second_gateway_in_the_group_disturbs_nobody() {
             // The process itself may be in it already.
             let again = stage.establish(&plan());
             again.check_canary().expect("in force");
+        },
+    );
+}
+
+/// Two programs of each kind, each with maps of its own, would leave no connection that both know.
+#[test]
+fn programs_of_a_gateway_with_other_pins_are_refused() {
+    scenario(
+        "groups::programs_of_a_gateway_with_other_pins_are_refused",
+        |stage| {
+            if plays(stage) {
+                return;
+            }
+            let mut gateway = stage.start(GATEWAY);
+            assert_eq!(gateway.hear(), "up");
+            gateway.kill();
+            let places = stage.places();
+            let elsewhere = Places {
+                pins: places.pins.with_file_name("elsewhere"),
+                ..places.clone()
+            };
+            let below = Places {
+                cgroup: Some(stage.cgroup().join("below")),
+                ..elsewhere.clone()
+            };
+            let before = status(&places).expect("the state").links;
+            for other in [&elsewhere, &below] {
+                let missing = refused(other);
+                assert_eq!(missing.piece, "link", "{missing}");
+                for part in [
+                    "another gateway",
+                    "kernel detach",
+                    &*stage.cgroup().to_string_lossy(),
+                ] {
+                    assert!(missing.detail.contains(part), "{part}: {missing}");
+                }
+                assert_eq!(pins::all(other), Vec::<PathBuf>::new());
+            }
+            assert_eq!(status(&places).expect("the state").links, before);
+            // In the place of their own they are none of another gateway's.
+            let mut gateway = stage.start(GATEWAY);
+            assert_eq!(gateway.hear(), "up");
+            gateway.kill();
+
+            // At once: they are attached for a moment still.
+            detach(&places).expect("nobody uses them");
+            let kernel = Kernel::establish(&elsewhere, &plan()).expect("alone");
+            kernel.check_canary().expect("in force");
+            let listener = listen("127.0.0.1:0".parse().expect("an address"));
+            connect(Plan::tag(None, 0, ROUND_ROBIN), local(&listener)).expect("it may connect");
+        },
+    );
+}
+
+/// Names of programs are kept from a service that has the three capabilities alone: the canary notices instead.
+#[test]
+fn programs_of_a_gateway_with_other_pins_are_refused_without_their_names() {
+    scenario(
+        "groups::programs_of_a_gateway_with_other_pins_are_refused_without_their_names",
+        |stage| {
+            if plays(stage) {
+                return;
+            }
+            let mut gateway = stage.start(GATEWAY);
+            assert_eq!(gateway.hear(), "up");
+            gateway.kill();
+            let mut sets = capabilities(None).expect("those of this thread");
+            sets.effective.remove(CapabilitySet::SYS_ADMIN);
+            set_capabilities(None, sets).expect("one less");
+            let places = stage.places();
+            let elsewhere = Places {
+                pins: places.pins.with_file_name("elsewhere"),
+                ..places.clone()
+            };
+            let before = status(&places).expect("the state").links;
+            let missing = refused(&elsewhere);
+            assert_eq!(missing.piece, "canary", "{missing}");
+            assert!(missing.detail.contains("kernel detach"), "{missing}");
+            assert_eq!(pins::all(&elsewhere), Vec::<PathBuf>::new());
+            assert_eq!(status(&places).expect("the state").links, before);
         },
     );
 }
