@@ -65,6 +65,10 @@ impl Kernel {
         for (feature, missing) in kernel.programs.iter().flat_map(relay_ebpf::Kernel::missing) {
             kernel.give_up(*feature, missing, log)?;
         }
+        let in_force = Feature::ALL.into_iter();
+        let in_force = in_force.filter(|feature| kernel.features.is_active(*feature));
+        let names: Vec<&str> = in_force.map(Feature::as_str).collect();
+        log.event("kernel_in_force", &[("features", names.join(" "))]);
         Ok(kernel)
     }
 

@@ -227,7 +227,7 @@ impl IdleConnections {
     /// Lets go of all.
     pub fn clear(&self) {
         for idle in self.by_account.borrow_mut().iter_mut() {
-            idle.clear();
+            idle.drain(..).for_each(Connection::close);
         }
     }
 

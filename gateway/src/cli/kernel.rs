@@ -126,9 +126,10 @@ fn as_text(policy: &Policy, status: &Status) -> String {
         status.abi_version,
         status.pins.display(),
         cgroup.map_or_else(|| "none".to_owned(), |path| path.display().to_string()),
-        status
-            .held_by
-            .map_or_else(|| "none runs".to_owned(), |pid| format!("process {pid}")),
+        status.held_by.map_or_else(
+            || "none holds these pins".to_owned(),
+            |pid| format!("process {pid}")
+        ),
         status.lease.map_or_else(
             || "not enforced: nobody watches over the counts".to_owned(),
             |left| format!("enforced for {} s more", left.as_secs())

@@ -78,6 +78,11 @@ impl Egress {
         }
     }
 
+    /// Is a connection open of which is known?
+    pub(super) fn knows_open(&self) -> bool {
+        !self.open.locked().is_empty()
+    }
+
     /// Before a number of events: the time of day may have been set.
     pub(super) fn set_clock(&mut self) {
         let now = Clock::now();
@@ -109,6 +114,8 @@ impl Egress {
         if let Some(opened) = opened {
             // Our clock may have been set since.
             record.opened = opened.opened;
+            // At rest it is nobody's.
+            record.tenant = record.tenant.or(opened.tenant);
         }
         self.figures.count(policy, event);
         if let Some(room) = self.lines.next() {

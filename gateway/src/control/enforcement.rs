@@ -30,6 +30,12 @@ const CANARY_INTERVAL: Duration = Duration::from_secs(30);
 /// Where they cannot be compared at all, which was said at start, the programs' own counting is trusted.
 const UNCOMPARED_MAX: Duration = Duration::from_secs(60);
 
+/// How long far sides may take to agree to the end of connections, when the gateway ends.
+const LAST_ENDS_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether they have.
+const LAST_ENDS_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Watches, if there is something to watch.
 pub(super) struct Enforcement(Option<Watch>);
 
@@ -93,10 +99,16 @@ impl Enforcement {
         }
     }
 
-    /// What has come since, and the last lines of the egress log.
+    /// What has come since, and the last lines of the egress log. The workers have let go of their connections, which end when
+    /// the far sides have agreed.
     pub(super) async fn finish(&mut self, policy: &Policy, log: &mut Log, limit: Duration) {
         if let Some(watch) = &mut self.0 {
+            let until = Instant::now() + LAST_ENDS_TIMEOUT;
             watch.take_events(policy, log);
+            while watch.egress.knows_open() && Instant::now() < until {
+                tokio::time::sleep(LAST_ENDS_INTERVAL).await;
+                watch.take_events(policy, log);
+            }
             watch.egress.finish(limit).await;
         }
     }

@@ -160,9 +160,9 @@ impl Worker {
             for listener in listeners {
                 listener.stop();
             }
-            self.idle.clear();
         }
         // At every tick again: a connection may have become idle since.
+        self.idle.clear();
         self.wheel.end_idle();
         if self.mailbox.is_ending() {
             self.wheel.end_unwatched();

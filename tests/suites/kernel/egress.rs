@@ -3,8 +3,8 @@
 use crate::two_accounts;
 use relay_tests::gateway::{Launch, Started};
 use relay_tests::{
-    Account, Config, Gateway, Mode, RawClient, Request, Signal, Upstream, eventually, in_each_mode,
-    openai,
+    Account, Config, Gateway, Mode, RawClient, Request, Signal, Tenant, Upstream, eventually,
+    in_each_mode, openai,
 };
 use serde_json::Value;
 use std::io::Read;
@@ -180,6 +180,37 @@ fn a_connection_is_in_the_log_once_it_has_ended() {
     assert_eq!(log(&gateway, &["--since", "2999-01-01T00:00:00Z"]).len(), 0);
     let table = gateway.command(&["egress", "log"]);
     assert!(table.output.lines().count() >= 2, "{table:?}");
+}
+
+#[test]
+fn connections_that_are_kept_at_the_end_are_in_the_log_of_who_ends() {
+    let Some(mode) = Mode::kernel() else {
+        return;
+    };
+    let upstream = Upstream::start(|exchange| {
+        exchange.send(openai::plain());
+    });
+    let config = Config::bare()
+        .upstream("openai", &format!("http://{}", upstream.address()))
+        .account(Account::first())
+        .tenant(Tenant::acme().set("connections", 8));
+    let mut gateway = mode.gateway(&config);
+    assert_eq!(gateway.call(&Request::plain()).status(), 200);
+    let peer = upstream.only_request().peer.expect("a peer").to_string();
+    let admin = gateway.admin_address().to_string();
+    eventually("it is open, and nobody's", || {
+        let open = log(&gateway, &["--open", "--admin", &admin]);
+        let is_nobodys = gateway.metric("relay_tenant_connections", &["side=\"upstream\""]) == 0.0;
+        (open.len() == 1 && is_nobodys).then_some(())
+    });
+    gateway.terminate();
+    assert!(gateway.wait_exit().success());
+    let records = log(&gateway, &[]);
+    let [record] = &records[..] else {
+        panic!("{records:?}");
+    };
+    assert_eq!(record["source"], peer.as_str());
+    assert_eq!(record["tenant"], "acme", "{record}");
 }
 
 #[test]

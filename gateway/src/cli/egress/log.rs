@@ -206,6 +206,11 @@ fn as_table(records: &[Record]) -> String {
 
 fn row(record: &Record) -> [String; 11] {
     let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    // The kernel tells them with the end.
+    let at_end = |figure: u64| match record.closed {
+        Some(_) => figure.to_string(),
+        None => "-".to_owned(),
+    };
     let note = match (record.violation, &record.opened) {
         (true, _) => "NOT FROM THE ACCOUNT'S ADDRESS",
         (false, None) => "not established",
@@ -218,10 +223,10 @@ fn row(record: &Record) -> [String; 11] {
         record.destination.to_string(),
         or_dash(&record.opened),
         or_dash(&record.closed),
-        record.bytes_sent.to_string(),
-        record.bytes_received.to_string(),
+        at_end(record.bytes_sent),
+        at_end(record.bytes_received),
         milliseconds(record.rtt_us.into()),
-        record.retransmits.to_string(),
+        at_end(record.retransmits.into()),
         note.to_owned(),
     ]
 }

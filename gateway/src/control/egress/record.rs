@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub struct Record {
     /// The account.
     pub account: String,
-    /// The tenant with a cap that used it last.
+    /// The tenant with a cap that used it when it ended, or for which it was opened.
     pub tenant: Option<String>,
     /// Where it came from.
     pub source: SocketAddr,
