@@ -1,10 +1,38 @@
 //! The operator's accounts as one worker sees them: which are free, and whose turn it is.
 
+use crate::affinity::Affinity;
+use crate::budget::RetryBudgets;
 use crate::config::Policy;
 use crate::config::policy::{Account, AccountId};
+use crate::health::{Clock, Health};
 use crate::limits::{InFlight, Place};
+use crate::waiting::WaitingRooms;
 use std::cell::Cell;
 use std::net::IpAddr;
+
+/// What all threads share about the accounts. One per process; lives as long as the process.
+pub struct Accounts {
+    /// How they are.
+    pub health: Health,
+    /// Which conversations and stored responses are whose.
+    pub affinity: Affinity,
+    /// Requests that wait for one of them.
+    pub rooms: WaitingRooms,
+    /// Further attempts that are left.
+    pub budgets: RetryBudgets,
+}
+
+impl Accounts {
+    /// Everybody is well, nobody waits.
+    pub fn new(policy: &Policy) -> Self {
+        Self {
+            health: Health::new(policy, Clock::start()),
+            affinity: Affinity::new(policy.limits.stored_responses_max),
+            rooms: WaitingRooms::new(policy),
+            budgets: RetryBudgets::new(policy),
+        }
+    }
+}
 
 /// Turns of one worker: which of an account's addresses is next, and which of several equally busy accounts.
 pub struct Turns {

@@ -13,6 +13,7 @@ pub mod log;
 pub mod metrics;
 pub mod names;
 
+use crate::accounts::Accounts;
 use crate::config::Policy;
 use crate::connections::Connections;
 use crate::journal::{QUEUE_REPORTS, Reader, Report};
@@ -48,6 +49,8 @@ pub struct Control {
     pub mailbox: &'static Mailbox,
     /// Counters shared by the workers.
     pub in_flight: &'static InFlight,
+    /// What all threads share about the accounts.
+    pub accounts: &'static Accounts,
     /// Figures of each worker.
     pub figures: Vec<&'static Figures>,
     /// Reports of each worker.
@@ -96,6 +99,7 @@ async fn serve(control: Control) -> io::Result<End> {
         policy,
         mailbox,
         in_flight,
+        accounts: _,
         figures,
         mut journals,
         admin,

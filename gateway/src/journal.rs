@@ -60,6 +60,12 @@ pub struct Record {
     pub code: Option<&'static str>,
     /// Accounts asked.
     pub attempts: u32,
+    /// How the last one was chosen, from a closed set.
+    pub chosen: Option<&'static str>,
+    /// The provider's status in the last attempt that did not work out.
+    pub failed_status: Option<u16>,
+    /// How long it waited for an account to have a place free.
+    pub queued: Option<Duration>,
     /// From the head's last byte to the answer's first ones.
     pub first_byte: Option<Duration>,
     /// From the head's last byte to the end.

@@ -8,7 +8,9 @@
 //! | [`listen`] | accepting connections; the life of one |
 //! | [`request`] | **the path**: what happens to one request, on one page; its stages are the submodules |
 //! | [`limits`], [`connections`] | what the stages count: requests in flight, connections of everybody |
-//! | [`accounts`], [`upstreams`] | what they look at: whose turn it is, kept connections |
+//! | [`accounts`], [`choice`], [`affinity`], [`health`] | whom they ask: who may, who is well, whose conversation it is |
+//! | [`waiting`], [`budget`] | what bounds that: places to wait in, further attempts |
+//! | [`upstreams`] | kept connections to providers |
 //! | [`journal`] | what a worker reports when a request is over |
 //! | [`worker`] | one thread's world |
 //! | [`control`] | the other thread: log, metrics, admin API, names, signals |
@@ -22,11 +24,15 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
+pub mod affinity;
+pub mod budget;
+pub mod choice;
 pub mod config;
 pub mod connections;
 pub mod control;
 pub mod demo;
 pub mod headers;
+pub mod health;
 pub mod journal;
 pub mod kernel;
 pub mod keys;
@@ -35,6 +41,7 @@ pub mod listen;
 pub mod request;
 pub mod start;
 pub mod upstreams;
+pub mod waiting;
 pub mod worker;
 
 pub use start::run;

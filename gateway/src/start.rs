@@ -1,5 +1,6 @@
 //! From a policy to a running gateway.
 
+use crate::accounts::Accounts;
 use crate::config::{Policy, Problem};
 use crate::connections::Connections;
 use crate::control::log::Log;
@@ -115,12 +116,14 @@ impl Gateway {
         let policy = Arc::new(policy);
         let mailbox: &'static Mailbox = Box::leak(Box::new(Mailbox::new(resolved, workers)));
         let in_flight: &'static InFlight = Box::leak(Box::new(InFlight::new(&policy)));
+        let accounts: &'static Accounts = Box::leak(Box::new(Accounts::new(&policy)));
         let connections: &'static Connections =
             Box::leak(Box::new(Connections::new(&policy, kernel.live())));
         let mut control = Control {
             policy: policy.clone(),
             mailbox,
             in_flight,
+            accounts,
             figures: Vec::new(),
             journals: Vec::new(),
             admin,
@@ -142,6 +145,7 @@ impl Gateway {
                 policy: policy.clone(),
                 sockets,
                 in_flight,
+                accounts,
                 connections,
                 mailbox,
                 figures,

@@ -4,7 +4,7 @@
 pub mod mailbox;
 pub mod start;
 
-use crate::accounts::Turns;
+use crate::accounts::{Accounts, Turns};
 use crate::config::Policy;
 use crate::config::policy::UpstreamId;
 use crate::connections::Connections;
@@ -39,6 +39,8 @@ pub struct Worker {
     pub head_limits: HeadLimits,
     /// Counters shared with the other workers.
     pub in_flight: &'static InFlight,
+    /// What all threads share about the accounts.
+    pub accounts: &'static Accounts,
     /// Who holds how many connections, over all workers.
     pub connections: &'static Connections,
     /// Buffers.

@@ -5,6 +5,7 @@
 
 use super::secret::Secret;
 use crate::headers::HeaderRules;
+use crate::health::Rules;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -46,6 +47,8 @@ pub struct Policy {
     pub keys: HashMap<[u8; 32], TenantKey>,
     /// What the kernel enforces.
     pub kernel: Kernel,
+    /// When an account is kept out, and for how long.
+    pub health: Rules,
     /// Which header fields pass.
     pub headers: HeaderRules,
     /// How long things may take.
@@ -105,6 +108,23 @@ pub struct Upstream {
     pub models: Vec<ModelPattern>,
     /// How a credential is attached.
     pub credential_style: CredentialStyle,
+    /// Requests of one conversation go to one account, for the provider's prompt cache.
+    pub affinity: bool,
+    /// Accounts are tried from time to time, also while nobody asks for them.
+    pub probe: Option<Probe>,
+}
+
+/// `upstream.probe`: a cheap request for each account and address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// What is asked for with GET; begins with `/`, the upstream's prefix is put before it.
+    pub path: String,
+    /// Between two probes of one account from one address.
+    pub interval: Duration,
+    /// For the connection and the head of the answer.
+    pub timeout: Duration,
+    /// Probes of this upstream at most, over all accounts.
+    pub per_second_max: u32,
 }
 
 /// The form in which a provider wants its credential.
@@ -138,6 +158,8 @@ pub struct Account {
     pub max_connections: Option<u32>,
     /// Share of the load against other accounts, 1 to 1,000.
     pub weight: u32,
+    /// It is asked, unless the operator has said otherwise since (`codex-relay accounts`).
+    pub enabled: bool,
 }
 
 /// `[[tenant]]`
@@ -147,6 +169,8 @@ pub struct Tenant {
     pub name: String,
     /// Upstreams it may use, in order of preference; at least one.
     pub upstreams: Vec<UpstreamId>,
+    /// Region whose accounts are preferred; `None`: the node's.
+    pub region: Option<String>,
     /// Models it may use; empty means all.
     pub models: Vec<ModelPattern>,
     /// `limits.concurrent_requests`: requests in flight at most, over all workers.
@@ -246,6 +270,13 @@ pub struct Timeouts {
     pub pool_age: Duration,
     /// Silence of an upstream after which a harmless event is sent, in dialects that have one; zero: never.
     pub heartbeat: Duration,
+    /// From the end of the request on: after this, no further attempt is begun.
+    pub retry: Duration,
+    /// Waiting for an account while all of them are busy; zero: not at all.
+    pub queue: Duration,
+    /// Events before a stream's first output are held back for so long at most, so that another account can be asked if an
+    /// overload is reported behind them; zero: not at all.
+    pub commit: Duration,
 }
 
 /// `[limits]`
@@ -280,6 +311,16 @@ pub struct Limits {
     pub connections_per_source: Option<u32>,
     /// Idle upstream connections kept per worker, account, address and authority.
     pub pool_idle_max: usize,
+    /// Further attempts per upstream, in percent of its requests, 0 to 100.
+    pub retry_budget_percent: u32,
+    /// Further attempts per upstream and second that are always allowed.
+    pub retry_budget_per_second_min: u32,
+    /// Requests that may wait for an account of one upstream.
+    pub queue_max: usize,
+    /// The same of one tenant.
+    pub queue_per_tenant_max: usize,
+    /// Stored responses whose account is remembered; a power of two.
+    pub stored_responses_max: usize,
 }
 
 /// `[kernel]`

@@ -2,7 +2,7 @@
 
 use super::mailbox::Mailbox;
 use super::{Clients, Figures, Heartbeats, Worker};
-use crate::accounts::Turns;
+use crate::accounts::{Accounts, Turns};
 use crate::config::Policy;
 use crate::connections::Connections;
 use crate::journal::Writer;
@@ -37,6 +37,8 @@ pub struct Parts {
     pub sockets: Vec<TcpListener>,
     /// Counters shared with the other workers.
     pub in_flight: &'static InFlight,
+    /// What all threads share about the accounts.
+    pub accounts: &'static Accounts,
     /// Who holds how many connections, over all workers.
     pub connections: &'static Connections,
     /// Orders.
@@ -98,6 +100,7 @@ async fn run(parts: Parts) -> io::Result<()> {
         },
         number: parts.number,
         in_flight: parts.in_flight,
+        accounts: parts.accounts,
         connections: parts.connections,
         pool: Pool::new(),
         wheel: Wheel::new(engine),

@@ -29,6 +29,9 @@ impl Meaning<'_> {
             pool_idle: raw.pool_idle.get(),
             pool_age: raw.pool_age.get(),
             heartbeat: raw.heartbeat.get(),
+            retry: Duration::from_secs(90),
+            queue: Duration::from_secs(10),
+            commit: Duration::from_secs(5),
         };
         let t = &timeouts;
         let within = [
@@ -103,6 +106,11 @@ impl Meaning<'_> {
             connections_per_worker_max: raw.connections_per_worker_max.get(),
             connections_per_source: Some(raw.connections_per_source).filter(|max| *max > 0),
             pool_idle_max: raw.pool_idle_max,
+            retry_budget_percent: 10,
+            retry_budget_per_second_min: 10,
+            queue_max: 1_000,
+            queue_per_tenant_max: 100,
+            stored_responses_max: 65_536,
         };
         let (head, target) = (raw.head_bytes_max.get(), raw.target_bytes_max.get());
         let (body, retry) = (raw.body_bytes_max.get(), raw.retry_body_bytes_max.get());

@@ -22,6 +22,7 @@ use super::forms::{Name, Text};
 use super::policy::{Policy, UpstreamId};
 use super::raw::{File, List};
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// What came of it.
 pub(super) struct Understood {
@@ -93,6 +94,21 @@ impl Meaning<'_> {
             admin: file.admin.address.0,
             listeners,
             kernel,
+            health: crate::health::Rules {
+                failures_max: 3,
+                failure_rate_max: 0.5,
+                failure_rate_requests_min: 20,
+                failure_window: Duration::from_secs(30),
+                backoff_min: Duration::from_secs(2),
+                backoff_max: Duration::from_secs(300),
+                refused_backoff_min: Duration::from_secs(600),
+                refused_backoff_max: Duration::from_secs(6 * 3_600),
+                stated_block_max: Duration::from_secs(31 * 86_400),
+                trials_max: 2,
+                trial_successes: 2,
+                slow_start: Duration::from_secs(30),
+                ejection_max: 0.5,
+            },
             upstreams: upstreams?,
             accounts: accounts?,
             tenants: tenants?,

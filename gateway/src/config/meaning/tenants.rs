@@ -44,6 +44,7 @@ impl Meaning<'_> {
                 Some(Tenant {
                     name,
                     upstreams,
+                    region: None,
                     models: models(&tenant.models),
                     concurrent_requests: tenant.limits.concurrent_requests,
                     connections: tenant.connections,

@@ -47,6 +47,8 @@ impl Meaning<'_> {
                     path_prefix: url.path_prefix,
                     accounts,
                     models: super::tenants::models(&upstream.models),
+                    affinity: true,
+                    probe: None,
                     credential_style: match upstream.credential_style {
                         raw::CredentialStyle::Bearer => CredentialStyle::Bearer,
                         raw::CredentialStyle::XApiKey => CredentialStyle::XApiKey,
