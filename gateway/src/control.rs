@@ -4,6 +4,7 @@
 //! the metrics from the workers' reports, answers the admin address, resolves the upstreams' names, watches over what the
 //! kernel enforces, and listens for signals. No byte of a request's body passes through it.
 
+pub mod accounts;
 pub mod admin;
 pub mod egress;
 mod enforcement;
@@ -99,7 +100,7 @@ async fn serve(control: Control) -> io::Result<End> {
         policy,
         mailbox,
         in_flight,
-        accounts: _,
+        accounts,
         figures,
         mut journals,
         admin,
@@ -114,7 +115,7 @@ async fn serve(control: Control) -> io::Result<End> {
     let counted = Counted::new(&policy, connections, kernel.live(), features.clone());
     let metrics = Metrics::install(figures, in_flight, counted).map_err(io::Error::other)?;
     let open = Arc::new(OpenConnections::default());
-    let mut enforcement = Enforcement::new(kernel, &policy, open.clone());
+    let mut enforcement = Enforcement::new(kernel, &policy, open.clone(), &accounts.health);
     let mut counters = Counters::default();
     let listener = tokio::net::TcpListener::from_std(admin)?;
     let state = Admin {
