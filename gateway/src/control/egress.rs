@@ -2,13 +2,16 @@
 //! log, their figures in the metrics.
 
 pub mod check;
+pub(super) mod connect;
 mod figures;
 pub mod record;
+mod storms;
 
 use super::lines::Lines;
 use super::log::Log;
 use crate::config::Policy;
 use crate::config::policy::LogOutput;
+use crate::health::{Fault, Health};
 use figures::Figures;
 use jiff::Timestamp;
 use metrics::counter;
@@ -22,6 +25,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use storms::Storms;
 
 /// Days for which the log is kept.
 const KEPT_DAYS: i64 = 30;
@@ -51,7 +55,9 @@ impl OpenConnections {
 /// Takes the events of connections.
 pub(super) struct Egress {
     open: Arc<OpenConnections>,
+    health: &'static Health,
     figures: Figures,
+    storms: Storms,
     directory: PathBuf,
     lines: Lines,
     /// The day of the file that is written.
@@ -62,14 +68,20 @@ pub(super) struct Egress {
 
 impl Egress {
     /// For the log in the state directory.
-    pub(super) fn new(policy: &Policy, open: Arc<OpenConnections>) -> Self {
+    pub(super) fn new(
+        policy: &Policy,
+        open: Arc<OpenConnections>,
+        health: &'static Health,
+    ) -> Self {
         let directory = record::directory(policy);
         let day = day_of(Timestamp::now());
         // What is wrong with it shows at the first line.
         let _ = std::fs::create_dir_all(&directory);
         Self {
             open,
+            health,
             figures: Figures::default(),
+            storms: Storms::default(),
             lines: Lines::to(output(&directory, &day)),
             directory,
             day: String::new(),
@@ -118,6 +130,11 @@ impl Egress {
             record.tenant = record.tenant.or(opened.tenant);
         }
         self.figures.count(policy, event);
+        if let Some((account, address)) = self.storms.note(policy, event) {
+            let now = self.health.clock().now();
+            let (fault, random) = (Fault::Retransmits, fastrand::f64());
+            self.health.failed(account, address, fault, now, random);
+        }
         if let Some(room) = self.lines.next() {
             room.push_str(&record.to_line());
         }
@@ -259,6 +276,10 @@ mod tests {
             .policy
     }
 
+    fn health(policy: &Policy) -> &'static Health {
+        Box::leak(Box::new(Health::new(policy, crate::health::Clock::start())))
+    }
+
     fn event(kind: u32, source: [u8; 4]) -> Event {
         Event {
             kind,
@@ -278,7 +299,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let policy = policy(directory.path());
         let open = Arc::new(OpenConnections::default());
-        let mut egress = Egress::new(&policy, open.clone());
+        let mut egress = Egress::new(&policy, open.clone(), health(&policy));
         let mut log = Log::nowhere();
         egress.observe(&policy, &event(Event::OPENED, [127, 0, 7, 1]), &mut log);
         let opened = open.list();
@@ -301,7 +322,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let policy = policy(directory.path());
         let open = Arc::new(OpenConnections::default());
-        let mut egress = Egress::new(&policy, open.clone());
+        let mut egress = Egress::new(&policy, open.clone(), health(&policy));
         let mut log = Log::nowhere();
         let mut foreign = event(Event::OPENED, [127, 0, 7, 9]);
         foreign.is_violation = 1;

@@ -8,6 +8,7 @@ mod checks;
 use super::egress::{Egress, OpenConnections};
 use super::log::Log;
 use crate::config::Policy;
+use crate::health::Health;
 use crate::kernel::{Features, Kernel};
 use canary::Canary;
 use checks::{Checks, Findings};
@@ -68,14 +69,19 @@ struct Told {
 
 impl Enforcement {
     /// Begins to watch.
-    pub(super) fn new(kernel: Kernel, policy: &Policy, open: Arc<OpenConnections>) -> Self {
+    pub(super) fn new(
+        kernel: Kernel,
+        policy: &Policy,
+        open: Arc<OpenConnections>,
+        health: &'static Health,
+    ) -> Self {
         let features = kernel.features().clone();
         Self(kernel.into_programs().map(|programs| {
             let now = Instant::now();
             let checks = Checks::of(&programs);
             Watch {
                 live: programs.live(),
-                egress: Egress::new(policy, open),
+                egress: Egress::new(policy, open, health),
                 is_reconciling: checks.reconciler.is_some(),
                 checks: Some(checks),
                 running: None,

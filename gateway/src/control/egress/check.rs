@@ -1,19 +1,18 @@
 //! `POST /egress/check`: one connection for each account and address, and where it has really come from.
 
+use super::connect::{self, Failure, Opened};
 use crate::config::Policy;
 use crate::config::policy::AccountId;
 use crate::connections::{Connections, Denied, said_by_programs};
 use crate::worker::mailbox::Mailbox;
 use relay_ebpf::abi::errno;
-use relay_io::Origin;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Connections that are opened at one time.
@@ -153,24 +152,16 @@ async fn fill(
     answers: bool,
 ) -> Result<(), String> {
     let began_at = Instant::now();
-    let (origin, _places) = connections
-        .begin_upstream(None, account, check.address)
-        .map_err(denied)?;
-    let opening = timeout(limit, open(&origin, destination));
-    let stream = opening
-        .await
-        .map_err(|_| "the destination does not answer".to_owned())?
-        .map_err(|error| explain(&error))?;
-    check.connect_us = Some(began_at.elapsed().as_micros() as u64);
-    let local = stream.local_addr().map_err(|error| error.to_string())?;
-    check.local = Some(local);
-    if local.ip() != check.address {
-        return Err(format!("it has left from {} instead", local.ip()));
+    let opened = connect::open(connections, account, check.address, destination, limit).await;
+    if let Ok(Opened { local, .. }) | Err(Failure::Foreign(local)) = &opened {
+        check.connect_us = Some(began_at.elapsed().as_micros() as u64);
+        check.local = Some(*local);
     }
+    let opened = opened.map_err(explain)?;
     if !answers {
         return Ok(());
     }
-    let line = timeout(ANSWER_TIMEOUT, first_line(stream)).await;
+    let line = timeout(ANSWER_TIMEOUT, first_line(opened.stream)).await;
     check.seen = line
         .ok()
         .and_then(Result::ok)
@@ -192,19 +183,6 @@ fn judge_answer(address: IpAddr, seen: Option<&str>) -> Result<(), String> {
             "the far side does not say what it sees: is it `codex-relay egress echo`?".to_owned(),
         ),
     }
-}
-
-async fn open(origin: &Origin, destination: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if destination.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    match origin {
-        Origin::Address(address) => socket.bind(SocketAddr::new(*address, 0))?,
-        Origin::Option { option, .. } => option.set(socket.as_fd())?,
-    }
-    socket.connect(destination).await
 }
 
 async fn first_line(stream: TcpStream) -> io::Result<String> {
@@ -231,7 +209,13 @@ fn denied(denied: Denied) -> String {
 }
 
 /// Whose fault it is, and what helps.
-fn explain(error: &io::Error) -> String {
+fn explain(failure: Failure) -> String {
+    let error = match failure {
+        Failure::Denied(why) => return denied(why),
+        Failure::NoAnswer => return "the destination does not answer".to_owned(),
+        Failure::Foreign(local) => return format!("it has left from {} instead", local.ip()),
+        Failure::Socket(error) => error,
+    };
     match error.raw_os_error() {
         Some(errno::ADDRESS_MISSING | libc::EADDRNOTAVAIL) => {
             "the address is not one of this host's, or has no port left".to_owned()
@@ -239,7 +223,7 @@ fn explain(error: &io::Error) -> String {
         Some(libc::ENOPROTOOPT) => {
             "the kernel's programs are gone: see `codex-relay kernel status`".to_owned()
         }
-        _ => match said_by_programs(error) {
+        _ => match said_by_programs(&error) {
             Some(why) => denied(why),
             None => format!("the destination cannot be reached: {error}"),
         },
@@ -271,7 +255,7 @@ mod tests {
 
     #[test]
     fn errors_name_who_is_to_blame() {
-        let said = |code| explain(&io::Error::from_raw_os_error(code));
+        let said = |code| explain(Failure::Socket(io::Error::from_raw_os_error(code)));
         assert!(said(errno::ACCOUNT_FULL).contains("account"));
         assert!(said(errno::ADDRESS_MISSING).contains("this host"));
         assert!(said(errno::REFUSED).contains("kernel"));
