@@ -26,13 +26,17 @@ use std::time::{Duration, Instant};
 /// Informational answers that are skipped before the final one (RFC 9110 section 15.2); more are a storm.
 const INFORMATIONAL_MAX: u32 = 8;
 
-/// An answer whose head, and for a stream whose first bytes, have been read; nothing of it was sent to the client yet.
-/// Boxed where it is handed on: it goes through many hands, and is large.
+/// An answer whose head, and of a stream as much as decides whether it is worth forwarding, have been read; nothing of it was
+/// sent to the client yet. Boxed where it is handed on: it goes through many hands, and is large.
 pub struct Answer {
     /// The head; its spans point into `lease`.
     pub head: ResponseHead,
     /// The head, and the part of the body that was read with it.
     pub lease: Lease,
+    /// What was read behind `lease` before the stream's first output, oldest first: to be forwarded after it, as it is. The
+    /// parser has seen none of the body; the observer of a stream has seen all that is in `lease` and here, and that of
+    /// another answer nothing.
+    pub held: Vec<Lease>,
     /// Finds the end of the body; stands behind the head.
     pub parser: BodyParser,
     /// Looks at the body as it passes.
@@ -222,6 +226,7 @@ async fn judge(
     let mut answer = Box::new(Answer {
         head,
         lease,
+        held: Vec::new(),
         parser,
         observer,
         upstream: candidate.upstream,
@@ -262,7 +267,7 @@ async fn await_first_bytes(
         }
     }
     stream.clear_deadline();
-    if begins_with_overload(worker, request, answer) {
+    if begins_with_overload(answer) {
         return Err(Failure::OverloadedStream);
     }
     Ok(())
@@ -278,32 +283,24 @@ const OVERLOAD_CODES: [&[u8]; 5] = [
     b"\"overloaded_error\"",
 ];
 
-/// Is what has come so far nothing but the report of an overload? Looks with an observer of its own, since the answer's own
-/// one reads the same bytes when they are forwarded.
-fn begins_with_overload(worker: &Worker, request: &Request<'_>, answer: &Answer) -> bool {
+/// Is what has come so far nothing but the report of an overload?
+fn begins_with_overload(answer: &mut Answer) -> bool {
     let bytes = answer.lease.filled();
-    let said = &bytes[answer.head.head_bytes..];
-    if !OVERLOAD_CODES
-        .iter()
-        .any(|code| memchr::memmem::find(said, code).is_some())
-    {
-        return false;
-    }
-    let limits = &worker.policy.limits;
-    let content_type = answer.head.value(bytes, "content-type");
-    let (event_bytes_max, depth_max) = (limits.event_bytes_max, limits.json_depth_max);
-    let mut observer = Observer::new(request.dialect, content_type, event_bytes_max, depth_max);
-    let mut parser = BodyParser::new(answer.head.framing, Sender::Upstream);
+    let mut parser = answer.parser.clone();
     let mut at = answer.head.head_bytes;
     while let Ok(Some(piece)) = parser.next(bytes, at) {
         at = piece.end();
         match piece {
-            Piece::Payload(range) => observer.observe(&bytes[range]),
+            Piece::Payload(range) => answer.observer.observe(&bytes[range]),
             Piece::End(_) => break,
             Piece::Framing(_) | Piece::Trailer(_) => {}
         }
     }
-    observer.failed_before_output()
+    let said = &bytes[answer.head.head_bytes..];
+    answer.observer.failed_before_output()
+        && OVERLOAD_CODES
+            .iter()
+            .any(|code| memchr::memmem::find(said, code).is_some())
 }
 
 /// `Retry-After` in seconds (RFC 9110 section 10.2.3; dates are not sent by the providers), or its more precise sibling.

@@ -182,9 +182,14 @@ impl Passage {
                 return (client, self.client_failed(&error));
             }
         }
+        // What was read of a stream before it was worth forwarding was observed then.
+        let mut is_observed = self.answer.observer.is_stream();
+        let mut held = std::mem::take(&mut self.answer.held).into_iter();
         loop {
             for range in &self.payload {
-                self.answer.observer.observe(&lease.filled()[range.clone()]);
+                if !is_observed {
+                    self.answer.observer.observe(&lease.filled()[range.clone()]);
+                }
                 self.body_bytes += range.len() as u64;
             }
             drop(lease);
@@ -196,6 +201,15 @@ impl Passage {
                 }
                 Step::Broken => return self.broke(request, client, Ending::UpstreamBroken),
             }
+            if let Some(next) = held.next() {
+                lease = next;
+                step = self.frame(lease.filled());
+                if let Err(error) = self.send(worker, client.client(), &lease).await {
+                    return (client, self.client_failed(&error));
+                }
+                continue;
+            }
+            is_observed = false;
             self.let_heartbeat_beat(worker, request, client.client());
             self.set_deadline(worker);
             let received = self.answer.connection.stream.receive(&worker.pool).await;

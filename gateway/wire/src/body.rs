@@ -48,8 +48,9 @@ pub enum BodyError {
 
 /// Finds the pieces of one message body. Any split of the input gives the same payload and end.
 ///
-/// Own code rather than `httparse::parse_chunk_size`, which takes an empty line for the last chunk.
-#[derive(Debug)]
+/// Own code rather than `httparse::parse_chunk_size`, which takes an empty line for the last chunk. A clone looks ahead from
+/// where it was made.
+#[derive(Clone, Debug)]
 pub struct BodyParser {
     state: State,
     sender: Sender,
