@@ -417,8 +417,10 @@ impl Passage {
             && self.answer.parser.at_chunk_boundary()
             && (self.is_chunked_to_client()
                 || !matches!(self.answer.head.framing, Framing::Length(_)))
-            && let Some(event) = request.dialect.broken_stream_event(
+            && let Some(event) = request.dialect.error_event(
+                "upstream_stream_incomplete",
                 "The provider's stream ended before it was complete.",
+                None,
                 request.id.as_str(),
             )
         {

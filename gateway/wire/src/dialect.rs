@@ -79,14 +79,20 @@ impl Dialect {
         std::str::from_utf8(model).ok()
     }
 
-    /// An event that tells the client that the stream broke, where the dialect has one: complete SSE bytes with the final empty line.
-    pub fn broken_stream_event(self, message: &str, request_id: &str) -> Option<Vec<u8>> {
-        const CODE: &str = "upstream_stream_incomplete";
+    /// An event that tells the client why the stream ends here, where the dialect has one: complete SSE bytes with the final
+    /// empty line. `param`: the member of the request that it is about.
+    pub fn error_event(
+        self,
+        code: &str,
+        message: &str,
+        param: Option<&str>,
+        request_id: &str,
+    ) -> Option<Vec<u8>> {
         let (event_line, data) = match self {
             Self::Responses => (
                 "event: error\n",
                 json!({
-                    "type": "error", "code": CODE, "message": message, "param": null,
+                    "type": "error", "code": code, "message": message, "param": param,
                     "request_id": request_id,
                 }),
             ),
@@ -94,7 +100,7 @@ impl Dialect {
                 "",
                 json!({
                     "error": {
-                        "message": message, "type": "server_error", "code": CODE, "param": null,
+                        "message": message, "type": "server_error", "code": code, "param": param,
                         "request_id": request_id,
                     },
                 }),
@@ -103,7 +109,7 @@ impl Dialect {
                 "event: error\n",
                 json!({
                     "type": "error",
-                    "error": { "type": "api_error", "message": message },
+                    "error": { "type": "api_error", "code": code, "message": message },
                     "request_id": request_id,
                 }),
             ),

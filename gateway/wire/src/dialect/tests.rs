@@ -86,10 +86,10 @@ fn observed(dialect: Dialect, event: &[u8]) -> StreamObserver {
 }
 
 #[test]
-fn a_broken_stream_is_reported_as_a_failure() {
+fn an_error_event_says_what_happened_and_is_seen_as_a_failure() {
     let message = "it\nbroke: \"x\"\r\u{1}\u{2028}";
     for dialect in Dialect::ALL {
-        let Some(event) = dialect.broken_stream_event(message, "req_1") else {
+        let Some(event) = dialect.error_event("its_code", message, Some("model"), "req_1") else {
             assert!(matches!(dialect, Dialect::Gemini | Dialect::Opaque));
             continue;
         };
@@ -105,7 +105,11 @@ fn a_broken_stream_is_reported_as_a_failure() {
             .unwrap();
         let data: serde_json::Value = serde_json::from_str(data).unwrap();
         let error = data.get("error").unwrap_or(&data);
-        assert_eq!(error["message"], message);
+        assert_eq!(
+            (&error["message"], &error["code"]),
+            (&message.into(), &"its_code".into())
+        );
+        assert!(error["param"] == "model" || dialect == Dialect::Messages);
         assert!(error["request_id"] == "req_1" || data["request_id"] == "req_1");
         assert_eq!(
             text.starts_with("event: error\n"),
