@@ -133,6 +133,11 @@ impl<'c> RequestBody<'c> {
         self.scan_error
     }
 
+    /// What the body says of itself, if that can be relied on; of one that is not complete, as far as it was read.
+    pub fn said(&self) -> Option<&RequestScan> {
+        self.scan.as_ref().filter(|_| self.scan_error.is_none())
+    }
+
     /// Somebody looks at the body: it has a form in which a model can be named.
     pub fn is_scanned(&self) -> bool {
         self.scan.is_some()
