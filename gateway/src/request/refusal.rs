@@ -3,6 +3,9 @@
 //! The client's answer and the operator's record are made from the same value, but they are different texts: the client
 //! never learns an account's name, an address, or what the provider said about the operator's credentials.
 
+#[cfg(test)]
+mod tests;
+
 use relay_wire::head::FramingError;
 
 /// Why a request was not served.
@@ -41,6 +44,21 @@ pub enum Refusal {
     NoUpstream,
     /// All accounts are busy, or the provider refused the last one that was left.
     NoAccountAvailable,
+    /// The provider has blocked all accounts for a time that it stated, and the request waits no longer.
+    AccountsRateLimited {
+        /// Until the first of them may be asked again.
+        retry_after_seconds: u32,
+    },
+    /// The account that stores the response which the request refers to cannot be asked, and no other one has it.
+    ResponseOwnerUnavailable {
+        /// Until it may be asked again, or a guess.
+        retry_after_seconds: Option<u32>,
+    },
+    /// It is not known which account stores the response that the request refers to.
+    ResponseNotFound {
+        /// The path names it, not the body.
+        in_path: bool,
+    },
     /// An account's own address is missing on this host.
     EgressUnavailable,
     /// Hardly a port is left for an account's own address and the provider.
@@ -137,9 +155,13 @@ impl Refusal {
             Self::Overloaded => "gateway_overloaded",
             Self::NoUpstream => "no_upstream_for_request",
             Self::NoAccountAvailable => "no_account_available",
+            Self::ResponseOwnerUnavailable { .. } => "response_owner_unavailable",
+            Self::ResponseNotFound { .. } => "previous_response_not_found",
             Self::EgressUnavailable => "egress_unavailable",
             Self::EgressPortsExhausted => "egress_ports_exhausted",
-            Self::UpstreamRateLimited { .. } => "upstream_rate_limited",
+            Self::UpstreamRateLimited { .. } | Self::AccountsRateLimited { .. } => {
+                "upstream_rate_limited"
+            }
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamError { .. } | Self::UpstreamMalformed => "upstream_error",
             Self::UpstreamOverloaded { .. } => "upstream_overloaded",
@@ -234,6 +256,38 @@ impl Refusal {
                 },
                 "No account of the provider is available at the moment.",
             ),
+            Self::AccountsRateLimited {
+                retry_after_seconds,
+            } => Shape {
+                source: Source::Upstream,
+                ..passing(
+                    429,
+                    RATE_LIMIT,
+                    at_least_a_second(*retry_after_seconds),
+                    "The provider limits the rate of requests: no account may be asked for now.",
+                )
+            },
+            Self::ResponseOwnerUnavailable {
+                retry_after_seconds,
+            } => passing(
+                503,
+                GATEWAY,
+                at_least_a_second(retry_after_seconds.unwrap_or(RETRY_LATER_SECONDS)),
+                "The account that stores this response is not available at the moment, and no other one has it.",
+            ),
+            Self::ResponseNotFound { in_path: false } => Shape {
+                param: Some("previous_response_id"),
+                ..refused(
+                    400,
+                    INVALID_REQUEST,
+                    "It is not known here where the previous response is stored: send the whole conversation.",
+                )
+            },
+            Self::ResponseNotFound { in_path: true } => refused(
+                404,
+                INVALID_REQUEST,
+                "It is not known here where this response is stored.",
+            ),
             Self::EgressUnavailable => passing(
                 503,
                 GATEWAY,
@@ -252,7 +306,9 @@ impl Refusal {
                 kind: RATE_LIMIT,
                 ..upstream(
                     429,
-                    Some(retry_after_seconds.unwrap_or(RETRY_LATER_SECONDS)),
+                    Some(at_least_a_second(
+                        retry_after_seconds.unwrap_or(RETRY_LATER_SECONDS),
+                    )),
                     "The provider limits the rate of requests.",
                 )
             },
@@ -273,7 +329,9 @@ impl Refusal {
                 retry_after_seconds,
             } => upstream(
                 503,
-                Some(retry_after_seconds.unwrap_or(RETRY_LATER_SECONDS)),
+                Some(at_least_a_second(
+                    retry_after_seconds.unwrap_or(RETRY_LATER_SECONDS),
+                )),
                 "The provider is busy.",
             ),
             Self::UpstreamMalformed => Shape {
@@ -297,6 +355,11 @@ impl Refusal {
                 | Self::ClientGone
         )
     }
+}
+
+/// "At once" is no answer to a client that has just been refused: some of them would come back without a pause, for ever.
+fn at_least_a_second(seconds: u32) -> u32 {
+    seconds.max(1)
 }
 
 fn accounts_tried(attempts: u32) -> String {
@@ -332,92 +395,5 @@ impl Shape {
         })
         .to_string()
         .into_bytes()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn all() -> Vec<Refusal> {
-        vec![
-            Refusal::KeyMissing,
-            Refusal::KeyUnknown,
-            Refusal::KeyExpired,
-            Refusal::TenantConcurrencyExceeded,
-            Refusal::TenantConnectionLimit,
-            Refusal::ModelNotAllowed,
-            Refusal::ModelUnknown("which model?"),
-            Refusal::Framing(FramingError::Malformed),
-            Refusal::HeadTooSlow,
-            Refusal::BodyMalformed,
-            Refusal::BodyTooSlow,
-            Refusal::BodyTooLarge { bytes_max: 5 },
-            Refusal::Overloaded,
-            Refusal::NoUpstream,
-            Refusal::NoAccountAvailable,
-            Refusal::EgressUnavailable,
-            Refusal::EgressPortsExhausted,
-            Refusal::UpstreamRateLimited {
-                retry_after_seconds: None,
-            },
-            Refusal::UpstreamTimeout,
-            Refusal::UpstreamError { status: None },
-            Refusal::UpstreamError { status: Some(500) },
-            Refusal::UpstreamOverloaded {
-                retry_after_seconds: Some(7),
-            },
-            Refusal::UpstreamMalformed,
-            Refusal::ClientGone,
-        ]
-    }
-
-    #[test]
-    fn every_429_and_503_says_when_to_come_back() {
-        for refusal in all() {
-            let shape = refusal.shape(1);
-            assert_eq!(
-                matches!(shape.status, 429 | 503),
-                shape.retry_after_seconds.is_some(),
-                "{refusal:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn codes_that_stop_codex_are_never_used() {
-        for refusal in all() {
-            assert!(
-                !matches!(refusal.code(), "server_is_overloaded" | "slow_down"),
-                "{refusal:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_three_kinds_of_bad_keys_look_alike_but_for_code_and_message() {
-        let shapes = [
-            Refusal::KeyMissing,
-            Refusal::KeyUnknown,
-            Refusal::KeyExpired,
-        ]
-        .map(|refusal| refusal.shape(0));
-        for shape in &shapes {
-            assert_eq!((shape.status, shape.kind), (401, AUTHENTICATION));
-        }
-        assert_ne!(shapes[0].code, shapes[1].code);
-        assert_ne!(shapes[1].code, shapes[2].code);
-    }
-
-    #[test]
-    fn the_envelope_has_all_members() {
-        let body = Refusal::ModelNotAllowed.shape(0).body("req-1");
-        let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        let error = &value["error"];
-        assert_eq!(error["code"], "model_not_allowed");
-        assert_eq!(error["param"], "model");
-        assert_eq!(error["request_id"], "req-1");
-        assert_eq!(error["retryable"], false);
-        assert!(error["message"].is_string() && error["type"].is_string());
     }
 }

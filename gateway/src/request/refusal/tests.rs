@@ -1,0 +1,230 @@
+//! What a refused client sees.
+
+use super::*;
+
+fn all() -> Vec<Refusal> {
+    vec![
+        Refusal::KeyMissing,
+        Refusal::KeyUnknown,
+        Refusal::KeyExpired,
+        Refusal::TenantConcurrencyExceeded,
+        Refusal::TenantConnectionLimit,
+        Refusal::ModelNotAllowed,
+        Refusal::ModelUnknown("which model?"),
+        Refusal::Framing(FramingError::Malformed),
+        Refusal::HeadTooSlow,
+        Refusal::BodyMalformed,
+        Refusal::BodyTooSlow,
+        Refusal::BodyTooLarge { bytes_max: 5 },
+        Refusal::Overloaded,
+        Refusal::NoUpstream,
+        Refusal::NoAccountAvailable,
+        Refusal::AccountsRateLimited {
+            retry_after_seconds: 0,
+        },
+        Refusal::ResponseOwnerUnavailable {
+            retry_after_seconds: None,
+        },
+        Refusal::ResponseNotFound { in_path: false },
+        Refusal::ResponseNotFound { in_path: true },
+        Refusal::EgressUnavailable,
+        Refusal::EgressPortsExhausted,
+        Refusal::UpstreamRateLimited {
+            retry_after_seconds: None,
+        },
+        Refusal::UpstreamTimeout,
+        Refusal::UpstreamError { status: None },
+        Refusal::UpstreamError { status: Some(500) },
+        Refusal::UpstreamOverloaded {
+            retry_after_seconds: Some(7),
+        },
+        Refusal::UpstreamMalformed,
+        Refusal::ClientGone,
+    ]
+}
+
+#[test]
+fn every_429_and_503_says_when_to_come_back() {
+    for refusal in all() {
+        let shape = refusal.shape(1);
+        assert_eq!(
+            matches!(shape.status, 429 | 503),
+            shape.retry_after_seconds.is_some(),
+            "{refusal:?}"
+        );
+    }
+}
+
+#[test]
+fn nobody_is_told_to_come_back_at_once() {
+    for refusal in all() {
+        let seconds = refusal.shape(1).retry_after_seconds;
+        assert_ne!(seconds, Some(0), "{refusal:?}");
+    }
+    let at_once = Some(0);
+    for refusal in [
+        Refusal::UpstreamRateLimited {
+            retry_after_seconds: at_once,
+        },
+        Refusal::UpstreamOverloaded {
+            retry_after_seconds: at_once,
+        },
+        Refusal::ResponseOwnerUnavailable {
+            retry_after_seconds: at_once,
+        },
+    ] {
+        let seconds = refusal.shape(1).retry_after_seconds;
+        assert_eq!(seconds, Some(1), "{refusal:?}");
+    }
+}
+
+/// Status, code, parameter, whether a retry may help, when, and whose fault it was.
+type Row = (
+    u16,
+    &'static str,
+    Option<&'static str>,
+    bool,
+    Option<u32>,
+    Source,
+);
+
+#[test]
+fn what_accounts_that_cannot_be_asked_look_like() {
+    let rows: [(Refusal, Row); 7] = [
+        (
+            Refusal::NoAccountAvailable,
+            (
+                503,
+                "no_account_available",
+                None,
+                true,
+                Some(1),
+                Source::Gateway,
+            ),
+        ),
+        (
+            Refusal::AccountsRateLimited {
+                retry_after_seconds: 3600,
+            },
+            (
+                429,
+                "upstream_rate_limited",
+                None,
+                true,
+                Some(3600),
+                Source::Upstream,
+            ),
+        ),
+        (
+            Refusal::UpstreamRateLimited {
+                retry_after_seconds: Some(7),
+            },
+            (
+                429,
+                "upstream_rate_limited",
+                None,
+                true,
+                Some(7),
+                Source::Upstream,
+            ),
+        ),
+        (
+            Refusal::ResponseOwnerUnavailable {
+                retry_after_seconds: Some(30),
+            },
+            (
+                503,
+                "response_owner_unavailable",
+                None,
+                true,
+                Some(30),
+                Source::Gateway,
+            ),
+        ),
+        (
+            Refusal::ResponseOwnerUnavailable {
+                retry_after_seconds: None,
+            },
+            (
+                503,
+                "response_owner_unavailable",
+                None,
+                true,
+                Some(5),
+                Source::Gateway,
+            ),
+        ),
+        (
+            Refusal::ResponseNotFound { in_path: false },
+            (
+                400,
+                "previous_response_not_found",
+                Some("previous_response_id"),
+                false,
+                None,
+                Source::Gateway,
+            ),
+        ),
+        (
+            Refusal::ResponseNotFound { in_path: true },
+            (
+                404,
+                "previous_response_not_found",
+                None,
+                false,
+                None,
+                Source::Gateway,
+            ),
+        ),
+    ];
+    for (refusal, row) in rows {
+        let shape = refusal.shape(0);
+        let seen = (
+            shape.status,
+            shape.code,
+            shape.param,
+            shape.retryable,
+            shape.retry_after_seconds,
+            shape.source,
+        );
+        assert_eq!(seen, row, "{refusal:?}");
+        assert_eq!(shape.code, refusal.code());
+    }
+}
+
+#[test]
+fn codes_that_stop_codex_are_never_used() {
+    for refusal in all() {
+        assert!(
+            !matches!(refusal.code(), "server_is_overloaded" | "slow_down"),
+            "{refusal:?}"
+        );
+    }
+}
+
+#[test]
+fn the_three_kinds_of_bad_keys_look_alike_but_for_code_and_message() {
+    let shapes = [
+        Refusal::KeyMissing,
+        Refusal::KeyUnknown,
+        Refusal::KeyExpired,
+    ]
+    .map(|refusal| refusal.shape(0));
+    for shape in &shapes {
+        assert_eq!((shape.status, shape.kind), (401, AUTHENTICATION));
+    }
+    assert_ne!(shapes[0].code, shapes[1].code);
+    assert_ne!(shapes[1].code, shapes[2].code);
+}
+
+#[test]
+fn the_envelope_has_all_members() {
+    let body = Refusal::ModelNotAllowed.shape(0).body("req-1");
+    let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let error = &value["error"];
+    assert_eq!(error["code"], "model_not_allowed");
+    assert_eq!(error["param"], "model");
+    assert_eq!(error["request_id"], "req-1");
+    assert_eq!(error["retryable"], false);
+    assert!(error["message"].is_string() && error["type"].is_string());
+}
