@@ -4,6 +4,7 @@ mod answer;
 mod decode;
 mod event;
 mod layout;
+mod report;
 mod request;
 mod stream;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 mod usage;
 
 pub use answer::AnswerObserver;
+pub use report::{ErrorKind, ErrorReport, ErrorScan};
 pub use request::{ContentCoding, RequestScan, ScanError};
 pub use stream::{Progress, StreamObserver, Terminal};
 pub use usage::Usage;

@@ -162,6 +162,11 @@ impl JsonScan {
         self.syntax.is_complete() && self.error.is_none()
     }
 
+    /// It is not JSON, or more than can be followed: nothing may be concluded from it.
+    pub fn is_broken(&self) -> bool {
+        self.error.is_some()
+    }
+
     /// What was found for `paths[index]` so far. A value still being captured has `times` counted already.
     pub fn found(&self, index: usize) -> &Found {
         &self.watch.found[index]

@@ -1,11 +1,12 @@
-//! The usage in an answer that is one JSON text.
+//! What an answer that is one JSON text says about itself.
 
+use super::layout::{Member, RESPONSE_ID_BYTES_MAX};
 use super::usage::Counts;
 use super::{Dialect, Usage};
-use crate::json::JsonScan;
+use crate::json::{Found, JsonScan};
 
-/// Members are captured only as far as they can be counts.
-const COUNT_BYTES_MAX: usize = 32;
+/// Members are captured as far as they can be counts or an identifier with its quotes.
+const MEMBER_BYTES_MAX: usize = RESPONSE_ID_BYTES_MAX + 2;
 
 /// Reads a plain JSON answer as it passes.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ impl AnswerObserver {
     pub fn new(dialect: Dialect, depth_max: usize) -> Self {
         Self {
             dialect,
-            json: JsonScan::new(dialect.layout().paths, depth_max, COUNT_BYTES_MAX),
+            json: JsonScan::new(dialect.layout().paths, depth_max, MEMBER_BYTES_MAX),
         }
     }
 
@@ -36,5 +37,16 @@ impl AnswerObserver {
             .then(|| Counts::found(&self.dialect.layout(), &self.json))
             .flatten();
         counts.map(|counts| counts.usage(self.dialect))
+    }
+
+    /// The identifier of a response of the Responses API, once the answer is complete.
+    pub fn response_id(&self) -> Option<&str> {
+        let layout = self.dialect.layout();
+        let mut found = layout
+            .indices_of(Member::DocumentId)
+            .map(|index| self.json.found(index));
+        found
+            .find_map(Found::as_plain_str)
+            .filter(|_| self.json.is_complete())
     }
 }

@@ -16,12 +16,21 @@ pub(super) enum Effect {
     Failed,
 }
 
+/// What is read of an event's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Nothing,
+    /// The identifier of the response, unless it is known.
+    Id,
+    /// Token counts, or what failed.
+    All,
+}
+
 /// What an event of a named type means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Meaning {
     pub(super) effect: Effect,
-    /// Its data may have token counts in it.
-    pub(super) has_usage: bool,
+    pub(super) wanted: Wanted,
 }
 
 impl Dialect {
@@ -32,25 +41,29 @@ impl Dialect {
 
     /// What an event of this type means. Unknown types count as output: a retry must not repeat any.
     pub(super) fn meaning(self, event_type: &[u8]) -> Meaning {
-        let (effect, has_usage) = match (self, event_type) {
-            (_, b"error") => (Effect::Failed, false),
+        let (effect, wanted) = match (self, event_type) {
+            (_, b"error") => (Effect::Failed, Wanted::All),
             (
                 Self::Responses,
-                b"response.created" | b"response.in_progress" | b"response.queued" | b"keepalive",
-            )
-            | (Self::Messages, b"ping") => (Effect::Preamble, false),
-            // What Codex's backend says about limits and headers, before the answer and in it.
-            (Self::Responses, _) if event_type.starts_with(b"codex.") => (Effect::Preamble, false),
-            (Self::Responses, b"response.completed" | b"response.incomplete") => {
-                (Effect::Completed, true)
+                b"response.created" | b"response.in_progress" | b"response.queued",
+            ) => (Effect::Preamble, Wanted::Id),
+            (Self::Responses, b"keepalive") | (Self::Messages, b"ping") => {
+                (Effect::Preamble, Wanted::Nothing)
             }
-            (Self::Responses, b"response.failed") => (Effect::Failed, true),
-            (Self::Messages, b"message_start") => (Effect::Preamble, true),
-            (Self::Messages, b"message_delta") => (Effect::Output, true),
-            (Self::Messages, b"message_stop") => (Effect::Completed, false),
-            _ => (Effect::Output, false),
+            // What Codex's backend says about limits and headers, before the answer and in it.
+            (Self::Responses, _) if event_type.starts_with(b"codex.") => {
+                (Effect::Preamble, Wanted::Nothing)
+            }
+            (Self::Responses, b"response.completed" | b"response.incomplete") => {
+                (Effect::Completed, Wanted::All)
+            }
+            (Self::Responses, b"response.failed") => (Effect::Failed, Wanted::All),
+            (Self::Messages, b"message_start") => (Effect::Preamble, Wanted::All),
+            (Self::Messages, b"message_delta") => (Effect::Output, Wanted::All),
+            (Self::Messages, b"message_stop") => (Effect::Completed, Wanted::Nothing),
+            _ => (Effect::Output, Wanted::Nothing),
         };
-        Meaning { effect, has_usage }
+        Meaning { effect, wanted }
     }
 }
 

@@ -13,7 +13,20 @@ pub(super) enum Member {
     /// If it is not null: the answer is complete.
     Completion,
     Count(Count),
+    /// What kind of failure it is, in the provider's words; the most telling ones come first.
+    ErrorCode,
+    /// When a failure is over, in seconds since 1970 began.
+    ResetsAt,
+    /// In how many seconds a failure is over.
+    ResetsAfter,
+    /// Of an event: the identifier of the response.
+    ResponseId,
+    /// Of an answer that is one document: its identifier.
+    DocumentId,
 }
+
+/// Longer identifiers of responses are not remembered.
+pub(super) const RESPONSE_ID_BYTES_MAX: usize = 256;
 
 /// What a number counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +99,7 @@ const fn paths<const COUNT: usize>(members: &[(Path, Member); COUNT]) -> [Path; 
 }
 
 /// Events have the answer in `response`.
-const RESPONSES: [(Path, Member); 9] = [
+const RESPONSES: [(Path, Member); 20] = [
     (&["type"], Member::Type),
     (
         &["response", "usage", "input_tokens"],
@@ -119,9 +132,23 @@ const RESPONSES: [(Path, Member); 9] = [
         &["usage", "output_tokens_details", "reasoning_tokens"],
         Member::Count(Count::Reasoning),
     ),
+    (&["response", "id"], Member::ResponseId),
+    (&["id"], Member::DocumentId),
+    (&["response", "error", "code"], Member::ErrorCode),
+    (&["error", "code"], Member::ErrorCode),
+    (&["code"], Member::ErrorCode),
+    (&["response", "error", "type"], Member::ErrorCode),
+    (&["error", "type"], Member::ErrorCode),
+    (&["response", "error", "resets_at"], Member::ResetsAt),
+    (&["error", "resets_at"], Member::ResetsAt),
+    (
+        &["response", "error", "resets_in_seconds"],
+        Member::ResetsAfter,
+    ),
+    (&["error", "resets_in_seconds"], Member::ResetsAfter),
 ];
 
-const CHAT: [(Path, Member); 5] = [
+const CHAT: [(Path, Member); 10] = [
     (&["error"], Member::Error),
     (&["usage", "prompt_tokens"], Member::Count(Count::Input)),
     (
@@ -136,10 +163,15 @@ const CHAT: [(Path, Member); 5] = [
         &["usage", "completion_tokens_details", "reasoning_tokens"],
         Member::Count(Count::Reasoning),
     ),
+    (&["error", "code"], Member::ErrorCode),
+    (&["code"], Member::ErrorCode),
+    (&["error", "type"], Member::ErrorCode),
+    (&["error", "resets_at"], Member::ResetsAt),
+    (&["error", "resets_in_seconds"], Member::ResetsAfter),
 ];
 
 /// The first event has the answer in `message`, later ones have what changes in it.
-const MESSAGES: [(Path, Member); 9] = [
+const MESSAGES: [(Path, Member); 10] = [
     (&["type"], Member::Type),
     (
         &["message", "usage", "input_tokens"],
@@ -167,9 +199,10 @@ const MESSAGES: [(Path, Member); 9] = [
         Member::Count(Count::CacheWritten),
     ),
     (&["usage", "output_tokens"], Member::Count(Count::Output)),
+    (&["error", "type"], Member::ErrorCode),
 ];
 
-const GEMINI: [(Path, Member); 7] = [
+const GEMINI: [(Path, Member); 10] = [
     (&["error"], Member::Error),
     (
         &["candidates", EVERY_ITEM, "finishReason"],
@@ -193,15 +226,26 @@ const GEMINI: [(Path, Member); 7] = [
         &["usageMetadata", "thoughtsTokenCount"],
         Member::Count(Count::Reasoning),
     ),
+    (&["error", "code"], Member::ErrorCode),
+    (&["error", "status"], Member::ErrorCode),
+    (RETRY_DELAY, Member::ResetsAfter),
 ];
 
+/// Where Google has its `RetryInfo`.
+const RETRY_DELAY: Path = &["error", "details", EVERY_ITEM, "retryDelay"];
+
 /// Usage in either of OpenAI's forms.
-const OPAQUE: [(Path, Member); 13] = [
+const OPAQUE: [(Path, Member); 18] = [
     CHAT[0],
     CHAT[1],
     CHAT[2],
     CHAT[3],
     CHAT[4],
+    CHAT[5],
+    CHAT[6],
+    CHAT[7],
+    CHAT[8],
+    CHAT[9],
     RESPONSES[1],
     RESPONSES[2],
     RESPONSES[3],
@@ -210,4 +254,25 @@ const OPAQUE: [(Path, Member); 13] = [
     RESPONSES[6],
     RESPONSES[7],
     RESPONSES[8],
+];
+
+/// Error answers, whoever they are from.
+pub(super) static ERROR_BODY: Layout = Layout {
+    members: &ERROR_MEMBERS,
+    paths: &ERROR_PATHS,
+};
+static ERROR_PATHS: [Path; ERROR_MEMBERS.len()] = paths(&ERROR_MEMBERS);
+const ERROR_MEMBERS: [(Path, Member); 11] = [
+    (&["error", "code"], Member::ErrorCode),
+    // The backend of ChatGPT has some of its errors in `detail`.
+    (&["detail", "code"], Member::ErrorCode),
+    (&["code"], Member::ErrorCode),
+    (&["error", "type"], Member::ErrorCode),
+    (&["error", "status"], Member::ErrorCode),
+    (&["type"], Member::ErrorCode),
+    (&["error", "resets_at"], Member::ResetsAt),
+    (&["resets_at"], Member::ResetsAt),
+    (&["error", "resets_in_seconds"], Member::ResetsAfter),
+    (&["resets_in_seconds"], Member::ResetsAfter),
+    (RETRY_DELAY, Member::ResetsAfter),
 ];

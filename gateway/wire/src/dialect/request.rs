@@ -9,11 +9,13 @@ const PATHS: &[Path] = &[
     &["stream"],
     &["prompt_cache_key"],
     &["previous_response_id"],
+    &["store"],
 ];
 const MODEL: usize = 0;
 const STREAM: usize = 1;
 const PROMPT_CACHE_KEY: usize = 2;
 const PREVIOUS_RESPONSE_ID: usize = 3;
+const STORE: usize = 4;
 
 /// Longer model names and keys are of no use to anybody.
 const CAPTURE_BYTES_MAX: usize = 1024;
@@ -112,6 +114,11 @@ impl RequestScan {
     /// `previous_response_id`. Of several the last counts.
     pub fn previous_response_id(&self) -> Option<&str> {
         self.text(PREVIOUS_RESPONSE_ID)
+    }
+
+    /// The response may be referred to later on: `store` is not false. Of several the last counts.
+    pub fn stores_response(&self) -> bool {
+        self.error.is_some() || self.source.scan().found(STORE).as_bool() != Some(false)
     }
 
     fn checked(

@@ -1,10 +1,10 @@
 //! What a streamed answer says about itself as it passes: how far it is, how it ended, what it used.
 
-use super::event::{self, Effect, Meaning};
-use super::layout::{Layout, Member};
+use super::event::{self, Effect, Meaning, Wanted};
+use super::layout::{Layout, Member, RESPONSE_ID_BYTES_MAX};
 use super::usage::Counts;
-use super::{Dialect, Usage};
-use crate::json::{DEPTH_CEILING, JsonScan};
+use super::{Dialect, ErrorReport, Usage};
+use crate::json::{DEPTH_CEILING, Found, JsonScan};
 use crate::sse::{EventScan, Line};
 
 /// How a stream says that it is over.
@@ -44,7 +44,7 @@ impl StreamObserver {
         }
     }
 
-    /// Observes the next payload bytes. Allocates nothing for events that carry no usage.
+    /// Observes the next payload bytes. Allocates nothing for events in which nothing is looked for.
     pub fn observe(&mut self, payload: &[u8]) {
         let Self { lines, reader } = self;
         lines.feed(payload, &mut |line| reader.line(&line));
@@ -70,6 +70,17 @@ impl StreamObserver {
         self.reader.terminal
     }
 
+    /// What the provider said about its failure, if it reported one. Of several reports the first counts.
+    pub fn failure(&self) -> Option<ErrorReport> {
+        self.reader.failure
+    }
+
+    /// The identifier of the response (Responses API), once an event has named it.
+    pub fn response_id(&self) -> Option<&str> {
+        let id = std::str::from_utf8(self.reader.response_id.bytes());
+        id.ok().filter(|id| !id.is_empty())
+    }
+
     /// The last usage seen.
     pub fn usage(&self) -> Option<Usage> {
         self.reader
@@ -80,8 +91,11 @@ impl StreamObserver {
 
 /// Enough for the longest type that matters.
 const TYPE_BYTES_MAX: usize = 32;
-/// Enough for types and counts; of other members it matters only whether they are null.
-const MEMBER_BYTES_MAX: usize = 32;
+/// Enough for types, counts, codes, and an identifier with its quotes; of other members it matters only whether they are null.
+const MEMBER_BYTES_MAX: usize = RESPONSE_ID_BYTES_MAX + 2;
+/// The identifier of a response stands near the start of an event that may have all of its instructions behind it, so in
+/// such pieces it is looked for.
+const ID_PIECE_BYTES: usize = 256;
 /// Enough for the type at the start of the data.
 const HEAD_BYTES_MAX: usize = 64;
 
@@ -94,7 +108,9 @@ struct EventReader {
     events: u64,
     progress: Progress,
     terminal: Option<Terminal>,
+    failure: Option<ErrorReport>,
     counts: Option<Counts>,
+    response_id: Start<RESPONSE_ID_BYTES_MAX>,
     /// Of the current event: the value of its `event:` line.
     event_type: Start<TYPE_BYTES_MAX>,
     /// Of the current event: how its data begins, as long as that may matter.
@@ -114,6 +130,10 @@ enum Data {
     Whole,
     /// The JSON scan reads it.
     Read,
+    /// The JSON scan reads it until it has the identifier of the response.
+    ReadForId,
+    /// The JSON scan has read what is needed of it.
+    HasId,
     Skipped,
 }
 
@@ -127,7 +147,9 @@ impl EventReader {
             events: 0,
             progress: Progress::Silent,
             terminal: None,
+            failure: None,
             counts: None,
+            response_id: Start::default(),
             event_type: Start::default(),
             head: Start::default(),
             data: Data::Awaited,
@@ -158,22 +180,23 @@ impl EventReader {
         self.data = match self.dialect {
             Dialect::Responses | Dialect::Messages if event_type.is_empty() => Data::Typing,
             Dialect::Responses | Dialect::Messages => self.data_of_type(event_type),
+            _ if event_type == b"error" => Data::Read,
             Dialect::ChatCompletions | Dialect::Opaque if is_last => Data::Whole,
             Dialect::ChatCompletions | Dialect::Opaque | Dialect::Gemini => Data::Read,
         };
     }
 
     fn data_of_type(&self, event_type: &[u8]) -> Data {
-        if self.dialect.meaning(event_type).has_usage {
-            Data::Read
-        } else {
-            Data::Skipped
+        match self.dialect.meaning(event_type).wanted {
+            Wanted::All => Data::Read,
+            Wanted::Id if self.response_id.bytes().is_empty() => Data::ReadForId,
+            Wanted::Id | Wanted::Nothing => Data::Skipped,
         }
     }
 
     fn read_data(&mut self, part: &[u8]) {
         match self.data {
-            Data::Skipped | Data::Awaited => {}
+            Data::Skipped | Data::Awaited | Data::HasId => {}
             Data::Typing => {
                 let rest = self.head.push(part);
                 if self.head.is_full() {
@@ -194,6 +217,19 @@ impl EventReader {
                 // From data that is not JSON nothing is concluded; the scan keeps the error.
                 let _ = self.json.feed(part);
             }
+            Data::ReadForId => self.read_for_id(part),
+        }
+    }
+
+    fn read_for_id(&mut self, part: &[u8]) {
+        for piece in part.chunks(ID_PIECE_BYTES) {
+            if self.json.feed(piece).is_err() {
+                return;
+            }
+            if found_id(&self.layout, &self.json).is_some() {
+                self.data = Data::HasId;
+                return;
+            }
         }
     }
 
@@ -203,8 +239,15 @@ impl EventReader {
             Some(event_type) => self.data_of_type(event_type),
             None => Data::Read,
         };
-        if self.data == Data::Read {
-            let _ = self.json.feed(self.head.bytes());
+        match self.data {
+            Data::Read => {
+                let _ = self.json.feed(self.head.bytes());
+            }
+            Data::ReadForId => {
+                let head = self.head;
+                self.read_for_id(head.bytes());
+            }
+            _ => {}
         }
     }
 
@@ -214,9 +257,20 @@ impl EventReader {
             self.end_typing();
         }
         let is_read = bytes <= self.event_bytes_max && self.json.is_complete();
-        let Meaning { effect, has_usage } = self.meaning(is_read);
-        if is_read && has_usage {
+        let Meaning { effect, wanted } = self.meaning(is_read);
+        if is_read && wanted == Wanted::All {
             self.read_usage();
+        }
+        let was_scanned = matches!(self.data, Data::Read | Data::ReadForId | Data::HasId);
+        if was_scanned
+            && self.response_id.bytes().is_empty()
+            && let Some(id) = found_id(&self.layout, &self.json)
+        {
+            self.response_id.push(id.as_bytes());
+        }
+        if effect == Effect::Failed && self.failure.is_none() {
+            let report = is_read.then(|| ErrorReport::found(&self.layout, &self.json));
+            self.failure = Some(report.unwrap_or_default());
         }
         let (progress, terminal) = match effect {
             Effect::Preamble => (Progress::Preamble, None),
@@ -228,7 +282,7 @@ impl EventReader {
         if self.terminal != Some(Terminal::Failed) {
             self.terminal = terminal.or(self.terminal);
         }
-        if self.data == Data::Read {
+        if was_scanned {
             self.json.reset();
         }
         self.data = Data::Awaited;
@@ -246,7 +300,7 @@ impl EventReader {
             };
             return Meaning {
                 effect,
-                has_usage: true,
+                wanted: Wanted::All,
             };
         }
         if !event_type.is_empty() {
@@ -272,8 +326,16 @@ impl EventReader {
     }
 }
 
+/// The identifier of the response that the current event is part of.
+fn found_id<'j>(layout: &Layout, json: &'j JsonScan) -> Option<&'j str> {
+    let mut found = layout
+        .indices_of(Member::ResponseId)
+        .map(|index| json.found(index));
+    found.find_map(Found::as_plain_str)
+}
+
 /// The first bytes of something that may come in parts.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Start<const BYTES_MAX: usize> {
     bytes: [u8; BYTES_MAX],
     length: usize,

@@ -1,5 +1,6 @@
 use super::*;
 
+mod report;
 mod request;
 mod stream;
 
@@ -186,4 +187,25 @@ fn plain_answers_have_their_usage() {
             assert_eq!(observer.usage(), wanted, "{dialect:?} {answer}");
         }
     }
+}
+
+#[test]
+fn plain_answers_have_their_identifier() {
+    let id = |dialect, answer: &str| {
+        let mut observer = AnswerObserver::new(dialect, 64);
+        answer
+            .as_bytes()
+            .chunks(5)
+            .for_each(|piece| observer.observe(piece));
+        observer.response_id().map(str::to_owned)
+    };
+    let answer = r#"{"id":"resp_0123456789012345678901234567890123456789","object":"response","output":[{"id":"msg_1"}]}"#;
+    let wanted = "resp_0123456789012345678901234567890123456789";
+    assert_eq!(id(Dialect::Responses, answer).as_deref(), Some(wanted));
+    assert_eq!(id(Dialect::Responses, &answer[..answer.len() - 1]), None);
+    assert_eq!(
+        id(Dialect::Responses, r#"{"response":{"id":"resp_1"}}"#),
+        None
+    );
+    assert_eq!(id(Dialect::ChatCompletions, answer), None);
 }

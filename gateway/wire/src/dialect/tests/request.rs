@@ -48,7 +48,11 @@ fn verdict(body: &str) -> (RequestScan, Result<(), ScanError>) {
             scan.prompt_cache_key(),
             scan.previous_response_id(),
         ];
-        (texts.map(|text| text.map(str::to_owned)), scan.stream())
+        (
+            texts.map(|text| text.map(str::to_owned)),
+            scan.stream(),
+            scan.stores_response(),
+        )
     };
     for coding in CODINGS {
         let wire = coded(coding, body.as_bytes());
@@ -270,4 +274,21 @@ fn what_a_piece_holds_is_decoded_with_it() {
     let mut scan = RequestScan::new(ContentCoding::Zstd, 64, 1 << 20);
     scan.feed(encoder.get_ref()).unwrap();
     assert_eq!(scan.model(), Some("a"));
+}
+
+#[test]
+fn a_response_is_stored_unless_the_request_says_no() {
+    for (body, stored) in [
+        ("{}", true),
+        (r#"{"store":true}"#, true),
+        (r#"{"store":null}"#, true),
+        (r#"{"store":"false"}"#, true),
+        (r#"{"store":false}"#, false),
+        (r#"{"store":true,"store":false}"#, false),
+        (r#"{"metadata":{"store":false}}"#, true),
+    ] {
+        assert_eq!(verdict(body).0.stores_response(), stored, "{body}");
+    }
+    // Of what cannot be read nothing is known.
+    assert!(verdict(r#"{"store":false}}"#).0.stores_response());
 }
