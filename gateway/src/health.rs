@@ -11,6 +11,8 @@ pub mod breaker;
 pub mod moment;
 
 pub use blame::{Blame, Charge, Fault};
-pub use board::{Health, Order, Record, Standing, Transition, Trial, Wish};
-pub use breaker::{Breaker, Cause, Rules, State};
+pub use board::{
+    Change, Health, LatencyRecord, Order, Override, Record, Standing, Transition, Trial, Wish,
+};
+pub use breaker::{Breaker, BreakerRecord, Cause, Rules, State};
 pub use moment::{Clock, Moment};

@@ -1,0 +1,141 @@
+//! What has changed, until the control thread takes it.
+
+use super::{Change, Transition};
+use crate::health::breaker::State;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// So many wait at most; the oldest is lost first: what stands now matters more than how it came.
+const WAITING_MAX: usize = 4096;
+
+/// So far back a block that became longer is looked for.
+const MERGED_WITHIN: usize = 64;
+
+#[derive(Default)]
+pub(super) struct Transitions {
+    waiting: Mutex<VecDeque<Transition>>,
+    changes: AtomicU64,
+}
+
+impl Transitions {
+    /// Something changed that is to be told and kept. Whoever holds the account's lock calls it, so that the order is right.
+    pub(super) fn push(&self, transition: Transition) {
+        self.note_change();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if merge(&mut waiting, &transition) {
+            return;
+        }
+        if waiting.len() >= WAITING_MAX {
+            waiting.pop_front();
+        }
+        waiting.push_back(transition);
+    }
+
+    /// Something changed that is to be kept, but not worth telling.
+    pub(super) fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn take(&self) -> Vec<Transition> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.drain(..).collect()
+    }
+}
+
+/// Each of a thousand requests in flight may bring a stated end that is a millisecond later than the last one: as long as
+/// nobody has been told of the block, only its end is set anew.
+fn merge(waiting: &mut VecDeque<Transition>, later: &Transition) -> bool {
+    let Change::Breaker {
+        from: State::Open,
+        to: State::Open,
+        cause: later_cause,
+        until: later_until,
+        ..
+    } = later.change
+    else {
+        return false;
+    };
+    let latest = waiting.iter_mut().rev().take(MERGED_WITHIN).find(|known| {
+        (known.account, known.address) == (later.account, later.address)
+            && matches!(known.change, Change::Breaker { .. })
+    });
+    match latest.map(|known| &mut known.change) {
+        Some(Change::Breaker {
+            to: State::Open,
+            cause,
+            until,
+            ..
+        }) => {
+            *cause = later_cause;
+            *until = later_until;
+            true
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::policy::AccountId;
+    use crate::health::{Cause, Moment};
+
+    fn transition(account: u16, from: State, to: State, until_ms: u64) -> Transition {
+        Transition {
+            account: AccountId(account),
+            address: None,
+            at: Moment::from_unix_ms(1),
+            change: Change::Breaker {
+                from,
+                to,
+                cause: Cause::RateLimited,
+                until: Some(Moment::from_unix_ms(until_ms)),
+                recovered_after: None,
+                ordered: false,
+            },
+        }
+    }
+
+    #[test]
+    fn a_block_that_becomes_longer_is_told_once() {
+        let transitions = Transitions::default();
+        transitions.push(transition(0, State::Closed, State::Open, 10));
+        transitions.push(transition(1, State::Closed, State::Open, 10));
+        for until_ms in 11..100 {
+            transitions.push(transition(0, State::Open, State::Open, until_ms));
+        }
+        let expected = [
+            transition(0, State::Closed, State::Open, 99),
+            transition(1, State::Closed, State::Open, 10),
+        ];
+        assert_eq!(transitions.take(), expected);
+        assert_eq!(transitions.changes(), 91);
+        let prolonged = transition(0, State::Open, State::Open, 200);
+        transitions.push(prolonged.clone());
+        assert_eq!(
+            transitions.take(),
+            [prolonged],
+            "the block had been told before"
+        );
+        assert_eq!(transitions.take(), []);
+    }
+
+    #[test]
+    fn nobody_takes_them_and_the_oldest_are_lost() {
+        let transitions = Transitions::default();
+        for until_ms in 0..5_000 {
+            transitions.push(transition(0, State::Closed, State::Open, until_ms));
+        }
+        let taken = transitions.take();
+        assert_eq!(taken.len(), WAITING_MAX);
+        assert_eq!(
+            taken.last(),
+            Some(&transition(0, State::Closed, State::Open, 4_999))
+        );
+    }
+}
