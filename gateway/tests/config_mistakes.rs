@@ -34,11 +34,18 @@ name = "openai"
 base_url = "http://user:password@api.example" #! upstream[0].base_url: no user name or password here
 protocol = "http3" #! upstream[0].protocol: expected "http1" or "http2", found "http3"
 credential_style = "bear" #! upstream[0].credential_style: found "bear"
+affinity = "yes" #! upstream[0].affinity: expected true or false, found a text
 
 [upstream.headers.request]
 allow_also = ["x-trace", "Connection", "x(y)"] #! upstream[0].headers.request.allow_also[1]: never passes #! upstream[0].headers.request.allow_also[2]: expected the name of a header field
 remove = ["x-trace"] #! upstream[0].headers.request.remove[0]: both allowed and removed
 set = { "x-a" = "b\u0007", "Host" = "other", "x-relay-attempts" = "0" } #! upstream[0].headers.request.set.x-a: expected a field value #! upstream[0].headers.request.set.Host: cannot be set #! upstream[0].headers.request.set.x-relay-attempts: cannot be set
+
+[upstream.probe]
+path = "v1/models" #! upstream[0].probe.path: expected a path as it stands in a request
+interval = 30 #! upstream[0].probe.interval: expected a text in quotes, found a whole number
+timeout = "2m" #! upstream[0].probe.timeout: must be from 10ms to 1m, is 2m
+per_second = 5 #! upstream[0].probe.per_second: unknown key
 
 [[upstream]]
 name = "openai" #! upstream[1].name: the name `openai` is taken by upstream[0].name (line 26)
@@ -49,6 +56,7 @@ name = "secure"
 base_url = "https://api.example" #! upstream[2].base_url: TLS to the upstream (`https`) is not built
 ca_file = "/etc/ca.pem" #! upstream[2].ca_file: TLS to the upstream is not built
 protocol = "http2" #! upstream[2].protocol: HTTP/2 to the upstream is not built
+probe = true #! upstream[2].probe: expected a table, found true or false
 
 [[upstream]]
 name = "half"
@@ -61,12 +69,13 @@ credential = "sk-literal-secret" #! account[0].credential: expected a table, fou
 egress = ["10.0.0.1", "10.0.0.300", "10.0.0.1"] #! account[0].egress[1]: expected an IP address #! account[0].egress[2]: 10.0.0.1 is named twice
 max_concurrent = 0 #! account[0].max_concurrent: must be from 1 to 1000000, is 0
 weight = -1 #! account[0].weight: must be from 1 to 1000
+enabled = 1 #! account[0].enabled: expected true or false, found a whole number
 
 [[account]]
 name = "two"
 upstream = "secure"
 credential = { env = "RELAY_TEST_KEY_THAT_IS_NOT_SET" } #! account[1].credential.env: RELAY_TEST_KEY_THAT_IS_NOT_SET is not set
-egress = ["10.0.0.1", "0.0.0.0", "ff02::1", "255.255.255.255"] #! account[1].egress[0]: belongs to another account, account[0].egress[0] (line 54) #! account[1].egress[1]: unspecified #! account[1].egress[2]: multicast #! account[1].egress[3]: broadcast
+egress = ["10.0.0.1", "0.0.0.0", "ff02::1", "255.255.255.255"] #! account[1].egress[0]: belongs to another account, account[0].egress[0] (line 62) #! account[1].egress[1]: unspecified #! account[1].egress[2]: multicast #! account[1].egress[3]: broadcast
 
 [[account]]
 name = "three"
@@ -91,13 +100,14 @@ keys = [
     { sha256 = "1111111111111111111111111111111111111111111111111111111111111111", expires = 2030-01-01 }, #! tenant[0].keys[1].expires: a date and time with its offset
     "crk_literal_secret", #! tenant[0].keys[2]: expected a table, found a text
 ]
+region = "" #! tenant[0].region: expected a name of 1 to 64 letters
 upstreams = ["openia"] #! tenant[0].upstreams[0]: there is no upstream named `openia`
 models = [1, "gpt 5"] #! tenant[0].models[0]: expected a text in quotes #! tenant[0].models[1]: expected a model name
 limits = { concurrent_request = 10 } #! tenant[0].limits.concurrent_request: unknown key
 
 [[tenant]]
 name = "other"
-keys = [{ sha256 = "1111111111111111111111111111111111111111111111111111111111111111" }] #! tenant[1].keys[0].sha256: this key is already at tenant[0].keys[1].sha256 (line 84)
+keys = [{ sha256 = "1111111111111111111111111111111111111111111111111111111111111111" }] #! tenant[1].keys[0].sha256: this key is already at tenant[0].keys[1].sha256 (line 93)
 upstreams = ["openai", "openai"] #! tenant[1].upstreams[1]: `openai` is named twice
 
 [[tenant]]
@@ -124,7 +134,7 @@ sources = [
     "::ffff:203.0.113.0/120", #! tenant[3].sources[8]: is an IPv4 network in IPv6 form
     "::/0", #! tenant[3].sources[9]: covers IPv4 addresses as well
     "2001:db8::/32",
-    "2001:DB8:0::/32", #! tenant[3].sources[11]: 2001:db8::/32 is named twice, first as tenant[3].sources[10] (line 119)
+    "2001:DB8:0::/32", #! tenant[3].sources[11]: 2001:db8::/32 is named twice, first as tenant[3].sources[10] (line 129)
 ]
 
 [[tenant]]
@@ -134,7 +144,7 @@ upstreams = ["secure"]
 connections = -1 #! tenant[4].connections: must be from 1 to 1000000
 sources = [
     "198.51.100.0/25",
-    "198.51.100.0/24", #! tenant[4].sources[1]: 198.51.100.0/24 belongs to another tenant, tenant[3].sources[0] (line 109)
+    "198.51.100.0/24", #! tenant[4].sources[1]: 198.51.100.0/24 belongs to another tenant, tenant[3].sources[0] (line 119)
     "2001:db8::/33",
     7, #! tenant[4].sources[3]: expected a text in quotes, found a whole number
 ]
@@ -159,6 +169,9 @@ first_event = "3h" #! timeouts.first_event: must be from 10ms to 1h, is 3h
 stream_total = "1m" #! timeouts.stream_total: `event_idle` (2m) must not be longer than `stream_total` (1m)
 pool_idle = "20m" #! timeouts.pool_idle: `pool_idle` (20m) must not be longer than `pool_age` (10m)
 heartbeat = "3m" #! timeouts.heartbeat: `heartbeat` (3m) must be shorter than `event_idle` (2m)
+retry = "5ms" #! timeouts.retry: must be from 10ms to 1h, is 5ms
+queue = "11m" #! timeouts.queue: must be from 0s to 10m, is 11m
+commit = "off" #! timeouts.commit: expected a duration
 
 [limits]
 head_bytes_max = "64KiB" #! limits.head_bytes_max: must be from 1KiB to 65535, is 64KiB
@@ -168,6 +181,18 @@ attempts_max = 99999999999999999999 #! limits.attempts_max: must be from 1 to 10
 json_depth_max = 6.4 #! limits.json_depth_max: expected a whole number, found a number with a fraction
 event_bytes_max = "1MB" #! limits.event_bytes_max: expected a number of bytes
 connections_per_source = 1_000_001 #! limits.connections_per_source: must be from 0 to 1000000, is 1000001
+retry_budget_percent = 101 #! limits.retry_budget_percent: must be from 0 to 100, is 101
+queue_max = 50
+queue_per_tenant_max = 60 #! limits.queue_per_tenant_max: `queue_per_tenant_max` (60) must not be greater than `queue_max` (50)
+stored_responses_max = 100_000 #! limits.stored_responses_max: must be a power of two
+
+[health]
+failures_max = 0 #! health.failures_max: must be from 1 to 1000, is 0
+failure_percent_max = 0.5 #! health.failure_percent_max: expected a whole number, found a number with a fraction
+ejection_percent_max = 101 #! health.ejection_percent_max: must be from 0 to 100, is 101
+backoff_max = "1s" #! health.backoff_max: `backoff_min` (2s) must not be longer than `backoff_max` (1s)
+refused_backoff_min = "1d" #! health.refused_backoff_min: expected a duration
+trial_max = 2 #! health.trial_max: unknown key
 
 [log]
 output = "sdtout" #! log.output: expected "stdout", "stderr" or the path of a file

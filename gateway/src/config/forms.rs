@@ -14,6 +14,7 @@ use std::time::SystemTime;
 const NAME_BYTES_MAX: usize = 64;
 const MODEL_BYTES_MAX: usize = 256;
 const FIELD_BYTES_MAX: usize = 4096;
+const REQUEST_PATH_BYTES_MAX: usize = 1024;
 
 /// How a text must look.
 pub(super) trait Form {
@@ -95,6 +96,7 @@ pub(super) fn fault(format: &str, text: &str) -> Option<&'static str> {
         FieldName::FORMAT => of::<FieldName>(text),
         FieldPattern::FORMAT => of::<FieldPattern>(text),
         FieldValue::FORMAT => of::<FieldValue>(text),
+        RequestPath::FORMAT => of::<RequestPath>(text),
         FilePath::FORMAT => of::<FilePath>(text),
         AbsolutePath::FORMAT => of::<AbsolutePath>(text),
         Output::FORMAT => of::<Output>(text),
@@ -291,6 +293,26 @@ impl Form for FieldValue {
             && text
                 .bytes()
                 .all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        good.then(|| text.to_owned())
+    }
+}
+
+/// What is asked for in a request: a path and perhaps a query (RFC 3986 sections 3.3 and 3.4).
+pub(super) struct RequestPath;
+
+impl Form for RequestPath {
+    type Value = String;
+    const FORMAT: &'static str = "request-path";
+    const PATTERN: Option<&'static str> = Some("^/[A-Za-z0-9/._~!$&'()*+,;=:@%?-]{0,1023}$");
+    const EXPECTED: &'static str =
+        "a path as it stands in a request, which begins with `/`, as in \"/v1/models\"";
+
+    fn parse(text: &str) -> Option<String> {
+        let allowed =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"/._~!$&'()*+,;=:@%?-".contains(&byte);
+        let good = text.starts_with('/')
+            && text.len() <= REQUEST_PATH_BYTES_MAX
+            && text.bytes().all(allowed);
         good.then(|| text.to_owned())
     }
 }

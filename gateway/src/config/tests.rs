@@ -1,6 +1,7 @@
 //! What a file means, from its text to the policy.
 
 mod headers;
+mod health;
 mod kernel;
 
 use super::policy::{AccountId, CredentialStyle, LogOutput, ModelPattern, TenantId, UpstreamId};
@@ -105,6 +106,9 @@ fn what_is_left_out_has_the_documented_default() {
         ("pool_idle", t.pool_idle, 55),
         ("pool_age", t.pool_age, 600),
         ("heartbeat", t.heartbeat, 15),
+        ("retry", t.retry, 90),
+        ("queue", t.queue, 10),
+        ("commit", t.commit, 5),
     ] {
         assert_eq!(timeout, Duration::from_secs(seconds), "{name}");
     }
@@ -133,6 +137,19 @@ fn what_is_left_out_has_the_documented_default() {
         ("json_depth_max", l.json_depth_max as u64, 64),
         ("attempts_max", l.attempts_max.into(), 3),
         ("pool_idle_max", l.pool_idle_max as u64, 64),
+        ("retry_budget_percent", l.retry_budget_percent.into(), 10),
+        (
+            "retry_budget_per_second_min",
+            l.retry_budget_per_second_min.into(),
+            10,
+        ),
+        ("queue_max", l.queue_max as u64, 1_000),
+        ("queue_per_tenant_max", l.queue_per_tenant_max as u64, 100),
+        (
+            "stored_responses_max",
+            l.stored_responses_max as u64,
+            65_536,
+        ),
     ] {
         assert_eq!(limit, expected, "{name}");
     }
@@ -263,24 +280,25 @@ fn every_relation_between_knobs_is_asserted() {
         ("[timeouts]\nheartbeat = \"99ms\"", "timeouts.heartbeat"),
         ("[timeouts]\nevent_idle = \"15s\"", "timeouts.event_idle"),
         (
-            "[limits]\ntarget_bytes_max = \"33KiB\"",
-            "limits.target_bytes_max",
+            "[timeouts]\nfirst_event = \"4s\"\ncommit = \"5s\"",
+            "timeouts.commit",
+        ),
+        ("[timeouts]\nretry = \"3s\"", "timeouts.retry"),
+        (
+            "[timeouts]\nretry = \"1s\"\nupstream_connect = \"2s\"",
+            "timeouts.upstream_connect",
         ),
         (
-            "[limits]\nhead_bytes_max = \"2KiB\"",
-            "limits.head_bytes_max",
+            "[limits]\nqueue_per_tenant_max = 1001",
+            "limits.queue_per_tenant_max",
         ),
         (
-            "[limits]\nretry_body_bytes_max = \"33MiB\"",
-            "limits.retry_body_bytes_max",
+            "[limits]\nqueue_max = 0\nqueue_per_tenant_max = 1",
+            "limits.queue_per_tenant_max",
         ),
         (
-            "[limits]\nheld_body_bytes_max = \"1MiB\"\nretry_body_bytes_max = \"2MiB\"",
-            "limits.retry_body_bytes_max",
-        ),
-        (
-            "[limits]\nbody_bytes_max = \"129MiB\"",
-            "limits.body_bytes_max",
+            "[limits]\nstored_responses_max = 65535",
+            "limits.stored_responses_max",
         ),
     ] {
         assert_eq!(keys_of(&errors(&with(knobs))), [key], "{knobs}");
@@ -420,14 +438,16 @@ fn each_value(root: &toml::Value, change: &mut dyn FnMut(toml::Value, &[String])
 #[test]
 fn whatever_stands_anywhere_is_read_or_refused_with_its_place() {
     let text = with(
-        "[upstream.headers.request]\nallow = [\"a\"]\nremove = [\"b\"]\nset = { c = \"d\" }\n\
+        "[upstream.probe]\npath = \"/\"\nper_second_max = 1\n\
+         [upstream.headers.request]\nallow = [\"a\"]\nremove = [\"b\"]\nset = { c = \"d\" }\n\
          [headers.response]\nallow = [\"a\"]\n[node]\nname = \"n\"\nworkers = 1\n\
          [timeouts]\ndrain = \"1s\"\n[limits]\nhead_bytes_max = 8192\n[log]\nrequests = true\n\
-         [kernel]\nmode = \"auto\"\ncgroup = \"/a\"\nbpffs = \"/b\"\n",
+         [kernel]\nmode = \"auto\"\ncgroup = \"/a\"\nbpffs = \"/b\"\n\
+         [health]\nfailures_max = 1\nslow_start = \"0s\"\n",
     );
     let text = text.replace(
         "name = \"team\"\n",
-        "name = \"team\"\nconnections = 5\nsources = [\"10.0.0.0/8\"]\n",
+        "name = \"team\"\nregion = \"r\"\nconnections = 5\nsources = [\"10.0.0.0/8\"]\n",
     );
     let root = toml::Value::Table(text.parse().unwrap());
     let (mut read, mut refused) = (0, 0);

@@ -41,7 +41,7 @@ impl Meaning<'_> {
                     max_concurrent: account.max_concurrent,
                     max_connections: account.max_connections,
                     weight: account.weight,
-                    enabled: true,
+                    enabled: account.enabled,
                 })
             })
             .collect();

@@ -29,9 +29,13 @@ impl Meaning<'_> {
             pool_idle: raw.pool_idle.get(),
             pool_age: raw.pool_age.get(),
             heartbeat: raw.heartbeat.get(),
-            retry: Duration::from_secs(90),
-            queue: Duration::from_secs(10),
-            commit: Duration::from_secs(5),
+            retry: raw.retry.get(),
+            queue: raw.queue.get(),
+            commit: self.written_or_at_most(
+                "timeouts.commit",
+                raw.commit.get(),
+                raw.first_event.get(),
+            ),
         };
         let t = &timeouts;
         let within = [
@@ -61,12 +65,14 @@ impl Meaning<'_> {
             ),
             ("first_event", t.first_event, "stream_total", t.stream_total),
             ("event_idle", t.event_idle, "stream_total", t.stream_total),
+            ("commit", t.commit, "first_event", t.first_event),
             ("pool_idle", t.pool_idle, "pool_age", t.pool_age),
         ];
         for (short, short_value, long, long_value) in within {
             if short_value > long_value {
                 let shown = [show_period(short_value), show_period(long_value)];
-                self.must("timeouts", [short, long], "must not be longer than", shown);
+                let table = KeyPath::of("timeouts");
+                self.must(&table, [short, long], "must not be longer than", shown);
             }
         }
         if !t.heartbeat.is_zero() && t.heartbeat < HEARTBEAT_MIN {
@@ -81,8 +87,18 @@ impl Meaning<'_> {
         if t.heartbeat >= t.event_idle {
             let shown = [show_period(t.heartbeat), show_period(t.event_idle)];
             self.must(
-                "timeouts",
+                &KeyPath::of("timeouts"),
                 ["heartbeat", "event_idle"],
+                "must be shorter than",
+                shown,
+            );
+        }
+        // Where nobody answers a connection attempt, there would be no time left for another account.
+        if t.upstream_connect >= t.retry {
+            let shown = [show_period(t.upstream_connect), show_period(t.retry)];
+            self.must(
+                &KeyPath::of("timeouts"),
+                ["upstream_connect", "retry"],
                 "must be shorter than",
                 shown,
             );
@@ -106,11 +122,15 @@ impl Meaning<'_> {
             connections_per_worker_max: raw.connections_per_worker_max.get(),
             connections_per_source: Some(raw.connections_per_source).filter(|max| *max > 0),
             pool_idle_max: raw.pool_idle_max,
-            retry_budget_percent: 10,
-            retry_budget_per_second_min: 10,
-            queue_max: 1_000,
-            queue_per_tenant_max: 100,
-            stored_responses_max: 65_536,
+            retry_budget_percent: raw.retry_budget_percent,
+            retry_budget_per_second_min: raw.retry_budget_per_second_min,
+            queue_max: raw.queue_max,
+            queue_per_tenant_max: self.written_or_at_most(
+                "limits.queue_per_tenant_max",
+                raw.queue_per_tenant_max,
+                raw.queue_max,
+            ),
+            stored_responses_max: raw.stored_responses_max,
         };
         let (head, target) = (raw.head_bytes_max.get(), raw.target_bytes_max.get());
         let (body, retry) = (raw.body_bytes_max.get(), raw.retry_body_bytes_max.get());
@@ -128,15 +148,46 @@ impl Meaning<'_> {
         for (small, small_value, large, large_value) in within {
             if small_value > large_value {
                 let shown = [show_bytes(small_value), show_bytes(large_value)];
-                self.must("limits", [small, large], "must not be greater than", shown);
+                let table = KeyPath::of("limits");
+                self.must(&table, [small, large], "must not be greater than", shown);
             }
+        }
+        if limits.queue_per_tenant_max > limits.queue_max {
+            let shown = [limits.queue_per_tenant_max, limits.queue_max].map(|max| max.to_string());
+            self.must(
+                &KeyPath::of("limits"),
+                ["queue_per_tenant_max", "queue_max"],
+                "must not be greater than",
+                shown,
+            );
+        }
+        let stored = limits.stored_responses_max;
+        if !stored.is_power_of_two() {
+            let above = stored.next_power_of_two();
+            let hint = format!("{} and {above} are the nearest", above / 2);
+            let path = KeyPath::of("limits.stored_responses_max");
+            self.error(&path, "must be a power of two", Some(hint));
         }
         limits
     }
 
+    /// A default that yields to another setting, so that a file which sets that one alone stays valid.
+    fn written_or_at_most<T: Ord>(&self, key: &str, value: T, max: T) -> T {
+        if self.document.holds(&KeyPath::of(key)) {
+            value
+        } else {
+            value.min(max)
+        }
+    }
+
     /// Reports a broken relation at the key that the file sets; the other may be a default.
-    fn must(&mut self, table: &str, keys: [&str; 2], relation: &str, shown: [String; 2]) {
-        let table = KeyPath::of(table);
+    pub(super) fn must(
+        &mut self,
+        table: &KeyPath,
+        keys: [&str; 2],
+        relation: &str,
+        shown: [String; 2],
+    ) {
         let [first, second] = keys;
         let paths = keys.map(|key| table.key(key));
         let refused = |path: &KeyPath| self.refused.iter().any(|one| one.key == path.to_string());

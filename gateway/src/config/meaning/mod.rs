@@ -7,6 +7,7 @@ mod accounts;
 mod base_url;
 mod credential;
 mod headers;
+mod health;
 mod kernel;
 mod knobs;
 mod listeners;
@@ -22,7 +23,6 @@ use super::forms::{Name, Text};
 use super::policy::{Policy, UpstreamId};
 use super::raw::{File, List};
 use std::collections::HashMap;
-use std::time::Duration;
 
 /// What came of it.
 pub(super) struct Understood {
@@ -83,32 +83,19 @@ impl Meaning<'_> {
         let node = self.node(&file.node);
         let listeners = self.listeners(file);
         let kernel = self.kernel(file);
+        let health = self.health(&file.health);
         let headers = self.headers(&file.headers, &file.upstream);
         let timeouts = self.timeouts(&file.timeouts);
         let limits = self.limits(&file.limits);
         let accounts = self.accounts(&file.account, &names);
         let upstreams = self.upstreams(&file.upstream, &file.account, &names);
-        let (tenants, keys) = self.tenants(&file.tenant, &names);
+        let (tenants, keys) = self.tenants(file, &names);
         Some(Policy {
             node,
             admin: file.admin.address.0,
             listeners,
             kernel,
-            health: crate::health::Rules {
-                failures_max: 3,
-                failure_rate_max: 0.5,
-                failure_rate_requests_min: 20,
-                failure_window: Duration::from_secs(30),
-                backoff_min: Duration::from_secs(2),
-                backoff_max: Duration::from_secs(300),
-                refused_backoff_min: Duration::from_secs(600),
-                refused_backoff_max: Duration::from_secs(6 * 3_600),
-                stated_block_max: Duration::from_secs(31 * 86_400),
-                trials_max: 2,
-                trial_successes: 2,
-                slow_start: Duration::from_secs(30),
-                ejection_max: 0.5,
-            },
+            health,
             upstreams: upstreams?,
             accounts: accounts?,
             tenants: tenants?,

@@ -2,10 +2,11 @@
 
 use super::networks::Owners;
 use super::{Meaning, Upstreams};
+use crate::config::check::{closest, did_you_mean};
 use crate::config::document::KeyPath;
 use crate::config::forms::{Model, Name, Text};
 use crate::config::policy::{ModelPattern, Tenant, TenantId, TenantKey, UpstreamId};
-use crate::config::raw::{self, List};
+use crate::config::raw::{self, File, List};
 use crate::keys;
 use std::collections::HashMap;
 
@@ -14,9 +15,10 @@ type Keys = HashMap<[u8; 32], TenantKey>;
 impl Meaning<'_> {
     pub(super) fn tenants(
         &mut self,
-        tenants: &List<raw::Tenant>,
+        file: &File,
         names: &Upstreams,
     ) -> (Option<Vec<Tenant>>, Keys) {
+        let tenants = &file.tenant;
         if tenants.0.is_empty() {
             let message = "there is no tenant: every request will be refused";
             self.warn(&KeyPath::of("tenant"), message, None);
@@ -36,6 +38,10 @@ impl Meaning<'_> {
                     ("connections", tenant.connections),
                     ("concurrent_requests", tenant.limits.concurrent_requests),
                 );
+                let region = tenant.region.as_ref().map(|Text(region)| region.clone());
+                if let Some(region) = &region {
+                    self.region(region, &path.key("region"), &file.account);
+                }
                 if !tenant.sources.0.is_empty() && tenant.connections.is_none() {
                     let message = "without `connections` nothing is refused from these networks";
                     self.warn(&path.key("sources"), message, None);
@@ -44,7 +50,7 @@ impl Meaning<'_> {
                 Some(Tenant {
                     name,
                     upstreams,
-                    region: None,
+                    region,
                     models: models(&tenant.models),
                     concurrent_requests: tenant.limits.concurrent_requests,
                     connections: tenant.connections,
@@ -53,6 +59,19 @@ impl Meaning<'_> {
             })
             .collect();
         (made.into_iter().collect(), keys)
+    }
+
+    fn region(&mut self, region: &str, path: &KeyPath, accounts: &List<raw::Account>) {
+        let known = || {
+            accounts
+                .iter()
+                .map(|(_, account)| account.region.0.as_str())
+        };
+        if known().all(|known| known != region) {
+            let message = format!("no account is in the region `{region}`: nothing is preferred");
+            let hint = closest(region, known()).map(did_you_mean);
+            self.warn(path, message, hint);
+        }
     }
 
     fn keys(

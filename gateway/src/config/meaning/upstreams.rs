@@ -25,12 +25,9 @@ impl Meaning<'_> {
                 self.unsupported(upstream, &path);
                 let url = self.base_url(upstream, &path);
                 let Text(name) = upstream.name.clone()?;
-                let accounts = owned
-                    .accounts
-                    .get(name.as_str())
-                    .cloned()
-                    .unwrap_or_default();
-                if accounts.is_empty() && owned.complete {
+                let own = owned.accounts.get(name.as_str()).cloned();
+                let own = own.unwrap_or_default();
+                if own.is_empty() && owned.complete {
                     let hint = format!("add an [[account]] with `upstream = \"{name}\"`");
                     self.error(
                         &path.key("name"),
@@ -38,6 +35,16 @@ impl Meaning<'_> {
                         Some(hint),
                     );
                 }
+                let members = own
+                    .iter()
+                    .filter_map(|id| accounts.0[usize::from(id.0)].as_ref());
+                if !own.is_empty() && members.clone().all(|account| !account.enabled) {
+                    let message = format!("every account of `{name}` has `enabled = false`");
+                    self.warn(&path.key("name"), message, None);
+                }
+                let addresses = members.map(|account| account.egress.0.len()).sum();
+                let probe = upstream.probe.as_ref();
+                let probe = probe.map(|probe| self.probe(probe, &path, addresses));
                 let url = url?;
                 Some(Upstream {
                     name,
@@ -45,10 +52,10 @@ impl Meaning<'_> {
                     port: url.port,
                     authority: url.authority,
                     path_prefix: url.path_prefix,
-                    accounts,
+                    accounts: own,
                     models: super::tenants::models(&upstream.models),
-                    affinity: true,
-                    probe: None,
+                    affinity: upstream.affinity,
+                    probe,
                     credential_style: match upstream.credential_style {
                         raw::CredentialStyle::Bearer => CredentialStyle::Bearer,
                         raw::CredentialStyle::XApiKey => CredentialStyle::XApiKey,

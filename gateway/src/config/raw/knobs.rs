@@ -79,6 +79,13 @@ pub(in crate::config) struct Timeouts {
     /// Silence of an upstream after which a harmless event is sent to the client, in dialects that
     /// have one; `0s`: never.
     pub(in crate::config) heartbeat: Period<0, { 10 * MINUTE }>,
+    /// From the end of a request on: after this, no further account is asked.
+    pub(in crate::config) retry: Period<{ 10 * MS }, HOUR>,
+    /// Waiting for an account while all of them are busy; `0s`: not at all.
+    pub(in crate::config) queue: Period<0, { 10 * MINUTE }>,
+    /// The beginning of a stream is held back until its first output, for so long at most, so that an overload
+    /// that is reported only then still leads to another account; `0s`: not at all.
+    pub(in crate::config) commit: Period<0, MINUTE>,
 }
 
 impl Default for Timeouts {
@@ -99,6 +106,9 @@ impl Default for Timeouts {
             pool_idle: Period::ms(55 * SECOND),
             pool_age: Period::ms(10 * MINUTE),
             heartbeat: Period::ms(15 * SECOND),
+            retry: Period::ms(90 * SECOND),
+            queue: Period::ms(10 * SECOND),
+            commit: Period::ms(5 * SECOND),
         }
     }
 }
@@ -142,6 +152,21 @@ pub(in crate::config) struct Limits {
     /// Idle upstream connections kept per worker, account, address and authority.
     #[schemars(range(min = 0, max = 65_536))]
     pub(in crate::config) pool_idle_max: usize,
+    /// Further attempts of an upstream, in percent of its requests.
+    #[schemars(range(min = 0, max = 100))]
+    pub(in crate::config) retry_budget_percent: u32,
+    /// Further attempts of an upstream that are allowed in any second, however few requests it has.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub(in crate::config) retry_budget_per_second_min: u32,
+    /// Requests that may wait for an account of one upstream; 0: none.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(in crate::config) queue_max: usize,
+    /// The same of one tenant.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(in crate::config) queue_per_tenant_max: usize,
+    /// Stored responses whose account is remembered; a power of two.
+    #[schemars(range(min = 1_024, max = 16_777_216))]
+    pub(in crate::config) stored_responses_max: usize,
 }
 
 impl Default for Limits {
@@ -161,6 +186,11 @@ impl Default for Limits {
             connections_per_worker_max: Auto::default(),
             connections_per_source: 256,
             pool_idle_max: 64,
+            retry_budget_percent: 10,
+            retry_budget_per_second_min: 10,
+            queue_max: 1_000,
+            queue_per_tenant_max: 100,
+            stored_responses_max: 65_536,
         }
     }
 }

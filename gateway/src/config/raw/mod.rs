@@ -5,11 +5,13 @@
 //! required stands in the schema.
 
 pub(super) mod headers;
+pub(super) mod health;
 pub(super) mod knobs;
 
 use super::forms::{Cidr, FilePath, Ip, Model, Moment, Name, Sha256, Socket, Text};
 use super::units::Auto;
 use headers::{HeaderExceptions, Headers};
+use health::{Health, Probe};
 use knobs::{Kernel, Limits, Log, Timeouts};
 use relay_ebpf::abi;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -91,6 +93,8 @@ pub(in crate::config) struct File {
     pub(in crate::config) tenant: List<Tenant>,
     /// What the kernel enforces.
     pub(in crate::config) kernel: Kernel,
+    /// When an account is kept out, and for how long.
+    pub(in crate::config) health: Health,
     /// Which header fields pass.
     pub(in crate::config) headers: Headers,
     /// How long things may take.
@@ -176,6 +180,11 @@ pub(in crate::config) struct Upstream {
     /// Models that it serves; `*` stands for any characters. A request for another one goes to the tenant's next upstream.
     #[schemars(length(min = 1, max = 1_000))]
     pub(in crate::config) models: List<Text<Model>>,
+    /// Requests of one conversation go to one account, for the provider's prompt cache.
+    pub(in crate::config) affinity: bool,
+    /// A cheap request for each account and address, from time to time; without this table, none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) probe: Option<Probe>,
     /// Exceptions from `[headers]` for this upstream.
     pub(in crate::config) headers: HeaderExceptions,
 }
@@ -189,6 +198,8 @@ impl Default for Upstream {
             ca_file: None,
             credential_style: CredentialStyle::default(),
             models: List::of([Text("*".to_owned())]),
+            affinity: true,
+            probe: None,
             headers: HeaderExceptions::default(),
         }
     }
@@ -249,6 +260,8 @@ pub(in crate::config) struct Account {
     /// Share of the load against other accounts.
     #[schemars(range(min = 1, max = 1_000))]
     pub(in crate::config) weight: u32,
+    /// It is asked; `false`: not until `codex-relay accounts enable` says otherwise.
+    pub(in crate::config) enabled: bool,
 }
 
 impl Default for Account {
@@ -262,6 +275,7 @@ impl Default for Account {
             max_concurrent: 64,
             max_connections: None,
             weight: 1,
+            enabled: true,
         }
     }
 }
@@ -299,6 +313,9 @@ pub(in crate::config) struct Tenant {
     /// Upstreams that it may use, in order of preference.
     #[schemars(length(min = 1, max = 1_000))]
     pub(in crate::config) upstreams: List<Text<Name>>,
+    /// Region whose accounts are preferred; without it, that of the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) region: Option<Text<Name>>,
     /// Models that it may use; `*` stands for any characters.
     #[schemars(length(min = 1, max = 1_000))]
     pub(super) models: List<Text<Model>>,
@@ -322,6 +339,7 @@ impl Default for Tenant {
             name: None,
             keys: List::default(),
             upstreams: List::default(),
+            region: None,
             models: List::of([Text("*".to_owned())]),
             limits: TenantLimits::default(),
             connections: None,
