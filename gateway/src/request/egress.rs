@@ -19,7 +19,7 @@ use crate::upstreams::Connection;
 use crate::worker::Worker;
 use relay_io::{Interrupt, IoError, Lease, Received, Stream};
 use relay_wire::body::{BodyParser, Piece, Sender};
-use relay_wire::dialect::Dialect;
+use relay_wire::dialect::{Dialect, Progress};
 use relay_wire::head::{FramingError, Method, ResponseHead};
 use std::time::{Duration, Instant};
 
@@ -297,7 +297,8 @@ fn begins_with_overload(answer: &mut Answer) -> bool {
         }
     }
     let said = &bytes[answer.head.head_bytes..];
-    answer.observer.failed_before_output()
+    answer.observer.failure().is_some()
+        && answer.observer.progress() < Progress::Output
         && OVERLOAD_CODES
             .iter()
             .any(|code| memchr::memmem::find(said, code).is_some())

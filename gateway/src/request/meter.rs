@@ -2,7 +2,9 @@
 
 use super::forward::Ending;
 use super::limit::Permit;
-use relay_wire::dialect::{AnswerObserver, Dialect, Progress, StreamObserver, Terminal, Usage};
+use relay_wire::dialect::{
+    AnswerObserver, Dialect, ErrorReport, Progress, StreamObserver, Terminal, Usage,
+};
 
 /// Everything that is known of an answer once it has been forwarded.
 pub struct Transcript {
@@ -116,12 +118,31 @@ impl Observer {
         }
     }
 
-    /// The provider reported a failure before it produced anything.
-    pub fn failed_before_output(&self) -> bool {
-        let Self::Stream(stream) = self else {
-            return false;
-        };
-        stream.terminal() == Some(Terminal::Failed) && stream.progress() < Progress::Output
+    /// How far a stream has come.
+    pub fn progress(&self) -> Progress {
+        if let Self::Stream(stream) = self {
+            stream.progress()
+        } else {
+            Progress::Silent
+        }
+    }
+
+    /// What the provider said about its failure, if it reported one in its stream.
+    pub fn failure(&self) -> Option<ErrorReport> {
+        if let Self::Stream(stream) = self {
+            stream.failure()
+        } else {
+            None
+        }
+    }
+
+    /// The identifier of a response (Responses API): of a stream once an event has named it, else at the answer's end.
+    pub fn response_id(&self) -> Option<&str> {
+        match self {
+            Self::Stream(stream) => stream.response_id(),
+            Self::Document(document) => document.response_id(),
+            Self::Blind => None,
+        }
     }
 
     /// Before, between or behind the events of a stream: something of the gateway's own may be sent here.

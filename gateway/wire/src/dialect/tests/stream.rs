@@ -565,7 +565,7 @@ fn the_first_event_that_has_it_names_the_response() {
         named("response.output_text.delta", "resp_6"),
         named("response.created", "resp_7").trim_end().to_owned() + "\n",
     ] {
-        assert_eq!(id(&[other.clone()]), None, "{other}");
+        assert_eq!(id(std::slice::from_ref(&other)), None, "{other}");
     }
     let longest = "i".repeat(256);
     assert_eq!(id(&[named("response.created", &longest)]), Some(longest));
