@@ -32,6 +32,9 @@ impl Condition {
         Self::Disabled,
     ];
 
+    /// Those that an address can be in: the operator's orders are for accounts.
+    pub const OF_ADDRESSES: [Self; 4] = [Self::Usable, Self::Recovering, Self::Due, Self::Blocked];
+
     /// A name for metrics and the operator.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,7 +57,7 @@ pub struct Listing {
     pub panic: Vec<String>,
 }
 
-/// The answer to `GET /accounts/{name}`.
+/// The answer to `GET /accounts/{name}`, and to `POST /accounts/{name}/{verb}`: how it is from then on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Account {
     /// Its name in the configuration.
@@ -87,6 +90,8 @@ pub struct Account {
     pub share: f32,
     /// The addresses that it is called from.
     pub addresses: Vec<Address>,
+    /// State and wish are on disk as they are shown here: they outlive the process.
+    pub saved: bool,
 }
 
 /// One address of an account.
@@ -107,6 +112,8 @@ pub struct Address {
 pub struct Wish {
     /// In one word.
     pub word: Word,
+    /// Since when; the configuration says so if there is nothing.
+    pub since: Option<String>,
     /// When it ends by itself; never if there is nothing.
     pub until: Option<String>,
     /// Why, in the operator's own words.
@@ -164,13 +171,4 @@ pub struct Order {
     /// Why, in the operator's own words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-}
-
-/// The answer to `POST /accounts/{name}/{verb}`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Obeyed {
-    /// How it is now.
-    pub account: Account,
-    /// The order is on disk: it outlives the process.
-    pub saved: bool,
 }
