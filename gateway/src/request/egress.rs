@@ -53,6 +53,8 @@ pub struct Answer {
     pub request_was_sent: bool,
     /// What the gateway itself took until the request was sent.
     pub overhead: Duration,
+    /// When as much of the request was sent as goes out before an answer.
+    pub asked_at: Instant,
     /// When the answer's first bytes had come.
     pub answered_at: Instant,
 }
@@ -198,7 +200,7 @@ async fn judge(
         head,
         lease,
         request_was_sent,
-        ..
+        asked_at,
     } = begun;
     let status = head.status;
     if matches!(status, 401 | 403 | 429 | 500..=599) {
@@ -235,6 +237,7 @@ async fn judge(
         slot: candidate.slot,
         request_was_sent,
         overhead,
+        asked_at,
         answered_at,
     });
     if answer.observer.is_stream() {
