@@ -1,25 +1,110 @@
 //! How many further attempts an upstream is spared: an upstream that fails must not be asked three times as often for it.
+//!
+//! A token bucket for each upstream. Every request pays in its share of an attempt, every second its own; whoever wants
+//! another attempt takes a whole one out. Over any run, the further attempts are then at most what the bucket began with, that share
+//! of all requests, and so many a second.
 
 use crate::config::Policy;
 use crate::config::policy::UpstreamId;
 use crate::health::Moment;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The unit in which is counted: thousandths of an attempt.
+const ATTEMPT: u64 = 1_000;
+
+/// What a bucket begins with, so that the first failure after a start is not the client's.
+const INITIAL: u64 = 10 * ATTEMPT;
+
+/// Savings of good times end here, lest they be spent all at once. A larger allowance per second is not cut by it.
+const SAVED_MAX: u64 = 100 * ATTEMPT;
 
 /// The budgets of all upstreams. One per process, shared by all threads without a lock.
 pub struct RetryBudgets {
-    _private: (),
+    buckets: Box<[Bucket]>,
+    per_request: u64,
+    per_millisecond: u64,
+    saved_max: u64,
+}
+
+/// On a cache line of its own: workers that ask different upstreams do not disturb each other.
+#[repr(align(128))]
+struct Bucket {
+    saved: AtomicU64,
+    /// When time paid in last, in milliseconds since 1970; 0 before anybody has asked.
+    paid_at: AtomicU64,
 }
 
 impl RetryBudgets {
-    /// Full ones.
-    pub fn new(_policy: &Policy) -> Self {
-        Self { _private: () }
+    /// What each begins with.
+    pub fn new(policy: &Policy) -> Self {
+        let limits = &policy.limits;
+        Self::of(
+            policy.upstreams.len(),
+            limits.retry_budget_percent,
+            limits.retry_budget_per_second_min,
+        )
+    }
+
+    fn of(upstreams: usize, percent: u32, per_second_min: u32) -> Self {
+        // A percent is ten thousandths; an attempt a second is a thousandth each millisecond.
+        let per_request = u64::from(percent) * ATTEMPT / 100;
+        let per_millisecond = u64::from(per_second_min) * ATTEMPT / 1_000;
+        let is_none = per_request == 0 && per_millisecond == 0;
+        let bucket = || Bucket {
+            saved: AtomicU64::new(if is_none { 0 } else { INITIAL }),
+            paid_at: AtomicU64::new(0),
+        };
+        Self {
+            buckets: (0..upstreams).map(|_| bucket()).collect(),
+            per_request,
+            per_millisecond,
+            saved_max: SAVED_MAX.max(per_millisecond * 1_000),
+        }
     }
 
     /// A first attempt: it pays in.
-    pub fn note_request(&self, _upstream: UpstreamId) {}
+    pub fn note_request(&self, upstream: UpstreamId) {
+        self.pay_in(self.bucket(upstream), self.per_request);
+    }
 
     /// May a further attempt be made? It is paid for if so.
-    pub fn take_retry(&self, _upstream: UpstreamId, _now: Moment) -> bool {
-        true
+    pub fn take_retry(&self, upstream: UpstreamId, now: Moment) -> bool {
+        let bucket = self.bucket(upstream);
+        self.pay_in(
+            bucket,
+            bucket.elapsed_ms(now).saturating_mul(self.per_millisecond),
+        );
+        bucket
+            .saved
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| {
+                saved.checked_sub(ATTEMPT)
+            })
+            .is_ok()
+    }
+
+    fn bucket(&self, upstream: UpstreamId) -> &Bucket {
+        &self.buckets[usize::from(upstream.0)]
+    }
+
+    fn pay_in(&self, bucket: &Bucket, amount: u64) {
+        let more = |saved: u64| Some(saved.saturating_add(amount).min(self.saved_max));
+        // While nothing fails the bucket is full: nothing is written then.
+        let saved = bucket.saved.load(Ordering::Relaxed);
+        if amount > 0 && saved < self.saved_max {
+            let _ = bucket
+                .saved
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        }
+    }
+}
+
+impl Bucket {
+    /// Milliseconds since this was last asked. Whoever moves the hand on is told, so each is counted once.
+    fn elapsed_ms(&self, now: Moment) -> u64 {
+        let now = now.unix_ms();
+        match self.paid_at.fetch_max(now, Ordering::Relaxed) {
+            0 => 0,
+            before => now.saturating_sub(before),
+        }
     }
 }
