@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod admin;
 pub mod egress;
 mod enforcement;
+mod health;
 mod line;
 mod lines;
 pub mod log;
@@ -25,6 +26,7 @@ use crate::worker::mailbox::Mailbox;
 use admin::Admin;
 use egress::OpenConnections;
 use enforcement::Enforcement;
+use health::Watch;
 use log::Log;
 use metrics::{Counted, Counters, Metrics};
 use relay_io::Engine;
@@ -113,9 +115,11 @@ async fn serve(control: Control) -> io::Result<End> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let features = kernel.features().clone();
     let counted = Counted::new(&policy, connections, kernel.live(), features.clone());
-    let metrics = Metrics::install(figures, in_flight, counted).map_err(io::Error::other)?;
+    let metrics =
+        Metrics::install(figures, in_flight, accounts, counted).map_err(io::Error::other)?;
     let open = Arc::new(OpenConnections::default());
     let mut enforcement = Enforcement::new(kernel, &policy, open.clone(), &accounts.health);
+    let mut watch = Watch::new(&policy, accounts);
     let mut counters = Counters::default();
     let listener = tokio::net::TcpListener::from_std(admin)?;
     let state = Admin {
@@ -136,6 +140,7 @@ async fn serve(control: Control) -> io::Result<End> {
     loop {
         collect(&mut journals, &policy, &mut counters, &mut log);
         enforcement.tick(&policy, &mut log).await;
+        watch.tick(&policy, accounts.health.clock().now(), &mut log);
         if last_fold.elapsed() >= FOLD_INTERVAL {
             last_fold = Instant::now();
             metrics.fold();

@@ -133,7 +133,8 @@ impl Egress {
         if let Some((account, address)) = self.storms.note(policy, event) {
             let now = self.health.clock().now();
             let (fault, random) = (Fault::Retransmits, fastrand::f64());
-            self.health.failed(account, address, None, fault, now, random);
+            self.health
+                .failed(account, address, None, fault, now, random);
         }
         if let Some(room) = self.lines.next() {
             room.push_str(&record.to_line());

@@ -3,15 +3,18 @@
 //! Counted on the control thread from the workers' reports, and read from their figures when somebody asks: a worker spends
 //! no instruction on them. Labels come from closed sets: names in the configuration, and enumerations.
 
+pub(super) mod accounts;
 mod connections;
 
 pub use connections::Counted;
 
+use crate::accounts::Accounts;
 use crate::config::Policy;
 use crate::config::policy::{AccountId, TenantId, UpstreamId};
 use crate::journal::Record;
 use crate::limits::InFlight;
 use crate::worker::Figures;
+use accounts::ByAccount;
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
@@ -48,6 +51,7 @@ pub struct Metrics {
     exporter: PrometheusHandle,
     figures: Vec<&'static Figures>,
     in_flight: &'static InFlight,
+    accounts: &'static Accounts,
     counted: Counted,
 }
 
@@ -63,6 +67,7 @@ pub struct Counters {
     bytes_in: Counter,
     bytes_out: Counter,
     events: Counter,
+    by_account: ByAccount,
 }
 
 impl Metrics {
@@ -73,21 +78,33 @@ impl Metrics {
     pub fn install(
         figures: Vec<&'static Figures>,
         in_flight: &'static InFlight,
+        accounts: &'static Accounts,
         counted: Counted,
     ) -> Result<Self, BuildError> {
-        let exporter = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Full(ADDED_LATENCY.into()), &ADDED_LATENCY_BUCKETS)?
-            .set_buckets_for_metric(Matcher::Full(FIRST_BYTE.into()), &PROVIDER_BUCKETS)?
-            .set_buckets_for_metric(Matcher::Full(DURATION.into()), &PROVIDER_BUCKETS)?
-            .set_buckets_for_metric(Matcher::Full(RTT.into()), &RTT_BUCKETS)?
+        let mut builder = PrometheusBuilder::new();
+        let buckets: [(&str, &[f64]); 7] = [
+            (ADDED_LATENCY, &ADDED_LATENCY_BUCKETS),
+            (FIRST_BYTE, &PROVIDER_BUCKETS),
+            (DURATION, &PROVIDER_BUCKETS),
+            (RTT, &RTT_BUCKETS),
+            (accounts::ATTEMPTS, &accounts::ATTEMPTS_BUCKETS),
+            (accounts::QUEUE_WAIT, &accounts::QUEUE_WAIT_BUCKETS),
+            (accounts::RECOVERY, &accounts::RECOVERY_BUCKETS),
+        ];
+        for (name, bounds) in buckets {
+            builder = builder.set_buckets_for_metric(Matcher::Full(name.into()), bounds)?;
+        }
+        let exporter = builder
             .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_IDLE_TIMEOUT))
             .install_recorder()?;
         describe();
         connections::describe();
+        accounts::describe();
         Ok(Self {
             exporter,
             figures,
             in_flight,
+            accounts,
             counted,
         })
     }
@@ -105,6 +122,8 @@ impl Metrics {
 
     fn read_figures(&self, policy: &Policy) {
         self.counted.read(policy, &self.figures);
+        let now = self.accounts.health.clock().now();
+        accounts::read(policy, self.accounts, now);
         let sum = |of: fn(&Figures) -> &AtomicU64| -> u64 {
             self.figures
                 .iter()
@@ -236,6 +255,7 @@ impl Default for Counters {
             bytes_in: counter!("relay_bytes_total", "direction" => "in"),
             bytes_out: counter!("relay_bytes_total", "direction" => "out"),
             events: counter!("relay_events_total"),
+            by_account: ByAccount::default(),
         }
     }
 }
@@ -271,6 +291,7 @@ impl Counters {
             self.count_stream(record);
         }
         self.count_tokens(policy, record);
+        self.by_account.count_request(policy, record);
     }
 
     fn count_stream(&mut self, record: &Record) {

@@ -6,6 +6,7 @@ use crate::config::policy::AccountId;
 use crate::connections::{Connections, Denied, said_by_programs};
 use crate::worker::mailbox::Mailbox;
 use relay_ebpf::abi::errno;
+use relay_io::{ConnectError, Origin};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -210,20 +211,32 @@ fn denied(denied: Denied) -> String {
 
 /// Whose fault it is, and what helps.
 fn explain(failure: Failure) -> String {
-    let error = match failure {
+    let (error, origin) = match failure {
         Failure::Denied(why) => return denied(why),
-        Failure::NoAnswer => return "the destination does not answer".to_owned(),
         Failure::Foreign(local) => return format!("it has left from {} instead", local.ip()),
-        Failure::Socket(error) => error,
+        Failure::Failed { error, origin } => (error, origin),
     };
+    match error {
+        ConnectError::SourceMissing => "the address is not one of this host's".to_owned(),
+        ConnectError::PortsExhausted => denied(Denied::PortsShort),
+        ConnectError::Interrupted(_) => "the destination does not answer".to_owned(),
+        ConnectError::SourceDiffers => "it has left from another address".to_owned(),
+        ConnectError::OptionRefused(error) | ConnectError::Socket(error) => {
+            explain_error(&error, &origin)
+        }
+    }
+}
+
+fn explain_error(error: &io::Error, origin: &Origin) -> String {
+    let is_told = matches!(origin, Origin::Option { .. });
     match error.raw_os_error() {
-        Some(errno::ADDRESS_MISSING | libc::EADDRNOTAVAIL) => {
+        Some(errno::ADDRESS_MISSING) if is_told => {
             "the address is not one of this host's, or has no port left".to_owned()
         }
         Some(libc::ENOPROTOOPT) => {
             "the kernel's programs are gone: see `codex-relay kernel status`".to_owned()
         }
-        _ => match said_by_programs(&error) {
+        _ => match said_by_programs(error).filter(|_| is_told) {
             Some(why) => denied(why),
             None => format!("the destination cannot be reached: {error}"),
         },
@@ -233,6 +246,7 @@ fn explain(failure: Failure) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use relay_io::SocketOption;
 
     #[test]
     fn what_a_far_side_says_is_an_address_with_or_without_a_port() {
@@ -255,7 +269,11 @@ mod tests {
 
     #[test]
     fn errors_name_who_is_to_blame() {
-        let said = |code| explain(Failure::Socket(io::Error::from_raw_os_error(code)));
+        let origin = Origin::Option {
+            option: SocketOption::new(1, 1, &[]),
+            source: [127, 0, 0, 1].into(),
+        };
+        let said = |code| explain_error(&io::Error::from_raw_os_error(code), &origin);
         assert!(said(errno::ACCOUNT_FULL).contains("account"));
         assert!(said(errno::ADDRESS_MISSING).contains("this host"));
         assert!(said(errno::REFUSED).contains("kernel"));

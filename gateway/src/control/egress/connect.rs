@@ -2,7 +2,7 @@
 
 use crate::config::policy::AccountId;
 use crate::connections::{Connections, Denied, UpstreamPlaces};
-use relay_io::Origin;
+use relay_io::{ConnectError, Interrupt, Origin};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -20,16 +20,18 @@ pub(in crate::control) struct Opened {
 }
 
 /// Why there is none.
-#[derive(Debug)]
 pub(in crate::control) enum Failure {
     /// A cap is reached, or the account may not use the address.
     Denied(Denied),
-    /// Nobody answered in time.
-    NoAnswer,
-    /// What the kernel, or one of its programs, has said.
-    Socket(io::Error),
     /// It came about from here instead.
     Foreign(SocketAddr),
+    /// Anything else, as on the path of a request.
+    Failed {
+        /// What has happened.
+        error: ConnectError,
+        /// Who decided on its address.
+        origin: Origin,
+    },
 }
 
 /// Opens one.
@@ -43,30 +45,48 @@ pub(in crate::control) async fn open(
     let (origin, places) = connections
         .begin_upstream(None, account, address)
         .map_err(Failure::Denied)?;
-    let stream = timeout(limit, connect(&origin, destination))
-        .await
-        .map_err(|_| Failure::NoAnswer)?
-        .map_err(Failure::Socket)?;
-    let local = stream.local_addr().map_err(Failure::Socket)?;
-    if local.ip() != address {
-        return Err(Failure::Foreign(local));
+    let opened = timeout(limit, connect(&origin, destination)).await;
+    let opened = opened.unwrap_or(Err(ConnectError::Interrupted(Interrupt::Deadline)));
+    let with_local = |stream: TcpStream| match stream.local_addr() {
+        Ok(local) => Ok((stream, local)),
+        Err(error) => Err(ConnectError::Socket(error)),
+    };
+    match opened.and_then(with_local) {
+        Ok((_, local)) if local.ip() != address => Err(Failure::Foreign(local)),
+        Ok((stream, local)) => Ok(Opened {
+            stream,
+            local,
+            _places: places,
+        }),
+        Err(error) => Err(Failure::Failed { error, origin }),
     }
-    Ok(Opened {
-        stream,
-        local,
-        _places: places,
-    })
 }
 
-async fn connect(origin: &Origin, destination: SocketAddr) -> io::Result<TcpStream> {
+async fn connect(origin: &Origin, destination: SocketAddr) -> Result<TcpStream, ConnectError> {
     let socket = if destination.is_ipv4() {
-        TcpSocket::new_v4()?
+        TcpSocket::new_v4()
     } else {
-        TcpSocket::new_v6()?
+        TcpSocket::new_v6()
     };
+    let socket = socket.map_err(ConnectError::Socket)?;
     match origin {
-        Origin::Address(address) => socket.bind(SocketAddr::new(*address, 0))?,
-        Origin::Option { option, .. } => option.set(socket.as_fd())?,
+        Origin::Address(address) => socket
+            .bind(SocketAddr::new(*address, 0))
+            .map_err(|error| unless_unavailable(error, ConnectError::SourceMissing))?,
+        Origin::Option { option, .. } => option
+            .set(socket.as_fd())
+            .map_err(ConnectError::OptionRefused)?,
     }
-    socket.connect(destination).await
+    socket
+        .connect(destination)
+        .await
+        .map_err(|error| unless_unavailable(error, ConnectError::PortsExhausted))
+}
+
+/// The kernel says the same of an address that is not there and of one that has no port left.
+fn unless_unavailable(error: io::Error, unavailable: ConnectError) -> ConnectError {
+    match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL) => unavailable,
+        _ => ConnectError::Socket(error),
+    }
 }

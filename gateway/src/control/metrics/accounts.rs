@@ -1,0 +1,210 @@
+//! The operator's accounts: how they are, why they were asked, and what came of it.
+
+use super::super::accounts::Condition;
+use super::super::health::{Tally, condition};
+use crate::accounts::Accounts;
+use crate::config::Policy;
+use crate::config::policy::{AccountId, UpstreamId};
+use crate::health::Moment;
+use crate::journal::Record;
+use metrics::{
+    Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
+use std::collections::HashMap;
+use std::time::Duration;
+
+pub(super) const ATTEMPTS: &str = "relay_request_attempts";
+pub(super) const QUEUE_WAIT: &str = "relay_queue_wait_seconds";
+pub(super) const RECOVERY: &str = "relay_account_recovery_seconds";
+
+/// As many as `limits.attempts_max` may be.
+pub(super) const ATTEMPTS_BUCKETS: [f64; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 10.0];
+
+/// Waiting is for short saturation; what takes longer is refused.
+pub(super) const QUEUE_WAIT_BUCKETS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+];
+
+/// From the first back-off to the longest block that a provider states.
+pub(super) const RECOVERY_BUCKETS: [f64; 12] = [
+    1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 18_000.0, 86_400.0, 604_800.0,
+];
+
+/// Counts by account, with handles made once for each combination of labels.
+pub(super) struct ByAccount {
+    choices: HashMap<(UpstreamId, &'static str), Counter>,
+    failovers: HashMap<UpstreamId, Counter>,
+    tokens: HashMap<AccountId, [Counter; 3]>,
+    attempts: Histogram,
+    queue_wait: Histogram,
+}
+
+impl Default for ByAccount {
+    fn default() -> Self {
+        Self {
+            choices: HashMap::new(),
+            failovers: HashMap::new(),
+            tokens: HashMap::new(),
+            attempts: histogram!(ATTEMPTS),
+            queue_wait: histogram!(QUEUE_WAIT),
+        }
+    }
+}
+
+impl ByAccount {
+    /// Counts a request that is over.
+    pub(super) fn count_request(&mut self, policy: &Policy, record: &Record) {
+        if let Some(queued) = record.queued {
+            self.queue_wait.record(queued);
+        }
+        let Some(id) = record.account else {
+            return;
+        };
+        let upstream = policy.account(id).upstream;
+        let name = || policy.upstream(upstream).name.clone();
+        if let Some(reason) = record.chosen {
+            let by_reason = self.choices.entry((upstream, reason));
+            by_reason
+                .or_insert_with(
+                    || counter!("relay_choices_total", "upstream" => name(), "reason" => reason),
+                )
+                .increment(1);
+        }
+        if record.attempts > 0 {
+            self.attempts.record(f64::from(record.attempts));
+        }
+        let further = record.attempts.saturating_sub(1);
+        if further > 0 {
+            let by_upstream = self.failovers.entry(upstream);
+            by_upstream
+                .or_insert_with(|| counter!("relay_failovers_total", "upstream" => name()))
+                .increment(further.into());
+        }
+        if let Some(usage) = record.usage {
+            let counters = self.tokens.entry(id).or_insert_with(|| {
+                ["input", "cached", "output"].map(|kind| {
+                    let account = policy.account(id).name.clone();
+                    counter!("relay_account_tokens_total", "account" => account, "kind" => kind)
+                })
+            });
+            counters[0].increment(usage.input_tokens);
+            counters[1].increment(usage.cached_tokens);
+            counters[2].increment(usage.output_tokens);
+        }
+    }
+}
+
+/// Counts a change of an account or of one of its addresses. `reason` is from a closed set.
+pub(in crate::control) fn count_transition(
+    policy: &Policy,
+    account: AccountId,
+    to: &'static str,
+    reason: &'static str,
+) {
+    counter!(
+        "relay_account_transitions_total",
+        "account" => policy.account(account).name.clone(),
+        "to" => to,
+        "reason" => reason,
+    )
+    .increment(1);
+}
+
+/// Somebody is well again, so long after the first opening.
+pub(in crate::control) fn note_recovery(after: Duration) {
+    histogram!(RECOVERY).record(after);
+}
+
+/// How all of them are at this moment.
+pub(super) fn read(policy: &Policy, accounts: &Accounts, now: Moment) {
+    let health = &accounts.health;
+    for (index, account) in policy.accounts.iter().enumerate() {
+        let id = AccountId(index as u16);
+        let is = condition(health.standing(id, now));
+        for state in Condition::ALL {
+            let (account, name) = (account.name.clone(), state.as_str());
+            gauge!("relay_account_state", "account" => account, "state" => name)
+                .set(one_if(is == state));
+        }
+        for (number, address) in account.egress.iter().enumerate() {
+            let is = condition(health.path_standing(id, number, now));
+            for state in Condition::OF_ADDRESSES {
+                let labels = [
+                    ("account", account.name.clone()),
+                    ("address", address.to_string()),
+                    ("state", state.as_str().to_owned()),
+                ];
+                gauge!("relay_account_address_state", &labels).set(one_if(is == state));
+            }
+        }
+    }
+    for (index, upstream) in policy.upstreams.iter().enumerate() {
+        let id = UpstreamId(index as u16);
+        let panics = Tally::of(policy, health, id, now).is_panic();
+        gauge!("relay_upstream_panic", "upstream" => upstream.name.clone()).set(one_if(panics));
+        gauge!("relay_queue_waiting", "upstream" => upstream.name.clone())
+            .set(accounts.rooms.count(id) as f64);
+    }
+}
+
+fn one_if(is: bool) -> f64 {
+    f64::from(u8::from(is))
+}
+
+/// Says what there is.
+pub(super) fn describe() {
+    let gauges = [
+        (
+            "relay_account_state",
+            "1 for the state that the account is in, by account and state",
+        ),
+        (
+            "relay_account_address_state",
+            "1 for the state that the address is in, by account, address and state",
+        ),
+        (
+            "relay_upstream_panic",
+            "1 if no account of the upstream is well, so that those that are not are asked all the same",
+        ),
+        (
+            "relay_queue_waiting",
+            "Requests that wait for an account, by upstream",
+        ),
+    ];
+    for (name, text) in gauges {
+        describe_gauge!(name, text);
+    }
+    let counters = [
+        (
+            "relay_account_transitions_total",
+            "Changes of accounts and their addresses, by account, new state and reason",
+        ),
+        (
+            "relay_failovers_total",
+            "Further attempts after the first of a request, by upstream",
+        ),
+        (
+            "relay_choices_total",
+            "Requests by upstream and why the account was chosen that was asked last",
+        ),
+        (
+            "relay_account_tokens_total",
+            "Tokens as the providers counted them, by account and kind; input includes cached",
+        ),
+    ];
+    for (name, text) in counters {
+        describe_counter!(name, text);
+    }
+    describe_histogram!(ATTEMPTS, "Accounts asked for a request");
+    describe_histogram!(
+        QUEUE_WAIT,
+        Unit::Seconds,
+        "How long requests have waited for an account"
+    );
+    describe_histogram!(
+        RECOVERY,
+        Unit::Seconds,
+        "From the first block of an account or address until it was well again"
+    );
+}
