@@ -5,18 +5,21 @@
 
 mod account;
 mod latency;
+mod record;
+mod report;
 mod transitions;
 mod word;
 
 pub use latency::LatencyRecord;
+pub use record::{Override, Record};
+pub use report::Trial;
+pub use transitions::{Change, Transition};
 
-use super::blame::{Blame, Fault, blame};
-use super::breaker::{Breaker, BreakerRecord, Cause, Circumstances, Rules, Shift, State, Ticket};
+use super::breaker::{Cause, Rules, Shift};
 use super::moment::{Clock, Moment};
 use crate::config::Policy;
 use crate::config::policy::AccountId;
-use account::{Locked, Shared};
-use std::net::IpAddr;
+use account::Shared;
 use std::time::Duration;
 use transitions::Transitions;
 
@@ -73,99 +76,6 @@ pub enum Order {
     Reset,
 }
 
-/// Something that changed, for the log, the metrics and what is kept on disk.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Transition {
-    /// Whose.
-    pub account: AccountId,
-    /// Which of its addresses (index in `Account::egress`); `None`: the account itself.
-    pub address: Option<usize>,
-    /// When.
-    pub at: Moment,
-    /// What changed.
-    pub change: Change,
-}
-
-/// See [`Transition`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    /// A breaker went from one state to another; from open to open: the block became longer.
-    Breaker {
-        /// Where it stood.
-        from: State,
-        /// Where it stands.
-        to: State,
-        /// Why it opened, or what it has recovered from.
-        cause: Cause,
-        /// If it is open: until when.
-        until: Option<Moment>,
-        /// If it closed: since its first opening.
-        recovered_after: Option<Duration>,
-        /// By the operator's order.
-        ordered: bool,
-    },
-    /// The operator has spoken, or the time of what was said is over: this applies now.
-    Wish(Wish),
-}
-
-/// What the operator has said of an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Override {
-    /// What is wanted.
-    pub wish: Wish,
-    /// Since when.
-    pub since: Moment,
-    /// Until when; for ever if `None`.
-    pub until: Option<Moment>,
-    /// Why, in the operator's own words.
-    pub reason: Option<Box<str>>,
-}
-
-/// What is kept of one account on disk, and shown to the operator.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Record {
-    /// What the operator has said; `None`: nothing, the configuration applies.
-    pub operator: Option<Override>,
-    /// The account's own breaker.
-    pub account: BreakerRecord,
-    /// Those of its addresses, in the order of the configuration.
-    pub addresses: Vec<(IpAddr, BreakerRecord)>,
-    /// How long its answers take to begin.
-    pub latency: Option<LatencyRecord>,
-}
-
-/// A trial on the way: to be handed in with what became of it. Dropped without that, only its place is given back.
-#[must_use]
-pub struct Trial {
-    health: &'static Health,
-    account: AccountId,
-    address: usize,
-    tickets: Tickets,
-}
-
-/// What a trial is about: the account, the address or both.
-#[derive(Clone, Copy, Default)]
-struct Tickets {
-    account: Option<Ticket>,
-    path: Option<Ticket>,
-}
-
-impl Trial {
-    /// For the verdict: after it there is nothing to give back.
-    fn into_tickets(mut self, account: AccountId, address: usize) -> Tickets {
-        debug_assert_eq!((self.account, self.address), (account, address));
-        std::mem::take(&mut self.tickets)
-    }
-}
-
-impl Drop for Trial {
-    fn drop(&mut self) {
-        if self.tickets.account.is_some() || self.tickets.path.is_some() {
-            self.health.give_back(self);
-        }
-    }
-}
-
 /// The health of all accounts. One per process; lives as long as the process.
 pub struct Health {
     clock: Clock,
@@ -214,9 +124,11 @@ impl Health {
             return own;
         }
         match (own, self.best_path(account, now)) {
-            (Standing::Usable { share }, Standing::Usable { share: way }) => Standing::Usable {
-                share: share.min(way),
-            },
+            (Standing::Usable { share: own }, Standing::Usable { share: path }) => {
+                Standing::Usable {
+                    share: own.min(path),
+                }
+            }
             (Standing::Due, Standing::Usable { .. }) => Standing::Due,
             (_, path) => path,
         }
@@ -267,22 +179,32 @@ impl Health {
 
     /// The standing of the address that stands best.
     fn best_path(&self, account: AccountId, now: Moment) -> Standing {
-        let paths = 0..self.shared(account).paths.len();
-        let mut best = Standing::Disabled;
-        for address in paths {
+        let mut best = self.path_standing(account, 0, now);
+        for address in 1..self.shared(account).paths.len() {
+            if best == WELL {
+                break;
+            }
             let standing = self.path_standing(account, address, now);
-            match (best, standing) {
-                (_, Standing::Usable { share }) if share >= 1.0 => return standing,
-                (Standing::Usable { share: known }, Standing::Usable { share })
-                    if known >= share => {}
-                (Standing::Usable { .. }, Standing::Due | Standing::Blocked { .. })
-                | (Standing::Due, Standing::Blocked { .. }) => {}
-                (Standing::Blocked { until: known, .. }, Standing::Blocked { until, .. })
-                    if known <= until => {}
-                _ => best = standing,
+            if is_better(standing, best) {
+                best = standing;
             }
         }
         best
+    }
+}
+
+const WELL: Standing = Standing::Usable { share: 1.0 };
+
+fn is_better(one: Standing, other: Standing) -> bool {
+    match (one, other) {
+        (Standing::Usable { share: one }, Standing::Usable { share: other }) => one > other,
+        (Standing::Usable { .. }, _) => true,
+        (_, Standing::Usable { .. }) => false,
+        (Standing::Due, other) => other != Standing::Due,
+        (Standing::Blocked { until: one, .. }, Standing::Blocked { until: other, .. }) => {
+            one < other
+        }
+        _ => false,
     }
 }
 
@@ -291,168 +213,6 @@ fn free_at(standing: Standing, now: Moment) -> Moment {
     match standing {
         Standing::Blocked { until, .. } => until,
         _ => now,
-    }
-}
-
-/// What requests report.
-impl Health {
-    /// Takes a place among the trials of whichever of the two, account and address, is due. `None` if neither is, or no place is left.
-    pub fn begin_trial(
-        &'static self,
-        account: AccountId,
-        address: usize,
-        now: Moment,
-    ) -> Option<Trial> {
-        let shared = self.shared(account);
-        let own = shared.gate.word().standing(now, &self.rules);
-        let path = self.path_standing(account, address, now);
-        if own != Standing::Due && path != Standing::Due {
-            return None;
-        }
-        let mut locked = shared.lock();
-        let mut tickets = Tickets::default();
-        if own == Standing::Due {
-            let (ticket, shift) = locked.breaker.admit(now, &self.rules)?;
-            tickets.account = Some(ticket);
-            self.tell(account, None, now, shift);
-        }
-        if path == Standing::Due {
-            match locked.paths[address].admit(now, &self.rules) {
-                Some((ticket, shift)) => {
-                    tickets.path = Some(ticket);
-                    self.tell(account, Some(address), now, shift);
-                }
-                None => {
-                    if let Some(ticket) = tickets.account {
-                        locked.breaker.give_back(ticket);
-                    }
-                    shared.publish(&locked, address, &self.rules);
-                    return None;
-                }
-            }
-        }
-        shared.publish(&locked, address, &self.rules);
-        Some(Trial {
-            health: self,
-            account,
-            address,
-            tickets,
-        })
-    }
-
-    /// An answer was passed on to its very end; `trial`: if it was one.
-    pub fn succeeded(&self, account: AccountId, address: usize, trial: Option<Trial>, now: Moment) {
-        let shared = self.shared(account);
-        shared.complete(address);
-        let is_troubled = |word: word::Word| word.is_troubled();
-        if trial.is_none()
-            && !is_troubled(shared.gate.word())
-            && !is_troubled(shared.paths[address].gate.word())
-        {
-            return;
-        }
-        let tickets = trial.map(|trial| trial.into_tickets(account, address));
-        let tickets = tickets.unwrap_or_default();
-        let mut locked = shared.lock();
-        let shift = locked
-            .breaker
-            .note_success(tickets.account, now, &self.rules);
-        self.tell(account, None, now, shift);
-        let shift = locked.paths[address].note_success(tickets.path, now, &self.rules);
-        self.tell(account, Some(address), now, shift);
-        shared.publish(&locked, address, &self.rules);
-    }
-
-    /// Something went wrong; `trial`: if it was one. `random`: 0 up to 1, for jitter.
-    pub fn failed(
-        &self,
-        account: AccountId,
-        address: usize,
-        trial: Option<Trial>,
-        fault: Fault,
-        now: Moment,
-        random: f64,
-    ) {
-        let shared = self.shared(account);
-        let tickets = trial.map(|trial| trial.into_tickets(account, address));
-        let tickets = tickets.unwrap_or_default();
-        let mut locked = shared.lock();
-        let Locked { breaker, paths, .. } = &mut *locked;
-        let path = &mut paths[address];
-        let circumstances = |ticket, completed| Circumstances {
-            ticket,
-            completed,
-            now,
-            random,
-        };
-        match blame(fault) {
-            Blame::Account(charge) => {
-                let circumstances = circumstances(tickets.account, shared.completed());
-                let shift = breaker.note_failure(charge, &circumstances, &self.rules);
-                self.tell(account, None, now, shift);
-                if fault.is_an_answer() {
-                    let shift = path.note_success(tickets.path, now, &self.rules);
-                    self.tell(account, Some(address), now, shift);
-                } else {
-                    give_back(path, tickets.path);
-                }
-            }
-            Blame::Path(charge) => {
-                let circumstances = circumstances(tickets.path, shared.completed_from(address));
-                let shift = path.note_failure(charge, &circumstances, &self.rules);
-                self.tell(account, Some(address), now, shift);
-                give_back(breaker, tickets.account);
-            }
-        }
-        shared.publish(&locked, address, &self.rules);
-    }
-
-    /// An answer's first output came after this time.
-    pub fn note_latency(&self, account: AccountId, latency: Duration, now: Moment) {
-        self.shared(account).latency.note(latency, now);
-    }
-
-    fn give_back(&self, trial: &Trial) {
-        let shared = self.shared(trial.account);
-        let mut locked = shared.lock();
-        give_back(&mut locked.breaker, trial.tickets.account);
-        give_back(&mut locked.paths[trial.address], trial.tickets.path);
-        shared.publish(&locked, trial.address, &self.rules);
-    }
-
-    fn tell(&self, account: AccountId, address: Option<usize>, at: Moment, shift: Option<Shift>) {
-        if let Some(shift) = shift {
-            self.tell_of(account, address, at, shift, false);
-        }
-    }
-
-    fn tell_of(
-        &self,
-        account: AccountId,
-        address: Option<usize>,
-        at: Moment,
-        shift: Shift,
-        ordered: bool,
-    ) {
-        self.transitions.push(Transition {
-            account,
-            address,
-            at,
-            change: Change::Breaker {
-                from: shift.from,
-                to: shift.to,
-                cause: shift.cause,
-                until: shift.until,
-                recovered_after: shift.recovered_after,
-                ordered,
-            },
-        });
-    }
-}
-
-fn give_back(breaker: &mut Breaker, ticket: Option<Ticket>) {
-    if let Some(ticket) = ticket {
-        breaker.give_back(ticket);
     }
 }
 
@@ -530,6 +290,35 @@ impl Health {
             address: None,
             at,
             change: Change::Wish(wish),
+        });
+    }
+
+    fn tell(&self, account: AccountId, address: Option<usize>, at: Moment, shift: Option<Shift>) {
+        if let Some(shift) = shift {
+            self.tell_of(account, address, at, shift, false);
+        }
+    }
+
+    fn tell_of(
+        &self,
+        account: AccountId,
+        address: Option<usize>,
+        at: Moment,
+        shift: Shift,
+        ordered: bool,
+    ) {
+        self.transitions.push(Transition {
+            account,
+            address,
+            at,
+            change: Change::Breaker {
+                from: shift.from,
+                to: shift.to,
+                cause: shift.cause,
+                until: shift.until,
+                recovered_after: shift.recovered_after,
+                ordered,
+            },
         });
     }
 }

@@ -1,10 +1,13 @@
 //! What has changed, until the control thread takes it.
 
-use super::{Change, Transition};
-use crate::health::breaker::State;
+use super::Wish;
+use crate::config::policy::AccountId;
+use crate::health::breaker::{Cause, State};
+use crate::health::moment::Moment;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// So many wait at most; the oldest is lost first: what stands now matters more than how it came.
 const WAITING_MAX: usize = 4096;
@@ -12,6 +15,42 @@ const WAITING_MAX: usize = 4096;
 /// So far back a block that became longer is looked for.
 const MERGED_WITHIN: usize = 64;
 
+/// Something that changed, for the log, the metrics and what is kept on disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transition {
+    /// Whose.
+    pub account: AccountId,
+    /// Which of its addresses (index in `Account::egress`); `None`: the account itself.
+    pub address: Option<usize>,
+    /// When.
+    pub at: Moment,
+    /// What changed.
+    pub change: Change,
+}
+
+/// See [`Transition`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A breaker went from one state to another; from open to open: the block became longer.
+    Breaker {
+        /// Where it stood.
+        from: State,
+        /// Where it stands.
+        to: State,
+        /// Why it opened, or what it has recovered from.
+        cause: Cause,
+        /// If it is open: until when.
+        until: Option<Moment>,
+        /// If it closed: since its first opening.
+        recovered_after: Option<Duration>,
+        /// By the operator's order.
+        ordered: bool,
+    },
+    /// The operator has spoken, or the time of what was said is over: this applies now.
+    Wish(Wish),
+}
+
+/// Those that nobody has taken yet.
 #[derive(Default)]
 pub(super) struct Transitions {
     waiting: Mutex<VecDeque<Transition>>,
@@ -82,8 +121,6 @@ fn merge(waiting: &mut VecDeque<Transition>, later: &Transition) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::policy::AccountId;
-    use crate::health::{Cause, Moment};
 
     fn transition(account: u16, from: State, to: State, until_ms: u64) -> Transition {
         Transition {
