@@ -32,6 +32,7 @@ struct Bucket {
     saved: AtomicU64,
     /// When time paid in last, in milliseconds since 1970; 0 before anybody has asked.
     paid_at: AtomicU64,
+    denied: AtomicU64,
 }
 
 impl RetryBudgets {
@@ -53,6 +54,7 @@ impl RetryBudgets {
         let bucket = || Bucket {
             saved: AtomicU64::new(if is_none { 0 } else { INITIAL }),
             paid_at: AtomicU64::new(0),
+            denied: AtomicU64::new(0),
         };
         Self {
             buckets: (0..upstreams).map(|_| bucket()).collect(),
@@ -74,12 +76,20 @@ impl RetryBudgets {
             bucket,
             bucket.elapsed_ms(now).saturating_mul(self.per_millisecond),
         );
-        bucket
+        let taken = bucket
             .saved
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| {
                 saved.checked_sub(ATTEMPT)
-            })
-            .is_ok()
+            });
+        if taken.is_err() {
+            bucket.denied.fetch_add(1, Ordering::Relaxed);
+        }
+        taken.is_ok()
+    }
+
+    /// Further attempts that were not allowed so far.
+    pub fn denied(&self, upstream: UpstreamId) -> u64 {
+        self.bucket(upstream).denied.load(Ordering::Relaxed)
     }
 
     fn bucket(&self, upstream: UpstreamId) -> &Bucket {

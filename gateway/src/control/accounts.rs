@@ -92,6 +92,8 @@ pub struct Account {
     pub addresses: Vec<Address>,
     /// State and wish are on disk as they are shown here: they outlive the process.
     pub saved: bool,
+    /// Why they are not.
+    pub unsaved_reason: Option<String>,
 }
 
 /// One address of an account.

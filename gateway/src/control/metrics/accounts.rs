@@ -145,6 +145,8 @@ pub(super) fn read(policy: &Policy, accounts: &Accounts, now: Moment) {
         gauge!("relay_upstream_panic", "upstream" => upstream.name.clone()).set(one_if(panics));
         gauge!("relay_queue_waiting", "upstream" => upstream.name.clone())
             .set(accounts.rooms.count(id) as f64);
+        counter!("relay_retries_denied_total", "upstream" => upstream.name.clone())
+            .absolute(accounts.budgets.denied(id));
     }
 }
 
@@ -183,6 +185,10 @@ pub(super) fn describe() {
         (
             "relay_failovers_total",
             "Further attempts after the first of a request, by upstream",
+        ),
+        (
+            "relay_retries_denied_total",
+            "Further attempts that the retry budget did not allow, by upstream",
         ),
         (
             "relay_choices_total",
