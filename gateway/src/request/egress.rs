@@ -2,10 +2,12 @@
 //! beginning of an answer that is worth forwarding.
 
 mod connect;
+mod error_answer;
 mod failure;
 mod head;
+mod retry_time;
 
-pub use failure::Failure;
+pub use failure::{Failure, Reset};
 pub use head::{connection_values, names_field};
 
 use super::Request;
@@ -19,7 +21,7 @@ use crate::upstreams::Connection;
 use crate::worker::Worker;
 use relay_io::{Interrupt, IoError, Lease, Received, Stream};
 use relay_wire::body::{BodyParser, Piece, Sender};
-use relay_wire::dialect::{Dialect, Progress};
+use relay_wire::dialect::{Dialect, ErrorKind, Progress};
 use relay_wire::head::{FramingError, Method, ResponseHead};
 use std::time::{Duration, Instant};
 
@@ -196,20 +198,16 @@ async fn judge(
     candidate: Candidate,
     overhead: Duration,
 ) -> Result<Box<Answer>, Failure> {
+    let status = begun.head.status;
+    if error_answer::is_error_status(status) {
+        return Err(error_answer::read(worker, request, begun, connection).await);
+    }
     let Begun {
         head,
         lease,
         request_was_sent,
         asked_at,
     } = begun;
-    let status = head.status;
-    if matches!(status, 401 | 403 | 429 | 500..=599) {
-        let retry_after_seconds = retry_after(&head, lease.filled());
-        return Err(Failure::Status {
-            status,
-            retry_after_seconds,
-        });
-    }
     let limits = &worker.policy.limits;
     let content_type = head.value(lease.filled(), "content-type");
     let is_encoded = head.value(lease.filled(), "content-encoding").is_some();
@@ -271,7 +269,10 @@ async fn await_first_bytes(
     }
     stream.clear_deadline();
     if begins_with_overload(answer) {
-        return Err(Failure::OverloadedStream);
+        return Err(Failure::FailedStream {
+            kind: ErrorKind::Overloaded,
+            resets: None,
+        });
     }
     Ok(())
 }
@@ -305,22 +306,6 @@ fn begins_with_overload(answer: &mut Answer) -> bool {
         && OVERLOAD_CODES
             .iter()
             .any(|code| memchr::memmem::find(said, code).is_some())
-}
-
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3; dates are not sent by the providers), or its more precise sibling.
-fn retry_after(head: &ResponseHead, bytes: &[u8]) -> Option<u32> {
-    let number = |name: &str| {
-        std::str::from_utf8(head.value(bytes, name)?)
-            .ok()?
-            .trim()
-            .parse::<f64>()
-            .ok()
-    };
-    let seconds = number("retry-after").or_else(|| Some(number("retry-after-ms")? / 1000.0))?;
-    let day = Duration::from_secs(86_400).as_secs_f64();
-    seconds
-        .is_finite()
-        .then(|| seconds.clamp(0.0, day).ceil() as u32)
 }
 
 /// What an error on the upstream's connection means: its own time-out, its end, or that the client has left.

@@ -80,6 +80,8 @@ pub enum Refusal {
         /// When to try again, as the provider said.
         retry_after_seconds: Option<u32>,
     },
+    /// The provider's stream ended before it had produced anything.
+    UpstreamStreamIncomplete,
     /// What the provider sent is not a proper answer.
     UpstreamMalformed,
     /// Nobody is there any more to be answered.
@@ -165,6 +167,7 @@ impl Refusal {
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamError { .. } | Self::UpstreamMalformed => "upstream_error",
             Self::UpstreamOverloaded { .. } => "upstream_overloaded",
+            Self::UpstreamStreamIncomplete => "upstream_stream_incomplete",
             Self::ClientGone => "client_gone",
         }
     }
@@ -333,6 +336,11 @@ impl Refusal {
                     retry_after_seconds.unwrap_or(RETRY_LATER_SECONDS),
                 )),
                 "The provider is busy.",
+            ),
+            Self::UpstreamStreamIncomplete => upstream(
+                502,
+                None,
+                "The provider's stream ended before it was complete.",
             ),
             Self::UpstreamMalformed => Shape {
                 retryable: false,

@@ -95,7 +95,7 @@ async fn connect_now(
         // Ports are counted by destination too.
         let may_differ = matches!(
             failure,
-            Failure::Connect | Failure::Timeout | Failure::PortsShort
+            Failure::Connect | Failure::ConnectTimeout | Failure::PortsShort
         );
         if !may_differ {
             break;
@@ -130,7 +130,7 @@ fn failed(error: &ConnectError, origin: &Origin) -> Failure {
         ConnectError::OptionRefused(error) => {
             said_by_programs(error).map_or(Failure::Egress, Failure::from)
         }
-        ConnectError::Interrupted(Interrupt::Deadline) => Failure::Timeout,
+        ConnectError::Interrupted(Interrupt::Deadline) => Failure::ConnectTimeout,
         ConnectError::Interrupted(_) => Failure::Client(Refusal::ClientGone),
         ConnectError::Socket(error) if is_for_want_of_resources(error) => Failure::OutOfResources,
         ConnectError::Socket(error) => match origin {
@@ -212,6 +212,12 @@ mod tests {
         ] {
             assert_eq!(failed(&refused(number), &origin).kind(), kind, "{number}");
         }
+    }
+
+    #[test]
+    fn an_attempt_to_connect_that_takes_too_long_is_the_path_s() {
+        let too_slow = ConnectError::Interrupted(Interrupt::Deadline);
+        assert_eq!(failed(&too_slow, &tagged()).kind(), "connect_timeout");
     }
 
     #[test]

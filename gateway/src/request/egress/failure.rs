@@ -1,7 +1,16 @@
 //! Why a candidate did not work out, and what follows from it.
 
+#[cfg(test)]
+mod tests;
+
+use crate::health::{Fault, Moment};
 use crate::request::refusal::Refusal;
+use relay_wire::dialect::ErrorKind;
 use relay_wire::head::FramingError;
+use std::time::Duration;
+
+/// `Retry-After` is never longer than this.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 
 /// Why a candidate did not work out.
 #[derive(Debug)]
@@ -20,9 +29,11 @@ pub enum Failure {
     NoDestination,
     /// The connection was refused, or the upstream cannot be reached.
     Connect,
+    /// Nobody answered the attempt to connect.
+    ConnectTimeout,
     /// The connection broke before an answer had begun.
     Broken,
-    /// Nothing came in time.
+    /// No answer began in time.
     Timeout,
     /// What came is not HTTP, or not unambiguous.
     Malformed(FramingError),
@@ -32,15 +43,40 @@ pub enum Failure {
     Status {
         /// The status.
         status: u16,
-        /// What it said about trying again.
-        retry_after_seconds: Option<u32>,
+        /// What its body says about the kind of failure.
+        kind: ErrorKind,
+        /// When to come again, as the provider said.
+        resets: Option<Reset>,
     },
-    /// A stream began with the report that the provider is overloaded.
-    OverloadedStream,
+    /// A stream reported before any output that the provider is overloaded, or that the account has to wait.
+    FailedStream {
+        /// Which of these.
+        kind: ErrorKind,
+        /// When to come again, as the provider said.
+        resets: Option<Reset>,
+    },
+    /// A stream ended before any output.
+    IncompleteStream,
     /// No descriptor or no memory is left on this host.
     OutOfResources,
     /// The client's side ended it.
     Client(Refusal),
+}
+
+/// When a failure is over, as the provider said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reset {
+    /// The point in time.
+    pub until: Moment,
+    /// The same as seen from when the provider said it.
+    pub after: Duration,
+}
+
+impl Reset {
+    /// For `Retry-After`: not too early, and not so late that nobody comes again.
+    fn retry_after_seconds(self) -> u32 {
+        self.after.min(RETRY_AFTER_MAX).as_secs_f64().ceil() as u32
+    }
 }
 
 impl Failure {
@@ -63,8 +99,73 @@ impl Failure {
             | Self::EgressMismatch
             | Self::PortsShort
             | Self::AccountConnectionsFull => true,
-            Self::Status { status, .. } => matches!(status, 401 | 403 | 429),
+            Self::Status { status, .. } => matches!(status, 401..=403 | 429),
+            Self::FailedStream { kind, .. } => {
+                matches!(kind, ErrorKind::RateLimited | ErrorKind::QuotaExhausted)
+            }
             _ => false,
+        }
+    }
+
+    /// What it means for the health of the account or of its address. `None`: it is the client's, the tenant's or this host's
+    /// own, or a cap of ours.
+    pub fn fault(&self) -> Option<Fault> {
+        let until = |resets: &Option<Reset>| resets.map(|reset| reset.until);
+        Some(match self {
+            Self::Egress => Fault::AddressMissing,
+            Self::EgressMismatch => Fault::ForeignAddress,
+            Self::PortsShort => Fault::PortsShort,
+            Self::NoDestination => Fault::NoDestination,
+            Self::Connect => Fault::Unreachable,
+            Self::ConnectTimeout => Fault::ConnectTimedOut,
+            Self::Broken | Self::IncompleteStream => Fault::Reset,
+            Self::Timeout => Fault::TimedOut,
+            Self::Malformed(_) | Self::Unexpected => Fault::Malformed,
+            Self::Status {
+                status: 401..=403 | 429,
+                kind: ErrorKind::QuotaExhausted,
+                resets,
+            }
+            | Self::Status {
+                status: 402,
+                resets,
+                ..
+            }
+            | Self::FailedStream {
+                kind: ErrorKind::QuotaExhausted,
+                resets,
+            } => Fault::QuotaExhausted {
+                until: until(resets),
+            },
+            Self::Status {
+                status: 401 | 403, ..
+            } => Fault::Refused,
+            Self::Status {
+                status: 429,
+                resets,
+                ..
+            }
+            | Self::FailedStream {
+                kind: ErrorKind::RateLimited,
+                resets,
+            } => Fault::RateLimited {
+                until: until(resets),
+            },
+            Self::Status { resets, .. } | Self::FailedStream { resets, .. } => Fault::ServerError {
+                until: until(resets),
+            },
+            Self::TenantConnectionsFull
+            | Self::AccountConnectionsFull
+            | Self::OutOfResources
+            | Self::Client(_) => return None,
+        })
+    }
+
+    /// The provider's status, if that is what failed.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            _ => None,
         }
     }
 
@@ -78,15 +179,18 @@ impl Failure {
             Self::AccountConnectionsFull => "account_connections_full",
             Self::NoDestination => "no_destination",
             Self::Connect => "connect",
+            Self::ConnectTimeout => "connect_timeout",
             Self::Broken => "broken",
             Self::Timeout => "timeout",
             Self::Malformed(_) | Self::Unexpected => "malformed",
-            Self::Status {
-                status: 401 | 403, ..
-            } => "account_refused",
-            Self::Status { status: 429, .. } => "rate_limited",
-            Self::Status { .. } => "status_5xx",
-            Self::OverloadedStream => "overloaded_stream",
+            Self::Status { .. } | Self::FailedStream { .. } => match self.fault() {
+                Some(Fault::QuotaExhausted { .. }) => "quota_exhausted",
+                Some(Fault::Refused) => "account_refused",
+                Some(Fault::RateLimited { .. }) => "rate_limited",
+                _ if self.status().is_some() => "status_5xx",
+                _ => "overloaded_stream",
+            },
+            Self::IncompleteStream => "incomplete_stream",
             Self::OutOfResources => "out_of_resources",
             Self::Client(_) => "client",
         }
@@ -102,118 +206,36 @@ impl Failure {
             Self::NoDestination | Self::Connect | Self::Broken => {
                 Refusal::UpstreamError { status: None }
             }
-            Self::Timeout => Refusal::UpstreamTimeout,
+            Self::ConnectTimeout | Self::Timeout => Refusal::UpstreamTimeout,
             Self::Malformed(_) | Self::Unexpected => Refusal::UpstreamMalformed,
             Self::Status {
-                status: 401 | 403, ..
+                status: 401..=403, ..
             } => Refusal::NoAccountAvailable,
             Self::Status {
                 status: 429,
-                retry_after_seconds,
+                resets,
+                ..
+            }
+            | Self::FailedStream {
+                kind: ErrorKind::RateLimited | ErrorKind::QuotaExhausted,
+                resets,
             } => Refusal::UpstreamRateLimited {
-                retry_after_seconds,
+                retry_after_seconds: resets.map(Reset::retry_after_seconds),
             },
             Self::Status {
                 status: 503 | 529,
-                retry_after_seconds,
-            } => Refusal::UpstreamOverloaded {
-                retry_after_seconds,
+                resets,
+                ..
+            }
+            | Self::FailedStream { resets, .. } => Refusal::UpstreamOverloaded {
+                retry_after_seconds: resets.map(Reset::retry_after_seconds),
             },
             Self::Status { status, .. } => Refusal::UpstreamError {
                 status: Some(status),
             },
-            Self::OverloadedStream => Refusal::UpstreamOverloaded {
-                retry_after_seconds: None,
-            },
+            Self::IncompleteStream => Refusal::UpstreamStreamIncomplete,
             Self::OutOfResources => Refusal::Overloaded,
             Self::Client(refusal) => refusal,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn status(status: u16) -> Failure {
-        Failure::Status {
-            status,
-            retry_after_seconds: Some(7),
-        }
-    }
-
-    #[test]
-    fn what_the_client_is_told_when_nobody_else_can_be_asked() {
-        for (failure, told, code) in [
-            (Failure::Egress, 503, "egress_unavailable"),
-            (Failure::EgressMismatch, 503, "egress_unavailable"),
-            (Failure::PortsShort, 503, "egress_ports_exhausted"),
-            (
-                Failure::TenantConnectionsFull,
-                429,
-                "tenant_connection_limit",
-            ),
-            (Failure::AccountConnectionsFull, 503, "no_account_available"),
-            (Failure::NoDestination, 502, "upstream_error"),
-            (Failure::Connect, 502, "upstream_error"),
-            (Failure::Broken, 502, "upstream_error"),
-            (Failure::Timeout, 504, "upstream_timeout"),
-            (Failure::Unexpected, 502, "upstream_error"),
-            (Failure::OverloadedStream, 503, "upstream_overloaded"),
-            (Failure::OutOfResources, 503, "gateway_overloaded"),
-            (status(401), 503, "no_account_available"),
-            (status(403), 503, "no_account_available"),
-            (status(429), 429, "upstream_rate_limited"),
-            (status(500), 502, "upstream_error"),
-            (status(503), 503, "upstream_overloaded"),
-            (status(529), 503, "upstream_overloaded"),
-        ] {
-            let name = format!("{failure:?}");
-            let shape = failure.into_refusal().shape(1);
-            assert_eq!((shape.status, shape.code), (told, code), "{name}");
-        }
-    }
-
-    #[test]
-    fn only_what_another_account_may_do_better_is_tried_again() {
-        for failure in [
-            Failure::Egress,
-            Failure::EgressMismatch,
-            Failure::PortsShort,
-            Failure::AccountConnectionsFull,
-            Failure::Connect,
-            Failure::Broken,
-            Failure::Timeout,
-            status(500),
-        ] {
-            assert!(failure.may_be_retried(), "{failure:?}");
-        }
-        for failure in [
-            Failure::Malformed(FramingError::Malformed),
-            Failure::Unexpected,
-            Failure::TenantConnectionsFull,
-            Failure::OutOfResources,
-            Failure::Client(Refusal::ClientGone),
-        ] {
-            assert!(!failure.may_be_retried(), "{failure:?}");
-        }
-    }
-
-    #[test]
-    fn an_account_is_to_blame_for_what_its_key_or_its_address_causes() {
-        for failure in [
-            Failure::Egress,
-            Failure::EgressMismatch,
-            Failure::PortsShort,
-            Failure::AccountConnectionsFull,
-            status(401),
-            status(403),
-            status(429),
-        ] {
-            assert!(failure.blames_account(), "{failure:?}");
-        }
-        for failure in [Failure::Connect, Failure::Timeout, status(500), status(503)] {
-            assert!(!failure.blames_account(), "{failure:?}");
         }
     }
 }

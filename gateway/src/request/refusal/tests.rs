@@ -38,6 +38,7 @@ fn all() -> Vec<Refusal> {
         Refusal::UpstreamOverloaded {
             retry_after_seconds: Some(7),
         },
+        Refusal::UpstreamStreamIncomplete,
         Refusal::UpstreamMalformed,
         Refusal::ClientGone,
     ]
