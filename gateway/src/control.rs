@@ -125,6 +125,8 @@ async fn serve(control: Control) -> io::Result<End> {
     let state = Admin {
         policy: policy.clone(),
         mailbox,
+        accounts,
+        in_flight,
         metrics: metrics.clone(),
         engine,
         features,

@@ -81,7 +81,7 @@ fn syntax_problems(document: &Document<'_>) -> Vec<Problem> {
 }
 
 /// The name among `known` that was probably meant.
-pub(super) fn closest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+pub fn closest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let name = name.to_lowercase();
     known
         .map(|candidate| (candidate, strsim::jaro_winkler(&name, candidate)))

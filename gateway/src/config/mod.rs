@@ -15,6 +15,7 @@ mod schema;
 pub mod secret;
 mod units;
 
+pub use check::closest;
 pub use error::{ConfigErrors, Position, Problem};
 pub use policy::Policy;
 pub use schema::schema;

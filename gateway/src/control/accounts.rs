@@ -87,7 +87,7 @@ pub struct Account {
     /// How long answers take to begin, on average, if it is known.
     pub latency_ms: Option<u64>,
     /// The part of its usual load that it is given, 0 to 1.
-    pub share: f32,
+    pub share: f64,
     /// The addresses that it is called from.
     pub addresses: Vec<Address>,
     /// State and wish are on disk as they are shown here: they outlive the process.
@@ -149,6 +149,9 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// All of them, for tables.
+    pub const ALL: [Self; 4] = [Self::Drain, Self::Enable, Self::Disable, Self::Reset];
+
     /// As it stands in the path.
     pub fn as_str(self) -> &'static str {
         match self {

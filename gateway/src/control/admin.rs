@@ -1,10 +1,17 @@
 //! The admin address: for the operator and for monitoring, never for tenants.
 
+mod accounts;
+
+use super::accounts::Condition;
 use super::egress::{OpenConnections, check};
+use super::health::Tally;
 use super::metrics::Metrics;
+use crate::accounts::Accounts;
 use crate::config::Policy;
+use crate::config::policy::UpstreamId;
 use crate::connections::Connections;
 use crate::kernel::{self, Features};
+use crate::limits::InFlight;
 use crate::worker::mailbox::Mailbox;
 use axum::Router;
 use axum::body::Bytes;
@@ -24,6 +31,10 @@ pub struct Admin {
     pub policy: Arc<Policy>,
     /// Orders to the workers.
     pub mailbox: &'static Mailbox,
+    /// What all threads share about the accounts.
+    pub accounts: &'static Accounts,
+    /// Requests in flight.
+    pub in_flight: &'static InFlight,
     /// The metrics.
     pub metrics: Metrics,
     /// What drives the workers.
@@ -45,7 +56,14 @@ pub async fn serve(listener: tokio::net::TcpListener, admin: Admin) {
         .route("/metrics", get(metrics))
         .route("/egress/connections", get(egress_connections))
         .route("/egress/check", post(egress_check))
-        .fallback(async || answer(StatusCode::NOT_FOUND, &json!({ "error": "no such page" })))
+        .route("/accounts", get(accounts::list))
+        .route("/accounts/{name}", get(accounts::show))
+        .route("/accounts/{name}/{verb}", post(accounts::obey))
+        .fallback(async || refused(StatusCode::NOT_FOUND, "no such page"))
+        .method_not_allowed_fallback(async || {
+            let why = "this page is asked for with another method";
+            refused(StatusCode::METHOD_NOT_ALLOWED, why)
+        })
         .with_state(admin);
     // Errors of single connections end these; the listener goes on.
     let _ = axum::serve(listener, routes).await;
@@ -94,9 +112,30 @@ async fn ready(State(admin): State<Admin>) -> Response {
             "workers": { "configured": admin.policy.node.workers, "running": workers_running },
             "engine": admin.engine.as_str(),
             "upstreams_unresolved": unresolved,
+            "accounts": conditions(&admin),
             "kernel": enforced(&admin.features),
         }),
     )
+}
+
+/// By upstream: how many accounts are in which condition. Whatever it says, requests are served as well as can be.
+fn conditions(admin: &Admin) -> Value {
+    let health = &admin.accounts.health;
+    let now = health.clock().now();
+    let upstreams = admin.policy.upstreams.iter().enumerate();
+    let by_name = upstreams.map(|(index, upstream)| {
+        let tally = Tally::of(&admin.policy, health, UpstreamId(index as u16), now);
+        let counts = Condition::ALL.iter().map(|&condition| {
+            (
+                condition.as_str().to_owned(),
+                Value::from(tally.count(condition)),
+            )
+        });
+        let mut members = serde_json::Map::from_iter(counts);
+        members.insert("panic".to_owned(), tally.is_panic().into());
+        (upstream.name.clone(), Value::from(members))
+    });
+    Value::Object(by_name.collect())
 }
 
 fn enforced(features: &Features) -> Value {
@@ -148,26 +187,34 @@ async fn egress_connections(State(admin): State<Admin>) -> Response {
     )
 }
 
-/// Opens a connection for each account and address. The content type is asked for so that no web page can do it.
+/// Opens a connection for each account and address.
 async fn egress_check(State(admin): State<Admin>, headers: HeaderMap, body: Bytes) -> Response {
-    let is_json = |value: &HeaderValue| value.as_bytes() == b"application/json";
-    if !headers.get(header::CONTENT_TYPE).is_some_and(is_json) {
-        let error = json!({ "error": "the content type must be application/json" });
-        return answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error);
+    if let Err(refusal) = require_json(&headers) {
+        return refusal;
     }
     let order: check::Order = match serde_json::from_slice(&body) {
         Ok(order) => order,
-        Err(error) => {
-            return answer(
-                StatusCode::BAD_REQUEST,
-                &json!({ "error": error.to_string() }),
-            );
-        }
+        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     match check::run(admin.policy, admin.mailbox, admin.connections, &order).await {
         Ok(checks) => answer(StatusCode::OK, &json!({ "checks": checks })),
-        Err(error) => answer(StatusCode::BAD_REQUEST, &json!({ "error": error })),
+        Err(error) => refused(StatusCode::BAD_REQUEST, &error),
     }
+}
+
+/// Of everything that does something, so that no web page can do it: a browser asks first before it sends this type elsewhere.
+#[allow(clippy::result_large_err, reason = "it is made once and handed on")]
+fn require_json(headers: &HeaderMap) -> Result<(), Response> {
+    let is_json = |value: &HeaderValue| value.as_bytes() == b"application/json";
+    if headers.get(header::CONTENT_TYPE).is_some_and(is_json) {
+        return Ok(());
+    }
+    let why = "the content type must be application/json";
+    Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why))
+}
+
+fn refused(status: StatusCode, why: &str) -> Response {
+    answer(status, &json!({ "error": why }))
 }
 
 fn answer(status: StatusCode, body: &Value) -> Response {
