@@ -1,9 +1,11 @@
 //! The command line: what was asked for, and the exit code that tells how it went.
 
+mod accounts;
 mod admin;
 mod egress;
 mod kernel;
 mod table;
+mod times;
 
 use clap::{Parser, Subcommand};
 use codex_relay::config::{self, ConfigErrors, Loaded, Policy};
@@ -59,6 +61,11 @@ enum Command {
     Keys {
         #[command(subcommand)]
         command: Keys,
+    },
+    /// The operator's accounts in a running gateway
+    Accounts {
+        #[command(subcommand)]
+        command: accounts::Accounts,
     },
     /// Where connections to providers leave from
     Egress {
@@ -139,6 +146,7 @@ pub(crate) fn main() -> ExitCode {
             }),
             _,
         ) => hash_key(),
+        (Some(Command::Accounts { command }), _) => accounts::run(command),
         (Some(Command::Egress { command }), _) => egress::run(command),
         (Some(Command::Kernel { command }), _) => kernel::run(&command),
         (Some(Command::Demo { port }), _) => demo::run(demo::Options { port }),

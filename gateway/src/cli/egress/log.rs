@@ -1,6 +1,8 @@
 //! `codex-relay egress log`
 
-use super::super::{EX_DATAERR, EX_IOERR, EX_NOINPUT, EX_USAGE, Place, admin, print, table::table};
+use super::super::{
+    EX_DATAERR, EX_IOERR, EX_NOINPUT, EX_USAGE, Place, admin, print, table::table, times,
+};
 use super::milliseconds;
 use codex_relay::config::Policy;
 use codex_relay::control::egress::record::{self, Record};
@@ -115,16 +117,7 @@ fn since(text: Option<&str>, now: Timestamp) -> Option<String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(record::format(time));
     }
-    let unit = text.chars().next_back()?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return None,
-    };
-    let count: u32 = text[..text.len() - 1].parse().ok()?;
-    let ago = SignedDuration::from_secs(i64::from(count) * seconds);
+    let ago = SignedDuration::try_from(times::parse_span(text)?).ok()?;
     now.checked_sub(ago).ok().map(record::format)
 }
 

@@ -1,0 +1,107 @@
+//! Times and spans as operators write and read them.
+
+use jiff::Timestamp;
+use std::time::Duration;
+
+const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
+
+/// `90s`, `30m`, `2h`, `7d`
+pub(super) fn parse_span(text: &str) -> Option<Duration> {
+    let unit = text.chars().next_back()?;
+    let (_, seconds) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    let count: u32 = text.strip_suffix(unit)?.parse().ok()?;
+    Some(Duration::from_secs(u64::from(count) * seconds))
+}
+
+/// In the largest unit that fits and the one below it: what is finer does not matter any more.
+fn show_span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let largest = UNITS.iter().position(|(_, unit)| seconds >= *unit);
+    let units = &UNITS[largest.unwrap_or(UNITS.len() - 1)..];
+    let (name, unit) = units[0];
+    let mut text = format!("{}{name}", seconds / unit);
+    if let Some((name, below)) = units.get(1) {
+        let rest = seconds % unit / below;
+        if rest > 0 {
+            text += &format!(" {rest}{name}");
+        }
+    }
+    text
+}
+
+/// A time of RFC 3339, to the second, and how far away it is.
+pub(super) fn show_time(time: &str, now: Timestamp) -> String {
+    let Ok(at) = time.parse::<Timestamp>() else {
+        return time.to_owned();
+    };
+    let away = show_span(at.duration_since(now).unsigned_abs());
+    let seconds = at.strftime("%Y-%m-%dT%H:%M:%SZ");
+    if at < now {
+        format!("{seconds} ({away} ago)")
+    } else {
+        format!("{seconds} (in {away})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_have_one_number_and_one_unit() {
+        for (text, seconds) in [
+            ("90s", Some(90)),
+            ("30m", Some(1_800)),
+            ("2h", Some(7_200)),
+            ("7d", Some(604_800)),
+            ("4294967295d", Some(4_294_967_295 * 86_400)),
+            ("2", None),
+            ("h", None),
+            ("-2h", None),
+            ("1.5h", None),
+            ("4294967296s", None),
+            ("2é", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                parse_span(text),
+                seconds.map(Duration::from_secs),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn spans_are_shown_in_two_units() {
+        for (seconds, expected) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (61, "1m 1s"),
+            (3_600, "1h"),
+            (3_659, "1h"),
+            (3_660, "1h 1m"),
+            (86_399, "23h 59m"),
+            (31 * 86_400, "31d"),
+            (90_000, "1d 1h"),
+        ] {
+            assert_eq!(show_span(Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    #[test]
+    fn times_are_shown_with_their_distance() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        for (time, expected) in [
+            (
+                "2026-03-01T12:04:10.999999Z",
+                "2026-03-01T12:04:10Z (in 4m 10s)",
+            ),
+            ("2026-03-01T12:00:00Z", "2026-03-01T12:00:00Z (in 0s)"),
+            ("2026-03-01T10:00:00Z", "2026-03-01T10:00:00Z (2h ago)"),
+            ("soon", "soon"),
+        ] {
+            assert_eq!(show_time(time, now), expected);
+        }
+    }
+}
