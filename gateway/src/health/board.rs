@@ -322,3 +322,8 @@ impl Health {
         });
     }
 }
+
+#[cfg(test)]
+mod stress;
+#[cfg(test)]
+mod tests;

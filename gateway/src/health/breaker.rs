@@ -44,7 +44,7 @@ pub struct Breaker {
     window: Option<Window>,
     /// Of the present half-open state, or of the last one.
     round: u32,
-    /// Trials that take a place: their numbers, and since when.
+    /// Trials that take a place, of this round or of earlier ones: their numbers, and since when.
     trials: SmallVec<[(u32, Moment); 4]>,
     trials_begun: u32,
     trials_succeeded: u32,
@@ -135,7 +135,7 @@ impl Breaker {
         self.kept.state == State::Closed && self.failures_in_row > 0
     }
 
-    /// While it is half open: when a further trial has a place, if none has one now.
+    /// When a further trial has a place, if all are taken now.
     pub fn next_place(&self, rules: &Rules) -> Option<Moment> {
         if self.trials.len() < rules.trials_max as usize {
             return None;
@@ -146,24 +146,20 @@ impl Breaker {
 
     /// A place for a trial, if one is due and a place is left; the first one makes it half open.
     pub fn admit(&mut self, now: Moment, rules: &Rules) -> Option<(Ticket, Option<Shift>)> {
-        let shift = match self.kept.state {
-            State::Closed => return None,
-            State::Open if self.kept.until.is_some_and(|until| now < until) => return None,
-            State::Open => {
-                self.round = self.round.wrapping_add(1);
-                self.trials.clear();
-                self.trials_succeeded = 0;
-                Some(self.shift(State::HalfOpen, now))
-            }
-            State::HalfOpen => {
-                self.trials
-                    .retain(|(_, began_at)| now.since(*began_at) < TRIAL_PLACE_AGE_MAX);
-                None
-            }
-        };
+        let is_over = self.kept.until.is_none_or(|until| until <= now);
+        if self.kept.state == State::Closed || (self.kept.state == State::Open && !is_over) {
+            return None;
+        }
+        self.trials
+            .retain(|(_, began_at)| now.since(*began_at) < TRIAL_PLACE_AGE_MAX);
         if self.trials.len() >= rules.trials_max as usize {
             return None;
         }
+        let shift = (self.kept.state == State::Open).then(|| {
+            self.round = self.round.wrapping_add(1);
+            self.trials_succeeded = 0;
+            self.shift(State::HalfOpen, now)
+        });
         self.trials_begun = self.trials_begun.wrapping_add(1);
         self.trials.push((self.trials_begun, now));
         let ticket = Ticket {
@@ -231,11 +227,9 @@ impl Breaker {
     /// By the operator's order it is as if nothing had ever been amiss.
     pub fn reset(&mut self, now: Moment) -> Option<Shift> {
         let shift = (self.kept.state != State::Closed).then(|| self.shift(State::Closed, now));
-        *self = Self {
-            round: self.round,
-            trials_begun: self.trials_begun,
-            ..Self::default()
-        };
+        self.kept = BreakerRecord::default();
+        self.failures_in_row = 0;
+        self.window = None;
         shift
     }
 
@@ -343,3 +337,6 @@ impl Breaker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,19 +40,22 @@ impl Word {
     /// Of that breaker.
     pub(super) fn of(breaker: &Breaker, rules: &Rules) -> Self {
         let record = breaker.record();
+        // Trials that began before it opened again may have all the places.
+        let next_place = breaker.next_place(rules);
         let (kind, moment) = match record.state {
             State::Closed if breaker.is_troubled() => (TROUBLED, record.since),
             State::Closed => (CLOSED, record.since),
-            State::Open => (OPEN, record.until),
-            State::HalfOpen => (HALF_OPEN, breaker.next_place(rules)),
+            State::Open => (OPEN, record.until.max(next_place)),
+            State::HalfOpen => (HALF_OPEN, next_place),
         };
+        let is_stated = record.is_stated && next_place <= record.until;
         let cause = match record.state {
             State::Closed => 0,
             State::Open | State::HalfOpen => record.cause.map_or(0, |cause| cause as u64),
         };
         Self(
             kind << KIND_SHIFT
-                | u64::from(record.is_stated) << STATED_SHIFT
+                | u64::from(is_stated) << STATED_SHIFT
                 | cause << CAUSE_SHIFT
                 | packed(moment),
         )
