@@ -9,7 +9,7 @@ use super::meter::Transcript;
 use super::refusal::Refusal;
 use super::reply::RequestId;
 use super::route::Candidate;
-use crate::config::policy::AccountId;
+use crate::config::policy::{AccountId, TenantId};
 use crate::journal::{Record, Report};
 use crate::worker::Worker;
 use relay_wire::dialect::Dialect;
@@ -78,6 +78,11 @@ impl Trail {
     pub fn note_caller(&mut self, caller: &Caller) {
         self.record.tenant = Some(caller.tenant());
         self.record.key_id = Some(caller.key_id());
+    }
+
+    /// The tenant that asks.
+    pub fn tenant(&self) -> Option<TenantId> {
+        self.record.tenant
     }
 
     /// For which model.

@@ -1,19 +1,24 @@
 //! The client's end of a request: what may be sent to it, and when.
 //!
-//! A reply is in one of three states, and each step consumes it: nothing sent yet (`AwaitingHead`), the head is out and
-//! the body follows (`Streaming`), over (`Done`). A second head, or a body without one, cannot be written.
+//! Each step of a reply consumes it: no answer yet (`AwaitingHead`); nothing sent (`Unsent`), or the head is out and the body
+//! follows (`Streaming`); over (`Done`). A second head, or a body without one, cannot be written. While there is no answer yet
+//! a stream may be begun with [`Early`], which can do nothing else; whoever has an answer then must ask what is `Owed`.
+
+mod early;
+mod id;
+
+pub use early::Early;
+pub use id::RequestId;
 
 use super::Request;
 use super::refusal::{Refusal, Shape};
 use crate::worker::Worker;
 use relay_io::{IoError, Received, Stream};
-use relay_wire::encode::HeadWriter;
+use relay_wire::dialect::Dialect;
+use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, HeadWriter, chunk_size_line};
 use relay_wire::head::{FramingError, Method, Version};
 use std::io::IoSlice;
 use std::time::Duration;
-
-/// Bytes of a client's own `x-request-id` that are kept.
-const REQUEST_ID_BYTES_MAX: usize = 64;
 
 /// Bytes of a refused request's body that are read and thrown away, so that the connection can go on or the answer is
 /// not lost to a reset (limits.md: an early answer drains at most 64 KiB, else closes).
@@ -22,72 +27,17 @@ const DRAIN_BYTES_MAX: usize = 64 * 1024;
 /// How long a connection that is being closed waits for its client to have read the answer.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The name of one request.
-#[derive(Clone, Copy)]
-pub struct RequestId {
-    bytes: [u8; REQUEST_ID_BYTES_MAX],
-    length: u8,
-    given_by_client: bool,
-}
-
-impl RequestId {
-    /// The client's own, cut and only if it is made of harmless characters; else a fresh one.
-    pub fn of(given: Option<&[u8]>, worker: &Worker) -> Self {
-        let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
-        match given {
-            Some(id) if !id.is_empty() && id.iter().all(harmless) => {
-                let length = id.len().min(REQUEST_ID_BYTES_MAX);
-                let mut bytes = [0; REQUEST_ID_BYTES_MAX];
-                bytes[..length].copy_from_slice(&id[..length]);
-                Self {
-                    bytes,
-                    length: length as u8,
-                    given_by_client: true,
-                }
-            }
-            _ => Self::fresh(worker),
-        }
-    }
-
-    /// A fresh one: `req_` and 96 random bits.
-    pub fn fresh(worker: &Worker) -> Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut bytes = [0; REQUEST_ID_BYTES_MAX];
-        bytes[..4].copy_from_slice(b"req_");
-        let mut random = worker.random_u128();
-        for byte in &mut bytes[4..28] {
-            *byte = DIGITS[(random & 15) as usize];
-            random >>= 4;
-        }
-        Self {
-            bytes,
-            length: 28,
-            given_by_client: false,
-        }
-    }
-
-    /// As text.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
-    }
-
-    /// The client sent it, and gets it back.
-    pub fn is_given_by_client(&self) -> bool {
-        self.given_by_client
-    }
-}
-
 /// What a client is still owed.
 ///
 /// ```
-/// # use codex_relay::{request::reply::{AwaitingHead, Done, Reply}, worker::Worker};
+/// # use codex_relay::{request::reply::{Done, Reply, Unsent}, worker::Worker};
 /// # use std::io::IoSlice;
 /// async fn answer<'c>(
-///     awaiting: Reply<'c, AwaitingHead>,
+///     unsent: Reply<'c, Unsent>,
 ///     worker: &Worker,
 ///     parts: &mut [IoSlice<'_>],
 /// ) -> Reply<'c, Done> {
-///     let (streaming, _) = awaiting.begin(worker, parts).await;
+///     let (streaming, _) = unsent.begin(worker, parts).await;
 ///     streaming.complete()
 /// }
 /// ```
@@ -95,15 +45,15 @@ impl RequestId {
 /// It cannot be begun twice:
 ///
 /// ```compile_fail,E0382
-/// # use codex_relay::{request::reply::{AwaitingHead, Done, Reply}, worker::Worker};
+/// # use codex_relay::{request::reply::{Done, Reply, Unsent}, worker::Worker};
 /// # use std::io::IoSlice;
 /// async fn answer<'c>(
-///     awaiting: Reply<'c, AwaitingHead>,
+///     unsent: Reply<'c, Unsent>,
 ///     worker: &Worker,
 ///     parts: &mut [IoSlice<'_>],
 /// ) -> Reply<'c, Done> {
-///     awaiting.begin(worker, parts).await;
-///     let (streaming, _) = awaiting.begin(worker, parts).await;
+///     unsent.begin(worker, parts).await;
+///     let (streaming, _) = unsent.begin(worker, parts).await;
 ///     streaming.complete()
 /// }
 /// ```
@@ -111,30 +61,45 @@ impl RequestId {
 /// Nor again once its head is out:
 ///
 /// ```compile_fail,E0599
-/// # use codex_relay::{request::reply::{AwaitingHead, Done, Reply}, worker::Worker};
+/// # use codex_relay::{request::reply::{Done, Reply, Unsent}, worker::Worker};
+/// # use std::io::IoSlice;
+/// async fn answer<'c>(
+///     unsent: Reply<'c, Unsent>,
+///     worker: &Worker,
+///     parts: &mut [IoSlice<'_>],
+/// ) -> Reply<'c, Done> {
+///     let (streaming, _) = unsent.begin(worker, parts).await;
+///     let (streaming, _) = streaming.begin(worker, parts).await;
+///     streaming.complete()
+/// }
+/// ```
+///
+/// Nor as long as nobody has asked whether its head is out already:
+///
+/// ```compile_fail,E0599
+/// # use codex_relay::{request::reply::{AwaitingHead, Reply, Streaming}, worker::Worker};
 /// # use std::io::IoSlice;
 /// async fn answer<'c>(
 ///     awaiting: Reply<'c, AwaitingHead>,
 ///     worker: &Worker,
 ///     parts: &mut [IoSlice<'_>],
-/// ) -> Reply<'c, Done> {
+/// ) -> Reply<'c, Streaming> {
 ///     let (streaming, _) = awaiting.begin(worker, parts).await;
-///     let (streaming, _) = streaming.begin(worker, parts).await;
-///     streaming.complete()
+///     streaming
 /// }
 /// ```
 ///
 /// It cannot be completed before it was begun:
 ///
 /// ```compile_fail,E0599
-/// # use codex_relay::{request::reply::{AwaitingHead, Done, Reply}, worker::Worker};
+/// # use codex_relay::{request::reply::{Done, Reply, Unsent}, worker::Worker};
 /// # use std::io::IoSlice;
 /// async fn answer<'c>(
-///     awaiting: Reply<'c, AwaitingHead>,
+///     unsent: Reply<'c, Unsent>,
 ///     worker: &Worker,
 ///     parts: &mut [IoSlice<'_>],
 /// ) -> Reply<'c, Done> {
-///     awaiting.complete()
+///     unsent.complete()
 /// }
 /// ```
 pub struct Reply<'c, State> {
@@ -146,8 +111,22 @@ pub struct Reply<'c, State> {
     state: State,
 }
 
-/// Nothing was sent yet.
-pub struct AwaitingHead;
+/// There is no answer yet.
+pub struct AwaitingHead {
+    /// A stream was begun early: its head is out, and perhaps heartbeats.
+    is_begun: bool,
+}
+
+/// Nothing was sent.
+pub struct Unsent;
+
+/// What a client is still owed of an answer.
+pub enum Owed<'c> {
+    /// All of it.
+    All(Reply<'c, Unsent>),
+    /// What follows the head: a stream was begun early.
+    Rest(Reply<'c, Streaming>),
+}
 
 /// The head is out, the body follows.
 pub struct Streaming;
@@ -167,37 +146,31 @@ impl<'c> Reply<'c, AwaitingHead> {
             version: request.head.version,
             answers_head: request.head.method == Method::Head,
             keep_alive: request.head.keep_alive,
-            state: AwaitingHead,
+            state: AwaitingHead { is_begun: false },
         }
     }
 
-    /// Sends the head of a forwarded answer together with the part of its body that is already there.
-    ///
-    /// # Errors
-    /// The client is gone or takes nothing.
-    pub async fn begin(
-        self,
-        worker: &Worker,
-        parts: &mut [IoSlice<'_>],
-    ) -> (Reply<'c, Streaming>, Result<(), IoError>) {
-        let sent = self
-            .client
-            .send(parts, worker.policy.timeouts.write_stall)
-            .await;
-        (self.into_state(Streaming), sent)
+    /// For as long as there is no answer: the right to begin a stream without one.
+    pub fn early(&mut self) -> Early<'_> {
+        Early::new(self)
     }
 
-    /// The version that the client speaks.
-    pub fn version(&self) -> Version {
-        self.version
+    /// A stream was begun early: the client has seen its head.
+    pub fn is_begun(&self) -> bool {
+        self.state.is_begun
     }
 
-    /// This connection will serve no further request.
-    pub fn close_after(&mut self) {
-        self.keep_alive = false;
+    /// There is an answer: what of it does the client still get?
+    pub fn owed(self) -> Owed<'c> {
+        self.client.disarm_heartbeat();
+        if self.state.is_begun {
+            Owed::Rest(self.into_state(Streaming))
+        } else {
+            Owed::All(self.into_state(Unsent))
+        }
     }
 
-    /// Refuses the request in the one error model.
+    /// Refuses the request in the one error model; in a stream that was begun early, by an event and a visible break.
     ///
     /// ```
     /// # use codex_relay::request::{Request, refusal::Refusal, reply::{AwaitingHead, Done, Reply, Streaming}};
@@ -245,8 +218,16 @@ impl<'c> Reply<'c, AwaitingHead> {
         refusal: &Refusal,
         attempts: u32,
     ) -> Reply<'c, Done> {
+        self.client.disarm_heartbeat();
         if matches!(refusal, Refusal::ClientGone) {
             return self.into_state(Done { cut: true });
+        }
+        if self.state.is_begun {
+            let shape = refusal.shape(attempts);
+            return self
+                .into_state(Streaming)
+                .break_off(worker, request.dialect, &Break::of(&shape))
+                .await;
         }
         // What is left of the body is read only where that is certain to be little.
         let drained =
@@ -292,15 +273,6 @@ impl<'c> Reply<'c, AwaitingHead> {
         bytes
     }
 
-    /// `Connection`, where it differs from what the client's version takes for granted (RFC 9112 section 9.3).
-    pub fn connection_field(&self, head: &mut HeadWriter<'_>) {
-        match (self.version, self.keep_alive) {
-            (Version::Http11, true) | (Version::Http10, false) => {}
-            (Version::Http11, false) => head.known("connection", "close"),
-            (Version::Http10, true) => head.known("connection", "keep-alive"),
-        }
-    }
-
     /// The fixed answer of `/health`.
     pub async fn answer_health_check(
         self,
@@ -333,10 +305,67 @@ impl<'c> Reply<'c, AwaitingHead> {
     }
 }
 
+impl<'c> Reply<'c, Unsent> {
+    /// Sends the head of a forwarded answer together with the part of its body that is already there.
+    ///
+    /// # Errors
+    /// The client is gone or takes nothing.
+    pub async fn begin(
+        self,
+        worker: &Worker,
+        parts: &mut [IoSlice<'_>],
+    ) -> (Reply<'c, Streaming>, Result<(), IoError>) {
+        let sent = self
+            .client
+            .send(parts, worker.policy.timeouts.write_stall)
+            .await;
+        (self.into_state(Streaming), sent)
+    }
+}
+
+/// Why a stream ends before its end.
+pub struct Break<'t> {
+    /// For programs.
+    pub code: &'t str,
+    /// For people.
+    pub message: &'t str,
+    /// The member of the request that it is about.
+    pub param: Option<&'t str>,
+}
+
+impl<'t> Break<'t> {
+    fn of(shape: &'t Shape) -> Self {
+        Self {
+            code: shape.code,
+            message: &shape.message,
+            param: shape.param,
+        }
+    }
+}
+
 impl<'c> Reply<'c, Streaming> {
     /// The client's connection.
     pub fn client(&self) -> &'c Stream {
         self.client
+    }
+
+    /// Ends a stream that was begun early and has had nothing but heartbeats: says why in the dialect's own form, if it has one,
+    /// and leaves out what would make it look complete.
+    pub async fn break_off(
+        self,
+        worker: &Worker,
+        dialect: Dialect,
+        why: &Break<'_>,
+    ) -> Reply<'c, Done> {
+        let id = self.request_id.as_str();
+        if let Some(event) = dialect.error_event(why.code, why.message, why.param, id) {
+            let mut line = [0; CHUNK_SIZE_LINE_MAX];
+            let mut parts = chunk(&event, self.version == Version::Http11, &mut line);
+            let stall_timeout = worker.policy.timeouts.write_stall;
+            // A client that does not take it sees the break all the same.
+            let _ = self.client.send(&mut parts, stall_timeout).await;
+        }
+        self.cut()
     }
 
     /// All of the answer was sent.
@@ -375,6 +404,21 @@ impl<'c> Reply<'c, Done> {
 }
 
 impl<'c, State> Reply<'c, State> {
+    /// The version that the client speaks.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// This connection will serve no further request.
+    pub fn close_after(&mut self) {
+        self.keep_alive = false;
+    }
+
+    /// `Connection`, where it has to be said.
+    pub fn connection_field(&self, head: &mut HeadWriter<'_>) {
+        write_connection_field(head, self.version, self.keep_alive);
+    }
+
     fn into_state<Next>(self, state: Next) -> Reply<'c, Next> {
         Reply {
             client: self.client,
@@ -429,7 +473,7 @@ fn refusal_without_request<'c>(
         version: Version::Http11,
         answers_head: false,
         keep_alive: false,
-        state: AwaitingHead,
+        state: AwaitingHead { is_begun: false },
     };
     let shape = refusal.shape(0);
     let body = shape.body(reply.request_id.as_str());
@@ -454,6 +498,32 @@ async fn linger(worker: &Worker, client: &Stream) {
         }
         lease.truncate(0);
     }
+}
+
+/// `Connection`, where it differs from what the client's version takes for granted (RFC 9112 section 9.3).
+fn write_connection_field(head: &mut HeadWriter<'_>, version: Version, keep_alive: bool) {
+    match (version, keep_alive) {
+        (Version::Http11, true) | (Version::Http10, false) => {}
+        (Version::Http11, false) => head.known("connection", "close"),
+        (Version::Http10, true) => head.known("connection", "keep-alive"),
+    }
+}
+
+/// One event as it goes out, in a chunk of its own where the client is sent chunks.
+pub fn chunk<'l>(
+    event: &'l [u8],
+    is_chunked: bool,
+    line: &'l mut [u8; CHUNK_SIZE_LINE_MAX],
+) -> [IoSlice<'l>; 3] {
+    if !is_chunked {
+        return [IoSlice::new(&[]), IoSlice::new(event), IoSlice::new(&[])];
+    }
+    let taken = chunk_size_line(event.len(), line);
+    [
+        IoSlice::new(&line[CHUNK_SIZE_LINE_MAX - taken..]),
+        IoSlice::new(event),
+        IoSlice::new(b"\r\n"),
+    ]
 }
 
 /// `GET /health`, asked by load balancers without a key.

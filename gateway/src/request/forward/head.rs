@@ -5,7 +5,7 @@ use crate::headers::{Verdict, reserved};
 use crate::request::Request;
 use crate::request::audit::Trail;
 use crate::request::egress::{Answer, connection_values, names_field};
-use crate::request::reply::{AwaitingHead, Reply};
+use crate::request::reply::{Reply, Unsent};
 use crate::worker::Worker;
 use relay_wire::encode::HeadWriter;
 use relay_wire::head::Framing;
@@ -17,7 +17,7 @@ pub(super) fn for_client(
     request: &Request<'_>,
     answer: &Answer,
     form: Form,
-    client: &Reply<'_, AwaitingHead>,
+    client: &Reply<'_, Unsent>,
     trail: &mut Trail,
 ) -> Vec<u8> {
     let mut out = worker.head_buffer();

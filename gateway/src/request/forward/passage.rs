@@ -1,0 +1,488 @@
+//! An answer on its way to the client, from its first byte to its end.
+
+use super::lessons::{self, Lessons};
+use super::{Ending, Form};
+use crate::request::Request;
+use crate::request::egress::Answer;
+use crate::request::meter::Transcript;
+use crate::request::reply::{Owed, Reply, Streaming, chunk};
+use crate::worker::Worker;
+use relay_io::{Interrupt, IoError, Lease, Stream};
+use relay_wire::body::Piece;
+use relay_wire::dialect::Terminal;
+use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
+use relay_wire::head::Framing;
+use smallvec::SmallVec;
+use std::io::IoSlice;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// Places in a buffer. A handful is usual; where there are more, the room for them is kept.
+type Ranges = SmallVec<[Range<usize>; 4]>;
+
+/// What goes out together. Few enough to need no memory of their own, as a rule.
+type Parts<'l> = SmallVec<[IoSlice<'l>; 8]>;
+
+/// An answer on its way.
+pub(super) struct Passage {
+    answer: Box<Answer>,
+    form: Form,
+    lessons: Lessons,
+    /// What of the buffer is sent, in order; kept so that the steady state allocates nothing.
+    sent: Ranges,
+    /// What of the buffer is payload.
+    payload: Ranges,
+    body_bytes: u64,
+    /// Everything there was has been sent.
+    is_whole: bool,
+    /// Bytes behind the end of the body: nobody asked for them.
+    has_excess: bool,
+    /// The point in time at which it must be over.
+    total_deadline: u64,
+}
+
+impl Passage {
+    /// The answer that goes on in this form.
+    pub(super) fn new(worker: &Worker, answer: Box<Answer>, form: Form, lessons: Lessons) -> Self {
+        let total = if answer.observer.is_stream() {
+            worker.policy.timeouts.stream_total
+        } else {
+            worker.policy.timeouts.answer_total
+        };
+        Self {
+            total_deadline: answer.connection.stream.deadline_at(total),
+            answer,
+            form,
+            lessons,
+            sent: Ranges::new(),
+            payload: Ranges::new(),
+            body_bytes: 0,
+            is_whole: false,
+            has_excess: false,
+        }
+    }
+
+    /// Everything there was has been sent.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// What is known of the answer now that it has ended so.
+    pub(super) fn transcript(&self, ending: Ending) -> Transcript {
+        Transcript {
+            ending,
+            status: self.answer.head.status,
+            body_bytes: self.body_bytes,
+            events: self.answer.observer.events(),
+            usage: self.answer.observer.usage(),
+            streamed: self.answer.observer.is_stream(),
+        }
+    }
+
+    /// Tells the account's health how it ended.
+    pub(super) fn report(&mut self, worker: &Worker, ending: Ending) {
+        let ran_out_of_time = self.answer.observer.is_stream()
+            && self
+                .answer
+                .connection
+                .stream
+                .has_passed(self.total_deadline);
+        lessons::report(worker, &mut self.answer, ending, ran_out_of_time);
+    }
+
+    /// Passes all of it on. `head`: nothing where it is out already.
+    pub(super) async fn run<'c>(
+        &mut self,
+        worker: &'static Worker,
+        request: &Request<'c>,
+        client: Owed<'c>,
+        head: Vec<u8>,
+    ) -> (Reply<'c, Streaming>, Ending) {
+        let (client, opened) = self.open(worker, client, &head).await;
+        worker.keep_head_buffer(head);
+        let mut step = match opened {
+            Ok(step) => step,
+            Err(error) => return (client, client_failed(&error)),
+        };
+        loop {
+            match step {
+                Step::More => {}
+                Step::End => return self.end(worker, client).await,
+                Step::Broken => return self.broke(request, client, Ending::UpstreamBroken),
+            }
+            self.let_heartbeat_beat(worker, request, client.client());
+            self.set_deadline(worker);
+            let received = self.answer.connection.stream.receive(&worker.pool).await;
+            client.client().disarm_heartbeat();
+            let lease = match received {
+                Ok(Some(lease)) => lease,
+                Ok(None) if self.answer.parser.may_end_here() => {
+                    return self.end_without_framing(worker, request, client).await;
+                }
+                Ok(None) => return self.broke(request, client, Ending::UpstreamBroken),
+                Err(error) => {
+                    let ending = self.upstream_failed(&error, client.client());
+                    return self.broke(request, client, ending);
+                }
+            };
+            step = self.frame(lease.filled());
+            if let Err(error) = self.send(worker, client.client(), &lease).await {
+                return (client, self.client_failed(&error));
+            }
+            self.observe(lease.filled());
+            self.lessons.look(worker, &self.answer, Instant::now);
+        }
+    }
+
+    /// Sends the head together with everything that was read before it was certain that this is the answer: the buffers that
+    /// were held back, as they are and in as few calls as they allow.
+    async fn open<'c>(
+        &mut self,
+        worker: &Worker,
+        client: Owed<'c>,
+        head: &[u8],
+    ) -> (Reply<'c, Streaming>, Result<Step, IoError>) {
+        let answered_at = self.answer.answered_at;
+        self.lessons.look(worker, &self.answer, || answered_at);
+        let mut first = self.answer.lease.take();
+        first.consume(self.answer.head.head_bytes);
+        let held = std::mem::take(&mut self.answer.held);
+        let mut line = [0; CHUNK_SIZE_LINE_MAX];
+        let mut step = Step::More;
+        let mut parts = Parts::new();
+        let mut payload_bytes = 0;
+        for lease in std::iter::once(&first).chain(&held) {
+            step = self.frame(lease.filled());
+            payload_bytes += self.payload.iter().map(Range::len).sum::<usize>();
+            let places = self.sent.iter().cloned();
+            parts.extend(places.map(|range| IoSlice::new(&lease.filled()[range])));
+            if !matches!(step, Step::More) {
+                break;
+            }
+        }
+        let (before, after) = self.chunk_around(payload_bytes, &mut line);
+        if !before.is_empty() {
+            parts.insert(0, IoSlice::new(before));
+            parts.push(IoSlice::new(after));
+        }
+        let (client, sent) = self.send_opening(worker, client, head, parts).await;
+        if let Err(error) = sent {
+            return (client, Err(error));
+        }
+        self.body_bytes += payload_bytes as u64;
+        if !self.answer.observer.is_stream() {
+            // Only of a stream anything is held back, and its observer has seen all of that.
+            debug_assert!(held.is_empty());
+            for range in &self.payload {
+                self.answer.observer.observe(&first.filled()[range.clone()]);
+            }
+        }
+        (client, Ok(step))
+    }
+
+    async fn send_opening<'c, 'l>(
+        &self,
+        worker: &Worker,
+        client: Owed<'c>,
+        head: &'l [u8],
+        mut parts: Parts<'l>,
+    ) -> (Reply<'c, Streaming>, Result<(), IoError>) {
+        let (client, mut rest) = match client {
+            Owed::All(client) => {
+                parts.insert(0, IoSlice::new(head));
+                let with_head = parts.len().min(PARTS_MAX);
+                let (first, rest) = parts.split_at_mut(with_head);
+                let (client, sent) = client.begin(worker, first).await;
+                if sent.is_err() {
+                    return (client, sent);
+                }
+                (client, rest)
+            }
+            Owed::Rest(client) => (client, &mut parts[..]),
+        };
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at_mut(rest.len().min(PARTS_MAX));
+            let sent = self.send_parts(worker, client.client(), now).await;
+            if sent.is_err() {
+                return (client, sent);
+            }
+            rest = later;
+        }
+        (client, Ok(()))
+    }
+
+    /// Looks at the payload that `frame` found.
+    fn observe(&mut self, bytes: &[u8]) {
+        for range in &self.payload {
+            self.answer.observer.observe(&bytes[range.clone()]);
+            self.body_bytes += range.len() as u64;
+        }
+    }
+
+    /// Finds out what of the buffer goes on, and what of it is payload.
+    fn frame(&mut self, bytes: &[u8]) -> Step {
+        self.sent.clear();
+        self.payload.clear();
+        let mut at = 0;
+        let keeps_framing = self.form == Form::AsIs;
+        loop {
+            match self.answer.parser.next(bytes, at) {
+                Ok(Some(Piece::Payload(range))) => {
+                    at = range.end;
+                    push_joined(&mut self.sent, range.clone());
+                    push_joined(&mut self.payload, range);
+                }
+                Ok(Some(Piece::Framing(range))) => {
+                    at = range.end;
+                    if keeps_framing {
+                        push_joined(&mut self.sent, range);
+                    }
+                }
+                Ok(Some(Piece::Trailer(range))) => at = range.end,
+                Ok(Some(Piece::End(index))) => {
+                    self.has_excess = index < bytes.len();
+                    return Step::End;
+                }
+                Ok(None) if self.answer.parser.is_complete() => return Step::End,
+                Ok(None) => return Step::More,
+                Err(_) => return Step::Broken,
+            }
+        }
+    }
+
+    /// Sends what `frame` found, all of the parts that the buffer allows in one call.
+    async fn send(
+        &mut self,
+        worker: &Worker,
+        client: &Stream,
+        lease: &Lease,
+    ) -> Result<(), IoError> {
+        if let [only] = &self.sent[..] {
+            let payload = &lease.filled()[only.clone()];
+            let mut line = [0; CHUNK_SIZE_LINE_MAX];
+            let (before, after) = self.chunk_around(payload.len(), &mut line);
+            let mut three = [
+                IoSlice::new(before),
+                IoSlice::new(payload),
+                IoSlice::new(after),
+            ];
+            let parts = if before.is_empty() {
+                &mut three[1..2]
+            } else {
+                &mut three[..]
+            };
+            return self.send_parts(worker, client, parts).await;
+        }
+        let mut rest = &self.sent[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(PARTS_MAX));
+            let mut parts = [IoSlice::new(&[]); PARTS_MAX];
+            for (part, range) in parts.iter_mut().zip(now) {
+                *part = IoSlice::new(&lease.filled()[range.clone()]);
+            }
+            self.send_parts(worker, client, &mut parts[..now.len()])
+                .await?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    async fn send_parts(
+        &self,
+        worker: &Worker,
+        client: &Stream,
+        parts: &mut [IoSlice<'_>],
+    ) -> Result<(), IoError> {
+        // While the client is slow, only the time of the whole answer runs, not the time between two events.
+        self.answer
+            .connection
+            .stream
+            .set_deadline_at(self.total_deadline);
+        let stall_timeout = worker.policy.timeouts.write_stall;
+        client
+            .send_within(parts, stall_timeout, self.total_deadline)
+            .await
+    }
+
+    /// What stands before and behind so many bytes of payload in the form in which they go on.
+    fn chunk_around<'l>(
+        &self,
+        payload_bytes: usize,
+        line: &'l mut [u8; CHUNK_SIZE_LINE_MAX],
+    ) -> (&'l [u8], &'static [u8]) {
+        if self.form != Form::Rechunked || payload_bytes == 0 {
+            return (b"", b"");
+        }
+        let taken = chunk_size_line(payload_bytes, line);
+        (&line[CHUNK_SIZE_LINE_MAX - taken..], b"\r\n")
+    }
+
+    fn set_deadline(&self, worker: &Worker) {
+        let timeouts = &worker.policy.timeouts;
+        let idle_timeout = if !self.answer.observer.is_stream() {
+            timeouts.answer_total
+        } else if self.answer.observer.events() == 0 {
+            timeouts.first_event
+        } else {
+            timeouts.event_idle
+        };
+        self.answer
+            .connection
+            .stream
+            .set_deadline_within(idle_timeout, self.total_deadline);
+    }
+
+    /// While the upstream is silent between two events, the client may be sent something harmless.
+    fn let_heartbeat_beat(&self, worker: &Worker, request: &Request<'_>, client: &Stream) {
+        let every = worker.policy.timeouts.heartbeat;
+        if every == Duration::ZERO
+            || self.answer.observer.terminal().is_some()
+            || self.answer.observer.events() == 0
+            || !self.answer.observer.is_at_boundary()
+            || !self.answer.parser.at_chunk_boundary()
+        {
+            return;
+        }
+        let chunked = self.is_chunked_to_client();
+        if let Some(bytes) = worker.heartbeats.of(request.dialect, chunked) {
+            client.arm_heartbeat(bytes, every);
+        }
+    }
+
+    fn is_chunked_to_client(&self) -> bool {
+        match self.form {
+            Form::Rechunked => true,
+            Form::Unframed => false,
+            Form::AsIs => self.answer.head.framing == Framing::Chunked,
+        }
+    }
+
+    fn ended(&self) -> Ending {
+        match self.answer.observer.terminal() {
+            None if self.answer.observer.is_stream() && !self.answer.is_opaque => {
+                Ending::Unfinished
+            }
+            _ => Ending::Complete,
+        }
+    }
+
+    /// All of the body was passed on.
+    async fn end<'c>(
+        &mut self,
+        worker: &Worker,
+        client: Reply<'c, Streaming>,
+    ) -> (Reply<'c, Streaming>, Ending) {
+        if self.form == Form::Rechunked {
+            let mut last = [IoSlice::new(b"0\r\n\r\n")];
+            if let Err(error) = self.send_parts(worker, client.client(), &mut last).await {
+                return (client, self.client_failed(&error));
+            }
+        }
+        self.is_whole = true;
+        (client, self.ended())
+    }
+
+    /// The upstream has closed the connection, and that is how this body ends.
+    async fn end_without_framing<'c>(
+        &mut self,
+        worker: &Worker,
+        request: &Request<'_>,
+        client: Reply<'c, Streaming>,
+    ) -> (Reply<'c, Streaming>, Ending) {
+        if self.ended() == Ending::Unfinished {
+            // Nothing tells a proper end from a broken connection here, so the stream's own last event has to.
+            return self.broke(request, client, Ending::UpstreamBroken);
+        }
+        self.end(worker, client).await
+    }
+
+    /// The answer cannot go on. If the client is still there and stands between two events, it is told in its dialect; in
+    /// any case it must see that this is not the end.
+    fn broke<'c>(
+        &self,
+        request: &Request<'_>,
+        client: Reply<'c, Streaming>,
+        ending: Ending,
+    ) -> (Reply<'c, Streaming>, Ending) {
+        if matches!(ending, Ending::Complete | Ending::ClientGone) {
+            return (client, ending);
+        }
+        if self.answer.observer.terminal().is_none()
+            && self.answer.observer.is_at_boundary()
+            && self.answer.parser.at_chunk_boundary()
+            && (self.form != Form::AsIs || !matches!(self.answer.head.framing, Framing::Length(_)))
+            && let Some(event) = request.dialect.error_event(
+                "upstream_stream_incomplete",
+                "The provider's stream ended before it was complete.",
+                None,
+                request.id.as_str(),
+            )
+        {
+            let mut line = [0; CHUNK_SIZE_LINE_MAX];
+            let parts = chunk(&event, self.is_chunked_to_client(), &mut line);
+            // Last words: if the client does not take them at once, the cut alone has to do.
+            client.client().send_without_waiting(&parts);
+        }
+        (client, ending)
+    }
+
+    fn client_failed(&self, error: &IoError) -> Ending {
+        // Clients close as soon as they have read the event that ends the stream.
+        if self.answer.observer.terminal() == Some(Terminal::Completed) {
+            return Ending::Complete;
+        }
+        client_failed(error)
+    }
+
+    fn upstream_failed(&self, error: &IoError, client: &Stream) -> Ending {
+        match error {
+            // Clients close as soon as they have read the event that ends the stream.
+            IoError::Interrupted(Interrupt::Tied)
+                if self.answer.observer.terminal() == Some(Terminal::Completed) =>
+            {
+                Ending::Complete
+            }
+            IoError::Interrupted(Interrupt::Tied)
+                if client.interrupted() == Some(Interrupt::Deadline) =>
+            {
+                Ending::ClientStalled
+            }
+            IoError::Interrupted(Interrupt::Tied) => Ending::ClientGone,
+            IoError::Interrupted(Interrupt::Deadline) => Ending::Deadline,
+            _ => Ending::UpstreamBroken,
+        }
+    }
+
+    /// Keeps the connection for the next request, if it is certain where the next answer begins.
+    pub(super) fn release(self, worker: &Worker) {
+        let answer = *self.answer;
+        let ends_itself = answer.parser.is_complete() && answer.head.keep_alive;
+        if ends_itself && answer.request_was_sent && !self.has_excess {
+            worker.idle.keep(answer.connection, &worker.policy.timeouts);
+        }
+    }
+}
+
+fn client_failed(error: &IoError) -> Ending {
+    match error {
+        IoError::Interrupted(Interrupt::Deadline) => Ending::ClientStalled,
+        _ => Ending::ClientGone,
+    }
+}
+
+/// What follows what was read.
+enum Step {
+    More,
+    End,
+    Broken,
+}
+
+/// Parts of one `sendmsg` where a buffer holds many small chunks whose framing is taken out.
+const PARTS_MAX: usize = 64;
+
+fn push_joined(ranges: &mut Ranges, next: Range<usize>) {
+    match ranges.last_mut() {
+        Some(last) if last.end == next.start => last.end = next.end,
+        _ => ranges.push(next),
+    }
+}
