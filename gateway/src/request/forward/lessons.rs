@@ -53,12 +53,7 @@ impl Lessons {
 }
 
 /// Tells the account's health how the answer ended.
-pub(super) fn report(
-    worker: &Worker,
-    answer: &mut Answer,
-    ending: Ending,
-    ran_out_of_time: bool,
-) {
+pub(super) fn report(worker: &Worker, answer: &mut Answer, ending: Ending, ran_out_of_time: bool) {
     let health = &worker.accounts.health;
     let now = health.clock().now();
     let account = answer.slot.account;
