@@ -1,10 +1,11 @@
 //! Calling the provider: a connection from the account's own address, the request with the account's credential, and the
 //! beginning of an answer that is worth forwarding.
 
-mod connect;
-mod error_answer;
+mod commit;
+pub(crate) mod connect;
+pub(crate) mod error_answer;
 mod failure;
-mod head;
+pub(crate) mod head;
 mod retry_time;
 
 pub use failure::{Failure, Reset};
@@ -20,8 +21,8 @@ use crate::config::policy::UpstreamId;
 use crate::upstreams::Connection;
 use crate::worker::Worker;
 use relay_io::{Interrupt, IoError, Lease, Received, Stream};
-use relay_wire::body::{BodyParser, Piece, Sender};
-use relay_wire::dialect::{Dialect, ErrorKind, Progress};
+use relay_wire::body::{BodyParser, Sender};
+use relay_wire::dialect::Dialect;
 use relay_wire::head::{FramingError, Method, ResponseHead};
 use std::time::{Duration, Instant};
 
@@ -57,7 +58,8 @@ pub struct Answer {
     pub overhead: Duration,
     /// When as much of the request was sent as goes out before an answer.
     pub asked_at: Instant,
-    /// When the answer's first bytes had come.
+    /// When it was found worth forwarding: a stream mostly at its first output, unless that was long in coming
+    /// (`observer.progress()` tells), another answer with its head.
     pub answered_at: Instant,
 }
 
@@ -239,73 +241,10 @@ async fn judge(
         answered_at,
     });
     if answer.observer.is_stream() {
-        await_first_bytes(worker, request, &mut answer).await?;
+        commit::await_commit(worker, request, &mut answer).await?;
         answer.answered_at = Instant::now();
     }
     Ok(answer)
-}
-
-/// Waits for the first bytes of a stream: until then the client has seen nothing, so that another account can still be
-/// asked; and the head goes out together with them.
-async fn await_first_bytes(
-    worker: &Worker,
-    request: &Request<'_>,
-    answer: &mut Answer,
-) -> Result<(), Failure> {
-    let stream = &answer.connection.stream;
-    stream.set_deadline(worker.policy.timeouts.first_event);
-    while !answer.parser.is_complete() && answer.lease.len() == answer.head.head_bytes {
-        if answer.lease.spare_bytes() == 0 {
-            answer.lease = answer.lease.take().widen();
-        }
-        let (received, filled) = stream.read(answer.lease.take()).await;
-        answer.lease = filled;
-        match received {
-            Ok(Received::Bytes(_)) => {}
-            Ok(Received::End) if answer.parser.may_end_here() => break,
-            Ok(Received::End) => return Err(Failure::Broken),
-            Err(error) => return Err(broken(request.client, &error)),
-        }
-    }
-    stream.clear_deadline();
-    if begins_with_overload(answer) {
-        return Err(Failure::FailedStream {
-            kind: ErrorKind::Overloaded,
-            resets: None,
-        });
-    }
-    Ok(())
-}
-
-/// What providers call an overload that another account, or another moment, may not have. Any other failure is the
-/// request's own, and the client has to see it as the provider told it.
-const OVERLOAD_CODES: [&[u8]; 5] = [
-    b"\"server_is_overloaded\"",
-    b"\"slow_down\"",
-    b"\"server_error\"",
-    b"\"rate_limit_exceeded\"",
-    b"\"overloaded_error\"",
-];
-
-/// Is what has come so far nothing but the report of an overload?
-fn begins_with_overload(answer: &mut Answer) -> bool {
-    let bytes = answer.lease.filled();
-    let mut parser = answer.parser.clone();
-    let mut at = answer.head.head_bytes;
-    while let Ok(Some(piece)) = parser.next(bytes, at) {
-        at = piece.end();
-        match piece {
-            Piece::Payload(range) => answer.observer.observe(&bytes[range]),
-            Piece::End(_) => break,
-            Piece::Framing(_) | Piece::Trailer(_) => {}
-        }
-    }
-    let said = &bytes[answer.head.head_bytes..];
-    answer.observer.failure().is_some()
-        && answer.observer.progress() < Progress::Output
-        && OVERLOAD_CODES
-            .iter()
-            .any(|code| memchr::memmem::find(said, code).is_some())
 }
 
 /// What an error on the upstream's connection means: its own time-out, its end, or that the client has left.
