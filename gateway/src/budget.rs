@@ -118,3 +118,137 @@ impl Bucket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::sync::atomic::AtomicU32;
+
+    const ONE: UpstreamId = UpstreamId(0);
+    const OTHER: UpstreamId = UpstreamId(1);
+
+    fn at(milliseconds: u64) -> Moment {
+        Moment::from_unix_ms(1_000_000 + milliseconds)
+    }
+
+    fn taken(budgets: &RetryBudgets, now: Moment) -> u64 {
+        let mut count = 0;
+        while budgets.take_retry(ONE, now) {
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn it_begins_with_ten_and_requests_and_time_pay_in() {
+        let budgets = RetryBudgets::of(2, 10, 2);
+        assert_eq!(taken(&budgets, at(0)), 10);
+        (0..9).for_each(|_| budgets.note_request(ONE));
+        assert_eq!(taken(&budgets, at(0)), 0, "nine times a tenth");
+        budgets.note_request(ONE);
+        assert_eq!(taken(&budgets, at(0)), 1);
+        assert_eq!(taken(&budgets, at(499)), 0);
+        assert_eq!(taken(&budgets, at(500)), 1);
+        assert_eq!(taken(&budgets, at(300)), 0, "a thread whose time is behind");
+        assert_eq!(taken(&budgets, at(1_000)), 1);
+        assert!(
+            budgets.take_retry(OTHER, at(0)),
+            "each upstream has its own"
+        );
+    }
+
+    #[test]
+    fn savings_are_bounded() {
+        let budgets = RetryBudgets::of(1, 100, 1);
+        assert!(budgets.take_retry(ONE, at(0)));
+        (0..10_000).for_each(|_| budgets.note_request(ONE));
+        assert_eq!(taken(&budgets, at(0)), 100);
+        assert_eq!(taken(&budgets, at(1_000_000_000)), 100);
+        let generous = RetryBudgets::of(1, 0, 500);
+        assert!(generous.take_retry(ONE, at(0)));
+        assert_eq!(
+            taken(&generous, at(1_000)),
+            500,
+            "what a second pays is not cut"
+        );
+    }
+
+    #[test]
+    fn no_budget_is_none() {
+        let budgets = RetryBudgets::of(1, 0, 0);
+        (0..1_000).for_each(|_| budgets.note_request(ONE));
+        assert!(!budgets.take_retry(ONE, at(0)));
+        assert!(!budgets.take_retry(ONE, at(1_000_000)));
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Requests(u32),
+        Retries(u32),
+        Pass(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (1..200u32).prop_map(Step::Requests),
+            (1..200u32).prop_map(Step::Retries),
+            (1..3_000u64).prop_map(Step::Pass),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn over_any_run_retries_keep_within_what_was_paid_in(
+            percent in 0..=100u32, per_second_min in 0..50u32, steps in vec(step(), 1..60),
+        ) {
+            let budgets = RetryBudgets::of(1, percent, per_second_min);
+            let (mut requests, mut retries, mut elapsed) = (0, 0, 0);
+            for step in steps {
+                match step {
+                    Step::Requests(count) => {
+                        (0..count).for_each(|_| budgets.note_request(ONE));
+                        requests += u64::from(count);
+                    }
+                    Step::Retries(count) => {
+                        let granted = (0..count).filter(|_| budgets.take_retry(ONE, at(elapsed)));
+                        retries += granted.count() as u64;
+                    }
+                    Step::Pass(milliseconds) => elapsed += milliseconds,
+                }
+                let paid_in = 10 * 1_000
+                    + u64::from(percent) * 10 * requests
+                    + u64::from(per_second_min) * elapsed;
+                prop_assert!(retries * 1_000 <= paid_in, "{} of {}", retries, paid_in);
+            }
+        }
+    }
+
+    #[test]
+    fn many_threads_get_what_was_paid_in_and_no_more() {
+        const THREADS: u64 = 4;
+        const ROUNDS: u64 = 10_000;
+        let budgets = RetryBudgets::of(1, 10, 10);
+        let retries = AtomicU32::new(0);
+        budgets.take_retry(ONE, at(0));
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for round in 0..ROUNDS {
+                        budgets.note_request(ONE);
+                        // All see the same times: each millisecond is paid once, not by each thread.
+                        if budgets.take_retry(ONE, at(round / 10)) {
+                            retries.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        let last = taken(&budgets, at(ROUNDS / 10));
+        let retries = u64::from(retries.into_inner()) + last;
+        // One of the ten it began with is gone; a tenth of the requests; ten in the second that passed.
+        let paid_in = 9 + THREADS * ROUNDS / 10 + 10;
+        assert_eq!(retries, paid_in);
+    }
+}

@@ -121,3 +121,125 @@ impl Drop for Ticket {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: UpstreamId = UpstreamId(1);
+    const ELSEWHERE: UpstreamId = UpstreamId(0);
+
+    fn rooms(waiting_max: usize, per_tenant_max: usize) -> &'static WaitingRooms {
+        let bounds = Bounds {
+            waiting_max,
+            per_tenant_max,
+        };
+        Box::leak(Box::new(WaitingRooms::of(2, bounds)))
+    }
+
+    fn enter(rooms: &'static WaitingRooms, tenant: u16) -> Ticket {
+        rooms.enter(ROOM, TenantId(tenant)).unwrap()
+    }
+
+    #[test]
+    fn each_upstream_has_a_room_of_its_own() {
+        let rooms = rooms(10, 10);
+        let ticket = enter(rooms, 1);
+        assert!(!rooms.is_empty(ROOM) && rooms.is_empty(ELSEWHERE));
+        assert_eq!(rooms.count(ROOM), 1);
+        assert!(ticket.is_among_first(1) && !ticket.is_among_first(0));
+        drop(ticket);
+        assert!(rooms.is_empty(ROOM));
+    }
+
+    #[test]
+    fn places_are_bounded_for_all_and_for_each_and_come_back() {
+        let rooms = rooms(3, 2);
+        let (first, _second) = (enter(rooms, 1), enter(rooms, 1));
+        assert!(rooms.enter(ROOM, TenantId(1)).is_none(), "two of a tenant");
+        let _third = enter(rooms, 2);
+        assert!(rooms.enter(ROOM, TenantId(3)).is_none(), "three in all");
+        drop(first);
+        let fourth = enter(rooms, 1);
+        assert!(rooms.enter(ROOM, TenantId(3)).is_none());
+        fourth.served();
+        assert!(rooms.enter(ROOM, TenantId(3)).is_some());
+    }
+
+    #[test]
+    fn where_none_may_wait_nobody_does() {
+        assert!(rooms(0, 0).enter(ROOM, TenantId(1)).is_none());
+        assert!(rooms(5, 0).enter(ROOM, TenantId(1)).is_none());
+    }
+
+    #[test]
+    fn a_tenant_with_a_hundred_does_not_keep_another_from_being_next() {
+        let rooms = rooms(1_000, 1_000);
+        let mut crowd: std::collections::VecDeque<_> = (0..100).map(|_| enter(rooms, 1)).collect();
+        crowd.pop_front().unwrap().served();
+        let single = enter(rooms, 2);
+        assert!(single.is_among_first(1));
+        assert!(!crowd[0].is_among_first(1) && crowd[0].is_among_first(2));
+        single.served();
+        assert!(crowd[0].is_among_first(1));
+        assert_eq!(rooms.count(ROOM), 99);
+    }
+
+    #[test]
+    fn as_many_as_there_are_places_may_look_and_no_more() {
+        let rooms = rooms(100, 100);
+        let tickets: Vec<_> = (0..30).map(|number| enter(rooms, number % 4)).collect();
+        for free in [0, 1, 2, 7, 29, 30, 31] {
+            let may_look = tickets.iter().filter(|ticket| ticket.is_among_first(free));
+            assert_eq!(may_look.count(), free.min(30), "{free} places");
+        }
+    }
+
+    #[test]
+    fn who_can_use_no_free_place_lets_others_look_past_it() {
+        let rooms = rooms(10, 10);
+        let (first, second, third) = (enter(rooms, 1), enter(rooms, 2), enter(rooms, 3));
+        first.step_aside();
+        assert!(second.is_among_first(1) && !third.is_among_first(1));
+        second.step_aside();
+        assert!(third.is_among_first(1));
+        assert!(first.is_among_first(1), "it is in line again");
+        assert!(!third.is_among_first(1) && third.is_among_first(2));
+        third.served();
+        assert_eq!(rooms.count(ROOM), 2);
+    }
+
+    #[test]
+    fn many_threads_are_all_served_with_never_more_at_once_than_there_are_places() {
+        const PLACES: usize = 3;
+        let rooms = rooms(8, 2);
+        let counter: &'static crate::limits::Counter = Box::leak(Box::default());
+        let served = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for tenant in 0..4 {
+                let served = &served;
+                for _ in 0..2 {
+                    scope.spawn(move || {
+                        for _ in 0..200 {
+                            let ticket = enter(rooms, tenant);
+                            let place = loop {
+                                let free = PLACES - counter.taken() as usize;
+                                if ticket.is_among_first(free)
+                                    && let Some(place) = counter.enter(PLACES as u32)
+                                {
+                                    break place;
+                                }
+                                std::thread::yield_now();
+                            };
+                            ticket.served();
+                            served.fetch_add(1, Ordering::Relaxed);
+                            drop(place);
+                        }
+                    });
+                }
+            }
+        });
+        assert_eq!(served.into_inner(), 8 * 200);
+        assert!(rooms.is_empty(ROOM));
+    }
+}

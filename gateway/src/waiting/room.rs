@@ -23,7 +23,7 @@ pub(super) struct Room {
     next_number: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Position {
     start: VirtualTime,
     number: u64,
@@ -142,6 +142,184 @@ impl Room {
             let now = self.now;
             self.tenants
                 .retain(|_, share| !share.positions.is_empty() || share.next_start > now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    const ROOMY: Bounds = Bounds {
+        waiting_max: usize::MAX,
+        per_tenant_max: usize::MAX,
+    };
+
+    fn filled(tenants: &[u16]) -> Room {
+        let mut room = Room::default();
+        for &tenant in tenants {
+            room.enter(TenantId(tenant), ROOMY).unwrap();
+        }
+        room
+    }
+
+    /// The tenant and number of the one at this place in the line.
+    fn at(room: &Room, place: usize) -> Option<(TenantId, u64)> {
+        let number = room.line.keys().nth(place)?.number;
+        let holds = |share: &Share| share.positions.iter().any(|own| own.number == number);
+        let found = room.tenants.iter().find(|(_, share)| holds(share));
+        found.map(|(tenant, _)| (*tenant, number))
+    }
+
+    fn first(room: &Room) -> Option<(TenantId, u64)> {
+        at(room, 0)
+    }
+
+    /// The tenants in the order in which they are served.
+    fn served(mut room: Room) -> Vec<u16> {
+        let mut order = Vec::new();
+        while let Some((tenant, number)) = first(&room) {
+            room.serve(tenant, number);
+            order.push(tenant.0);
+        }
+        order
+    }
+
+    #[test]
+    fn tenants_take_turns_and_each_is_served_in_its_order() {
+        assert_eq!(
+            served(filled(&[1, 1, 1, 1, 2, 2, 3])),
+            [1, 2, 3, 1, 2, 1, 1]
+        );
+        let mut room = filled(&[1, 1, 1]);
+        assert_eq!(first(&room), Some((TenantId(1), 0)));
+        room.serve(TenantId(1), 0);
+        assert_eq!(first(&room), Some((TenantId(1), 1)));
+    }
+
+    #[test]
+    fn who_was_away_has_saved_nothing_up() {
+        let mut room = filled(&[1, 1, 1, 1]);
+        for number in 0..2 {
+            room.serve(TenantId(1), number);
+        }
+        // Two of the other were not served meanwhile, but it did not wait either: from now on they take turns.
+        for _ in 0..3 {
+            room.enter(TenantId(2), ROOMY);
+        }
+        assert_eq!(served(room), [2, 1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn who_leaves_unserved_costs_its_tenant_nothing() {
+        let mut room = filled(&[1, 1, 1, 2, 2, 2]);
+        room.leave(TenantId(1), 0);
+        room.leave(TenantId(1), 1);
+        assert_eq!(first(&room), Some((TenantId(1), 2)), "the third moved up");
+        assert_eq!(served(room), [1, 2, 2, 2]);
+    }
+
+    #[test]
+    fn who_overtakes_its_own_kind_is_charged_all_the_same() {
+        let mut room = filled(&[1, 1, 2, 2]);
+        room.serve(TenantId(1), 1);
+        assert_eq!(first(&room), Some((TenantId(2), 2)));
+        assert_eq!(served(room), [2, 1, 2]);
+    }
+
+    #[test]
+    fn an_empty_room_remembers_nobody() {
+        let mut room = filled(&[1, 2]);
+        room.serve(TenantId(1), 0);
+        room.leave(TenantId(2), 1);
+        assert!(room.tenants.is_empty());
+        assert_eq!(room.now, 0);
+        assert_eq!(
+            room.enter(TenantId(1), ROOMY),
+            Some(2),
+            "numbers are not used again"
+        );
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Enter(u16),
+        /// One of the first so many is served.
+        Serve(usize),
+        /// One of those that wait leaves.
+        Leave(prop::sample::Index),
+        StepAside(prop::sample::Index),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..5u16).prop_map(Step::Enter),
+            2 => (0..3usize).prop_map(Step::Serve),
+            1 => any::<prop::sample::Index>().prop_map(Step::Leave),
+            1 => any::<prop::sample::Index>().prop_map(Step::StepAside),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn line_and_tenants_agree_whatever_happens(steps in vec(step(), 0..80)) {
+            let bounds = Bounds { waiting_max: 20, per_tenant_max: 8 };
+            let mut room = Room::default();
+            for step in steps {
+                match step {
+                    Step::Enter(tenant) => {
+                        let own = room.tenants.get(&TenantId(tenant));
+                        let own = own.map_or(0, |share| share.positions.len());
+                        let has_room = room.count() < 20 && own < 8;
+                        prop_assert_eq!(room.enter(TenantId(tenant), bounds).is_some(), has_room);
+                    }
+                    Step::Serve(place) => {
+                        if let Some((tenant, number)) = at(&room, place) {
+                            room.serve(tenant, number);
+                        }
+                    }
+                    Step::Leave(index) if room.count() > 0 => {
+                        let left = at(&room, index.index(room.count())).unwrap();
+                        room.leave(left.0, left.1);
+                        room.leave(left.0, left.1);
+                    }
+                    Step::StepAside(index) if room.count() > 0 => {
+                        let aside = at(&room, index.index(room.count())).unwrap();
+                        room.step_aside(aside.1);
+                    }
+                    Step::Leave(_) | Step::StepAside(_) => {}
+                }
+                let mut positions = Vec::new();
+                for share in room.tenants.values() {
+                    for (place, position) in share.positions.iter().enumerate() {
+                        prop_assert_eq!(position.start, share.next_start + place as u64);
+                        positions.push(*position);
+                    }
+                }
+                positions.sort();
+                let in_line: Vec<_> = room.line.keys().copied().collect();
+                prop_assert_eq!(positions, in_line);
+            }
+        }
+
+        #[test]
+        fn while_two_tenants_wait_neither_is_served_twice_more_than_the_other(
+            arrivals in vec(0..4u16, 2..60),
+        ) {
+            let order = served(filled(&arrivals));
+            prop_assert_eq!(order.len(), arrivals.len());
+            let total = |tenant| arrivals.iter().filter(|&&other| other == tenant).count();
+            let mut served = [0; 4];
+            for tenant in order {
+                served[usize::from(tenant)] += 1;
+                for other in 0..4u16 {
+                    if served[usize::from(other)] < total(other) {
+                        prop_assert!(served[usize::from(tenant)] <= served[usize::from(other)] + 1);
+                    }
+                }
+            }
         }
     }
 }
