@@ -13,20 +13,22 @@ pub(super) fn parse_span(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(u64::from(count) * seconds))
 }
 
-/// In the largest unit that fits and the one below it: what is finer does not matter any more.
+/// In the largest unit that fits and the one below it, rounded: what is finer does not matter any more.
 fn show_span(span: Duration) -> String {
     let seconds = span.as_secs();
     let largest = UNITS.iter().position(|(_, unit)| seconds >= *unit);
     let units = &UNITS[largest.unwrap_or(UNITS.len() - 1)..];
     let (name, unit) = units[0];
-    let mut text = format!("{}{name}", seconds / unit);
-    if let Some((name, below)) = units.get(1) {
-        let rest = seconds % unit / below;
-        if rest > 0 {
-            text += &format!(" {rest}{name}");
-        }
+    let Some((name_below, below)) = units.get(1) else {
+        return format!("{seconds}{name}");
+    };
+    let seconds = (seconds + below / 2) / below * below;
+    let (count, rest) = (seconds / unit, seconds % unit / below);
+    if rest > 0 {
+        format!("{count}{name} {rest}{name_below}")
+    } else {
+        format!("{count}{name}")
     }
-    text
 }
 
 /// A time of RFC 3339, to the second, and how far away it is.
@@ -79,9 +81,12 @@ mod tests {
             (60, "1m"),
             (61, "1m 1s"),
             (3_600, "1h"),
-            (3_659, "1h"),
+            (3_629, "1h"),
+            (3_630, "1h 1m"),
+            (7_199, "2h"),
             (3_660, "1h 1m"),
-            (86_399, "23h 59m"),
+            (86_369, "23h 59m"),
+            (86_370, "24h"),
             (31 * 86_400, "31d"),
             (90_000, "1d 1h"),
         ] {
