@@ -250,7 +250,7 @@ mod tests {
         Serve(usize),
         /// One of those that wait leaves.
         Leave(prop::sample::Index),
-        StepAside(prop::sample::Index),
+        Aside(prop::sample::Index),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -258,7 +258,7 @@ mod tests {
             4 => (0..5u16).prop_map(Step::Enter),
             2 => (0..3usize).prop_map(Step::Serve),
             1 => any::<prop::sample::Index>().prop_map(Step::Leave),
-            1 => any::<prop::sample::Index>().prop_map(Step::StepAside),
+            1 => any::<prop::sample::Index>().prop_map(Step::Aside),
         ]
     }
 
@@ -285,11 +285,11 @@ mod tests {
                         room.leave(left.0, left.1);
                         room.leave(left.0, left.1);
                     }
-                    Step::StepAside(index) if room.count() > 0 => {
+                    Step::Aside(index) if room.count() > 0 => {
                         let aside = at(&room, index.index(room.count())).unwrap();
                         room.step_aside(aside.1);
                     }
-                    Step::Leave(_) | Step::StepAside(_) => {}
+                    Step::Leave(_) | Step::Aside(_) => {}
                 }
                 let mut positions = Vec::new();
                 for share in room.tenants.values() {
