@@ -159,6 +159,24 @@ fn a_trial_that_comes_to_nothing_gives_its_place_back() {
 }
 
 #[test]
+fn who_is_due_has_a_place_for_a_trial() {
+    let health = board(|_| {});
+    rate_limited(health, FIRST, after(20));
+    let trial = health.begin_trial(FIRST, 0, after(20));
+    // Another request reports that it is blocked, and the trial outlasts that block.
+    let fault = Fault::RateLimited {
+        until: Some(after(25)),
+    };
+    health.failed(FIRST, 0, None, fault, after(21), 0.5);
+    let expected = blocked(after(50), false, Cause::RateLimited);
+    assert_eq!(health.standing(FIRST, after(25)), expected);
+    assert!(health.begin_trial(FIRST, 0, after(25)).is_none());
+    drop(trial);
+    assert_eq!(health.standing(FIRST, after(25)), Standing::Due);
+    assert!(health.begin_trial(FIRST, 0, after(25)).is_some());
+}
+
+#[test]
 fn an_address_that_is_cut_off_does_not_take_its_account_with_it() {
     let health = board(|_| {});
     unreachable(health, 0, START);
