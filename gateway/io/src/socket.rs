@@ -257,6 +257,8 @@ impl Stream {
             Ok(0) => Ok(Some(Received::End)),
             Ok(count) => {
                 lease.grow(count);
+                #[cfg(feature = "probe")]
+                crate::probe::received(&lease.filled()[lease.len() - count..]);
                 Ok(Some(Received::Bytes(count)))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
