@@ -1,6 +1,7 @@
 //! Which account a request uses, from which address it leaves, and what happens when that does not work.
 
 mod choice;
+mod commit;
 mod egress;
 mod pool;
 mod retry;
