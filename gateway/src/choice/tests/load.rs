@@ -126,3 +126,14 @@ fn the_latency_of_an_account_that_cannot_be_asked_is_no_measure() {
     let fastest_is_full = [full(taking(100)), taking(3_000), taking(3_000)];
     assert_shares(&shares_when_idle(&fastest_is_full), &[0.0, 0.5, 0.5], 0.02);
 }
+
+#[test]
+fn instead_of_a_busy_account_the_others_are_asked_by_weight() {
+    let busy = View {
+        pending: 9,
+        ..weighing(8)
+    };
+    let shares = shares_when_idle(&[busy, weighing(1), weighing(3)]);
+    // It loses to whomever it is drawn with, and they do not lose to it: a quarter and three quarters of all.
+    assert_shares(&shares, &[0.0, 0.25, 0.75], 0.02);
+}
