@@ -14,6 +14,7 @@ mod lines;
 pub mod log;
 pub mod metrics;
 pub mod names;
+mod probes;
 
 use crate::accounts::Accounts;
 use crate::config::Policy;
@@ -29,6 +30,7 @@ use enforcement::Enforcement;
 use health::Watch;
 use log::Log;
 use metrics::{Counted, Counters, Metrics};
+use probes::Prober;
 use relay_io::Engine;
 use std::io;
 use std::sync::Arc;
@@ -135,6 +137,12 @@ async fn serve(control: Control) -> io::Result<End> {
     };
     tokio::spawn(admin::serve(listener, state));
     tokio::spawn(names::keep_resolved(policy.clone(), mailbox));
+    let mut oddities = probes::start(&Prober {
+        policy: policy.clone(),
+        mailbox,
+        connections,
+        accounts,
+    });
     let mut drain_ends_at = None;
     let mut last_word = None;
     let mut last_fold = Instant::now();
@@ -142,6 +150,7 @@ async fn serve(control: Control) -> io::Result<End> {
     loop {
         collect(&mut journals, &policy, &mut counters, &mut log);
         enforcement.tick(&policy, &mut log).await;
+        oddities.tell(&policy, &mut log);
         watch.tick(&policy, accounts.health.clock().now(), &mut log);
         if last_fold.elapsed() >= FOLD_INTERVAL {
             last_fold = Instant::now();

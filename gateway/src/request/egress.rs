@@ -27,7 +27,7 @@ use relay_wire::head::{FramingError, Method, ResponseHead};
 use std::time::{Duration, Instant};
 
 /// Informational answers that are skipped before the final one (RFC 9110 section 15.2); more are a storm.
-const INFORMATIONAL_MAX: u32 = 8;
+pub(crate) const INFORMATIONAL_MAX: u32 = 8;
 
 /// An answer whose head, and of a stream as much as decides whether it is worth forwarding, have been read; nothing of it was
 /// sent to the client yet. Boxed where it is handed on: it goes through many hands, and is large.

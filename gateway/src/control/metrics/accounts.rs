@@ -116,6 +116,12 @@ pub(in crate::control) fn note_recovery(after: Duration) {
     histogram!(RECOVERY).record(after);
 }
 
+/// Counts a probe. `result` is from a closed set.
+pub(in crate::control) fn count_probe(policy: &Policy, account: AccountId, result: &'static str) {
+    let account = policy.account(account).name.clone();
+    counter!("relay_probes_total", "account" => account, "result" => result).increment(1);
+}
+
 /// How all of them are at this moment.
 pub(super) fn read(policy: &Policy, accounts: &Accounts, now: Moment) {
     let health = &accounts.health;
@@ -197,6 +203,10 @@ pub(super) fn describe() {
         (
             "relay_account_tokens_total",
             "Tokens as the providers counted them, by account and kind; input includes cached",
+        ),
+        (
+            "relay_probes_total",
+            "Probes of accounts, by account and result",
         ),
     ];
     for (name, text) in counters {

@@ -106,7 +106,7 @@ async fn connect_now(
 
 /// The upstream's addresses of the family of `source`, beginning with any of them (`chance` from 0 to 1), so that the load
 /// is spread and one that is dead does not stop an account.
-fn destinations(
+pub(crate) fn destinations(
     addresses: &[SocketAddr],
     source: IpAddr,
     chance: f64,
@@ -118,7 +118,8 @@ fn destinations(
     (0..count.min(DESTINATIONS_MAX)).map(move |offset| usable[(start + offset) % count])
 }
 
-fn failed(error: &ConnectError, origin: &Origin) -> Failure {
+/// What an error on the way to a connection means.
+pub(crate) fn failed(error: &ConnectError, origin: &Origin) -> Failure {
     match error {
         ConnectError::SourceMissing => Failure::Egress,
         ConnectError::SourceDiffers => Failure::EgressMismatch,

@@ -10,14 +10,15 @@ use crate::worker::Worker;
 use relay_io::{Received, Stream};
 use relay_wire::body::{BodyParser, Piece, Sender};
 use relay_wire::dialect::{ErrorKind, ErrorReport, ErrorScan};
+use relay_wire::head::ResponseHead;
 use std::time::Duration;
 
 /// How much of it is read, and for how long: whoever waits for another account does not wait for this.
-const BODY_BYTES_MAX: usize = 16 * 1024;
-const BODY_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Is what this status says about the account, or about the provider? Anything else is the request's own.
-pub(super) fn is_error_status(status: u16) -> bool {
+pub(crate) fn is_error_status(status: u16) -> bool {
     matches!(status, 401..=403 | 429 | 500..=599)
 }
 
@@ -42,6 +43,25 @@ pub(super) async fn read(
         kind: report.kind,
         resets: resets(status, &told, &report, clock.now()),
     }
+}
+
+/// What an error answer means of which `bytes` have come, beginning with its head; true if nothing of it is left to come.
+pub(crate) fn judge(
+    head: &ResponseHead,
+    bytes: &[u8],
+    json_depth_max: usize,
+    now: Moment,
+) -> (Failure, bool) {
+    let mut scan = ErrorScan::new(json_depth_max);
+    let mut parser = BodyParser::new(head.framing, Sender::Upstream);
+    let outcome = take_in(&mut parser, &mut scan, &bytes[head.head_bytes..]);
+    let report = scan.report();
+    let failure = Failure::Status {
+        status: head.status,
+        kind: report.kind,
+        resets: resets(head.status, &Told::by(head, bytes, now), &report, now),
+    };
+    (failure, outcome.is_some())
 }
 
 /// A time is meant only where the account has to wait for something.
@@ -102,6 +122,7 @@ fn take_in(parser: &mut BodyParser, scan: &mut ErrorScan, bytes: &[u8]) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::Fault;
     use relay_wire::head::Framing;
 
     #[test]
@@ -134,5 +155,41 @@ mod tests {
         let mut wanted = vec![401, 402, 403, 429];
         wanted.extend(500..600);
         assert_eq!(errors, wanted);
+    }
+
+    #[test]
+    fn what_has_come_of_an_error_answer_is_judged() {
+        let now = Moment::from_unix_ms(1_800_000_000_000);
+        let limits = relay_wire::head::HeadLimits {
+            head_bytes_max: 1024,
+            fields_max: 10,
+            target_bytes_max: 0,
+        };
+        let body = r#"{"error":{"code":"insufficient_quota"}}"#;
+        let text = format!(
+            "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let head = ResponseHead::parse(text.as_bytes(), &limits, false);
+        let head = head.unwrap().unwrap();
+        for (length, fault, is_over) in [
+            (
+                head.head_bytes,
+                Fault::RateLimited {
+                    until: Some(now + Duration::from_secs(7)),
+                },
+                false,
+            ),
+            (
+                text.len(),
+                Fault::QuotaExhausted {
+                    until: Some(now + Duration::from_secs(7)),
+                },
+                true,
+            ),
+        ] {
+            let (failure, over) = judge(&head, &text.as_bytes()[..length], 8, now);
+            assert_eq!((failure.fault(), over), (Some(fault), is_over), "{length}");
+        }
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn write_head(
 /// The one place where an account's credential is used: the head's last field, handed to the kernel from where the secret
 /// is kept and never copied. `write_head` has put the upstream's own authority above it, and `connect` goes to that
 /// authority's addresses only.
-pub(super) fn with_credential<'h>(
+pub(crate) fn with_credential<'h>(
     head: &'h [u8],
     upstream: &Upstream,
     account: &'h Account,

@@ -1,0 +1,170 @@
+//! One probe on the wire: a connection of its own, a request without a body, the head of the answer.
+
+use super::schedule::Target;
+use crate::config::Policy;
+use crate::config::policy::{Account, Probe, Upstream, UpstreamId};
+use crate::connections::Connections;
+use crate::control::egress::connect::{self, Opened};
+use crate::health::Clock;
+use crate::request::egress::connect::{destinations, failed};
+use crate::request::egress::error_answer::{BODY_BYTES_MAX, BODY_TIMEOUT, is_error_status, judge};
+use crate::request::egress::head::with_credential;
+use crate::request::egress::{Failure, INFORMATIONAL_MAX};
+use relay_wire::encode::HeadWriter;
+use relay_wire::head::{FramingError, HeadLimits, ResponseHead};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Room for the head of an answer; most need less.
+const ANSWER_BYTES: usize = 4096;
+
+/// What is needed to ask.
+#[derive(Clone, Copy)]
+pub(super) struct Means<'p> {
+    pub(super) policy: &'p Policy,
+    pub(super) connections: &'static Connections,
+    pub(super) clock: &'static Clock,
+    /// Where the upstream can be reached.
+    pub(super) addresses: &'p [SocketAddr],
+}
+
+/// Asks an account once, from an address of its own. The status, if it is none that speaks of the account or the provider.
+pub(super) async fn ask(means: Means<'_>, target: Target, probe: &Probe) -> Result<u16, Failure> {
+    let policy = means.policy;
+    let account = policy.account(target.account);
+    let ends_at = Instant::now() + probe.timeout;
+    let mut opened = open(means, target, ends_at).await?;
+    let head = write_head(policy, account.upstream, &probe.path);
+    let mut answer = Answer {
+        limits: HeadLimits {
+            head_bytes_max: policy.limits.head_bytes_max,
+            fields_max: policy.limits.head_fields_max,
+            target_bytes_max: policy.limits.target_bytes_max,
+        },
+        bytes: Vec::with_capacity(ANSWER_BYTES),
+    };
+    let begin = async {
+        let upstream = policy.upstream(account.upstream);
+        send(&mut opened.stream, &head, upstream, account)
+            .await
+            .map_err(|_| Failure::Broken)?;
+        answer.read_head(&mut opened.stream).await
+    };
+    let head = timeout_at(ends_at, begin)
+        .await
+        .unwrap_or(Err(Failure::Timeout))?;
+    if !is_error_status(head.status) {
+        return Ok(head.status);
+    }
+    let depth_max = policy.limits.json_depth_max;
+    let now = means.clock.now();
+    loop {
+        let (failure, is_whole) = judge(&head, &answer.bytes, depth_max, now);
+        let is_enough = is_whole || answer.bytes.len() >= head.head_bytes + BODY_BYTES_MAX;
+        let more = opened.stream.read_buf(&mut answer.bytes);
+        if is_enough || !matches!(timeout(BODY_TIMEOUT, more).await, Ok(Ok(1..))) {
+            return Err(failure);
+        }
+    }
+}
+
+/// As on the path of a request: an address that is dead does not stop an account.
+async fn open(means: Means<'_>, target: Target, ends_at: Instant) -> Result<Opened, Failure> {
+    let source = means.policy.account(target.account).egress[target.address];
+    let limit = means.policy.timeouts.upstream_connect;
+    let mut failure = Failure::NoDestination;
+    for destination in destinations(means.addresses, source, fastrand::f64()) {
+        let left = ends_at.saturating_duration_since(Instant::now());
+        let (connections, limit) = (means.connections, limit.min(left));
+        match connect::open(connections, target.account, source, destination, limit).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) => failure = meaning(error),
+        }
+        let may_differ = matches!(
+            failure,
+            Failure::Connect | Failure::ConnectTimeout | Failure::PortsShort
+        );
+        if !may_differ {
+            break;
+        }
+    }
+    Err(failure)
+}
+
+fn meaning(failure: connect::Failure) -> Failure {
+    match failure {
+        connect::Failure::Denied(denied) => denied.into(),
+        connect::Failure::Foreign(_) => Failure::EgressMismatch,
+        connect::Failure::Failed { error, origin } => failed(&error, &origin),
+    }
+}
+
+/// All of the request but its credential, which is its last field.
+fn write_head(policy: &Policy, id: UpstreamId, path: &str) -> Vec<u8> {
+    let upstream = policy.upstream(id);
+    let mut bytes = Vec::new();
+    let target = [upstream.path_prefix.as_bytes(), path.as_bytes()];
+    let mut head = HeadWriter::request(&mut bytes, "GET", &target);
+    head.known("host", &upstream.authority);
+    head.known("connection", "close");
+    for (name, value) in &policy.headers.request(id).set {
+        head.known(name, value);
+    }
+    bytes
+}
+
+/// The credential goes to the kernel from where it is kept, in the same segment as the rest.
+async fn send(
+    stream: &mut TcpStream,
+    head: &[u8],
+    upstream: &Upstream,
+    account: &Account,
+) -> io::Result<()> {
+    let mut parts = with_credential(head, upstream, account).map(IoSlice::new);
+    let mut left = &mut parts[..];
+    while !left.is_empty() {
+        let sent = stream.write_vectored(left).await?;
+        if sent == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        IoSlice::advance_slices(&mut left, sent);
+    }
+    Ok(())
+}
+
+/// What has come of an answer.
+struct Answer {
+    limits: HeadLimits,
+    bytes: Vec<u8>,
+}
+
+impl Answer {
+    /// Reads the final head; `bytes` begins with it then.
+    async fn read_head(&mut self, stream: &mut TcpStream) -> Result<ResponseHead, Failure> {
+        let mut informational = 0;
+        loop {
+            match ResponseHead::parse(&self.bytes, &self.limits, false) {
+                Ok(Some(head)) if head.status >= 200 => return Ok(head),
+                Ok(Some(head)) => {
+                    informational += 1;
+                    if head.status == 101 || informational > INFORMATIONAL_MAX {
+                        return Err(Failure::Unexpected);
+                    }
+                    self.bytes.drain(..head.head_bytes);
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => return Err(Failure::Malformed(error)),
+            }
+            match stream.read_buf(&mut self.bytes).await {
+                Ok(0) if self.bytes.is_empty() => return Err(Failure::Broken),
+                Ok(0) => return Err(Failure::Malformed(FramingError::Malformed)),
+                Ok(_) => {}
+                Err(_) => return Err(Failure::Broken),
+            }
+        }
+    }
+}
