@@ -31,6 +31,11 @@ impl Lessons {
         }
     }
 
+    /// The answer will name a response, and has not yet: the client's next request may refer to it, at another worker.
+    pub(super) fn names_response(&self) -> bool {
+        self.owner_of_response.is_some()
+    }
+
     /// Learns from what the observer has seen by now.
     pub(super) fn look(&mut self, worker: &Worker, answer: &Answer, now: impl FnOnce() -> Instant) {
         let account = answer.slot.account;

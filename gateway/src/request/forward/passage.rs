@@ -126,11 +126,17 @@ impl Passage {
                 }
             };
             step = self.frame(lease.filled());
+            let looks_first = self.lessons.names_response();
+            if looks_first {
+                self.observe(worker, lease.filled());
+            }
             if let Err(error) = self.send(worker, client.client(), &lease).await {
                 return (client, self.client_failed(&error));
             }
-            self.observe(lease.filled());
-            self.lessons.look(worker, &self.answer, Instant::now);
+            self.body_bytes += self.payload_bytes() as u64;
+            if !looks_first {
+                self.observe(worker, lease.filled());
+            }
         }
     }
 
@@ -153,7 +159,7 @@ impl Passage {
         let mut payload_bytes = 0;
         for lease in std::iter::once(&first).chain(&held) {
             step = self.frame(lease.filled());
-            payload_bytes += self.payload.iter().map(Range::len).sum::<usize>();
+            payload_bytes += self.payload_bytes();
             let places = self.sent.iter().cloned();
             parts.extend(places.map(|range| IoSlice::new(&lease.filled()[range])));
             if !matches!(step, Step::More) {
@@ -165,17 +171,21 @@ impl Passage {
             parts.insert(0, IoSlice::new(before));
             parts.push(IoSlice::new(after));
         }
+        // Of a stream the observer has seen all of this already; of another answer nothing is held back.
+        let (is_seen, looks_first) = (
+            self.answer.observer.is_stream(),
+            self.lessons.names_response(),
+        );
+        if !is_seen && looks_first {
+            self.observe(worker, first.filled());
+        }
         let (client, sent) = self.send_opening(worker, client, head, parts).await;
         if let Err(error) = sent {
             return (client, Err(error));
         }
         self.body_bytes += payload_bytes as u64;
-        if !self.answer.observer.is_stream() {
-            // Only of a stream anything is held back, and its observer has seen all of that.
-            debug_assert!(held.is_empty());
-            for range in &self.payload {
-                self.answer.observer.observe(&first.filled()[range.clone()]);
-            }
+        if !is_seen && !looks_first {
+            self.observe(worker, first.filled());
         }
         (client, Ok(step))
     }
@@ -211,12 +221,18 @@ impl Passage {
         (client, Ok(()))
     }
 
-    /// Looks at the payload that `frame` found.
-    fn observe(&mut self, bytes: &[u8]) {
+    /// Looks at the payload that `frame` found. This is done when it has been sent, unless the client may refer to what stands
+    /// in it as soon as it has seen it.
+    fn observe(&mut self, worker: &Worker, bytes: &[u8]) {
         for range in &self.payload {
             self.answer.observer.observe(&bytes[range.clone()]);
-            self.body_bytes += range.len() as u64;
         }
+        self.lessons.look(worker, &self.answer, Instant::now);
+    }
+
+    /// How much payload `frame` found.
+    fn payload_bytes(&self) -> usize {
+        self.payload.iter().map(Range::len).sum()
     }
 
     /// Finds out what of the buffer goes on, and what of it is payload.
