@@ -90,7 +90,8 @@ impl ErrorReport {
 fn text(found: &Found) -> Option<&str> {
     let number = || {
         let raw = std::str::from_utf8(&found.raw).ok()?;
-        (found.complete && raw.starts_with(|first: char| first.is_ascii_digit())).then_some(raw)
+        let is_whole = found.complete && !found.truncated;
+        (is_whole && raw.starts_with(|first: char| first.is_ascii_digit())).then_some(raw)
     };
     found.as_plain_str().or_else(number)
 }

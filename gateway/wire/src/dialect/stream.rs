@@ -77,8 +77,7 @@ impl StreamObserver {
 
     /// The identifier of the response (Responses API), once an event has named it.
     pub fn response_id(&self) -> Option<&str> {
-        let id = std::str::from_utf8(self.reader.response_id.bytes());
-        id.ok().filter(|id| !id.is_empty())
+        self.reader.response_id.as_deref()
     }
 
     /// The last usage seen.
@@ -110,7 +109,7 @@ struct EventReader {
     terminal: Option<Terminal>,
     failure: Option<ErrorReport>,
     counts: Option<Counts>,
-    response_id: Start<RESPONSE_ID_BYTES_MAX>,
+    response_id: Option<Box<str>>,
     /// Of the current event: the value of its `event:` line.
     event_type: Start<TYPE_BYTES_MAX>,
     /// Of the current event: how its data begins, as long as that may matter.
@@ -130,8 +129,10 @@ enum Data {
     Whole,
     /// The JSON scan reads it.
     Read,
-    /// The JSON scan reads it until it has the identifier of the response.
-    ReadForId,
+    /// The JSON scan reads it until it has the identifier of the response; after so many bytes is looked whether it has.
+    ReadForId {
+        left_bytes: usize,
+    },
     /// The JSON scan has read what is needed of it.
     HasId,
     Skipped,
@@ -149,7 +150,7 @@ impl EventReader {
             terminal: None,
             failure: None,
             counts: None,
-            response_id: Start::default(),
+            response_id: None,
             event_type: Start::default(),
             head: Start::default(),
             data: Data::Awaited,
@@ -189,7 +190,9 @@ impl EventReader {
     fn data_of_type(&self, event_type: &[u8]) -> Data {
         match self.dialect.meaning(event_type).wanted {
             Wanted::All => Data::Read,
-            Wanted::Id if self.response_id.bytes().is_empty() => Data::ReadForId,
+            Wanted::Id if self.response_id.is_none() => Data::ReadForId {
+                left_bytes: ID_PIECE_BYTES,
+            },
             Wanted::Id | Wanted::Nothing => Data::Skipped,
         }
     }
@@ -217,20 +220,27 @@ impl EventReader {
                 // From data that is not JSON nothing is concluded; the scan keeps the error.
                 let _ = self.json.feed(part);
             }
-            Data::ReadForId => self.read_for_id(part),
+            Data::ReadForId { left_bytes } => self.read_for_id(part, left_bytes),
         }
     }
 
-    fn read_for_id(&mut self, part: &[u8]) {
-        for piece in part.chunks(ID_PIECE_BYTES) {
-            if self.json.feed(piece).is_err() {
-                return;
-            }
-            if found_id(&self.layout, &self.json).is_some() {
-                self.data = Data::HasId;
-                return;
+    /// Where it is looked whether the identifier has come depends on the data alone, not on how it was split.
+    fn read_for_id(&mut self, part: &[u8], mut left_bytes: usize) {
+        let mut rest = part;
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(rest.len().min(left_bytes));
+            let _ = self.json.feed(piece);
+            left_bytes -= piece.len();
+            rest = behind;
+            if left_bytes == 0 {
+                if found_id(&self.layout, &self.json).is_some() {
+                    self.data = Data::HasId;
+                    return;
+                }
+                left_bytes = ID_PIECE_BYTES;
             }
         }
+        self.data = Data::ReadForId { left_bytes };
     }
 
     /// The type is in `head` or nowhere near.
@@ -243,9 +253,9 @@ impl EventReader {
             Data::Read => {
                 let _ = self.json.feed(self.head.bytes());
             }
-            Data::ReadForId => {
+            Data::ReadForId { left_bytes } => {
                 let head = self.head;
-                self.read_for_id(head.bytes());
+                self.read_for_id(head.bytes(), left_bytes);
             }
             _ => {}
         }
@@ -261,12 +271,12 @@ impl EventReader {
         if is_read && wanted == Wanted::All {
             self.read_usage();
         }
-        let was_scanned = matches!(self.data, Data::Read | Data::ReadForId | Data::HasId);
+        let was_scanned = matches!(self.data, Data::Read | Data::ReadForId { .. } | Data::HasId);
         if was_scanned
-            && self.response_id.bytes().is_empty()
+            && self.response_id.is_none()
             && let Some(id) = found_id(&self.layout, &self.json)
         {
-            self.response_id.push(id.as_bytes());
+            self.response_id = Some(id.into());
         }
         if effect == Effect::Failed && self.failure.is_none() {
             let report = is_read.then(|| ErrorReport::found(&self.layout, &self.json));

@@ -2,12 +2,17 @@ use super::{changed, changes, cuts, pieces};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use relay_wire::dialect::{AnswerObserver, ContentCoding, Dialect, RequestScan, StreamObserver};
+use relay_wire::dialect::{
+    AnswerObserver, ContentCoding, Dialect, ErrorScan, RequestScan, StreamObserver,
+};
 use std::io::Write;
 
 /// Events of all dialects, so that each also meets those of the others.
 const EVENTS: &[&str] = &[
     "event: response.created\ndata: {\"type\":\"response.created\"}\n\n",
+    "event: response.created\ndata: {\"response\":{\"id\":\"resp_0\",\"id\":\"resp_1\"}}\n\n",
+    "data: {\"type\":\"response.in_progress\",\"response\":{\"a\":[],\"id\":\"resp_1\"}}\n\n",
+    "event: error\ndata: {\"code\":\"slow_down\",\"error\":{\"resets_in_seconds\":15}}\n\n",
     "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"a\"}\n\n",
     "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":3}}}\n\n",
     "data: {\"sequence_number\":12345678901234567890,\"response\":{\"x\":1},\"type\":\"response.failed\"}\n\n",
@@ -15,7 +20,7 @@ const EVENTS: &[&str] = &[
     "data: {\"choices\":[{\"delta\":{\"content\":\"\\u00e9 \\\"usage\\\":\"}}],\"usage\":null}\n\n",
     "data: {\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":6}}\n\n",
     "data: {\"err\\u006fr\":{\"message\":\"x\"}}\n\n",
-    "data: {\"error\":{\"message\":\"x\"}}\r\r",
+    "data: {\"error\":{\"message\":\"x\",\"code\":429}}\r\r",
     "data: [DONE]\n\n",
     "event: message_start\ndata: {\"message\":{\"usage\":{\"input_tokens\":1,\"cache_read_input_tokens\":2}}}\n\n",
     "event: message_delta\ndata: {\"usage\":\ndata: {\"output_tokens\":9}}\n\n",
@@ -27,19 +32,27 @@ const EVENTS: &[&str] = &[
 
 const BODIES: &[&str] = &[
     "{\"model\":\"gpt-5\",\"stream\":true,\"input\":[{\"a\":1.5e3}],\"prompt_cache_key\":\"k\\u0031\"}",
-    "{\"stream\":false,\"m\\u006fdel\":\"a b\",\"previous_response_id\":\"r\",\"x\":{\"model\":null}}",
-    "{\"usage\":{\"input_tokens\":1},\"model\":\"x\",\"response\":{\"usage\":{\"output_tokens\":2}}}",
+    "{\"stream\":false,\"store\":false,\"m\\u006fdel\":\"a b\",\"previous_response_id\":\"r\",\"x\":{\"model\":null}}",
+    "{\"id\":\"r\",\"usage\":{\"input_tokens\":1},\"model\":\"x\",\"response\":{\"usage\":{\"output_tokens\":2}}}",
+];
+
+const ERRORS: &[&str] = &[
+    "{\"error\":{\"code\":\"insufficient_quota\",\"type\":\"server_error\",\"resets_at\":1738888888.5}}",
+    "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"},\"resets_in_seconds\":15}",
+    "{\"error\":{\"code\":429,\"status\":\"UNAVAILABLE\",\"details\":[{\"retryDelay\":\"36s\"}]}}",
 ];
 
 fn observed(dialect: Dialect, pieces: &[&[u8]]) -> String {
     let mut observer = StreamObserver::new(dialect, 100);
     pieces.iter().for_each(|piece| observer.observe(piece));
     format!(
-        "{} {:?} {:?} {:?} {}",
+        "{} {:?} {:?} {:?} {:?} {:?} {}",
         observer.events(),
         observer.progress(),
         observer.terminal(),
         observer.usage(),
+        observer.failure(),
+        observer.response_id(),
         observer.at_boundary(),
     )
 }
@@ -47,7 +60,13 @@ fn observed(dialect: Dialect, pieces: &[&[u8]]) -> String {
 fn answered(dialect: Dialect, pieces: &[&[u8]]) -> String {
     let mut observer = AnswerObserver::new(dialect, 8);
     pieces.iter().for_each(|piece| observer.observe(piece));
-    format!("{:?}", observer.usage())
+    format!("{:?} {:?}", observer.usage(), observer.response_id())
+}
+
+fn reported(pieces: &[&[u8]]) -> String {
+    let mut scan = ErrorScan::new(8);
+    pieces.iter().for_each(|piece| scan.observe(piece));
+    format!("{:?}", scan.report())
 }
 
 fn scanned(coding: ContentCoding, pieces: &[&[u8]]) -> String {
@@ -60,9 +79,10 @@ fn scanned(coding: ContentCoding, pieces: &[&[u8]]) -> String {
         scan.stream(),
         scan.prompt_cache_key(),
         scan.previous_response_id(),
+        scan.stores_response(),
     );
     if finished.is_err() {
-        assert_eq!(told, (None, false, None, None));
+        assert_eq!(told, (None, false, None, None, true));
     }
     // Of two errors in one piece either may be met first.
     format!("{:?} {told:?}", finished.is_ok())
@@ -97,6 +117,16 @@ proptest! {
             let whole = answered(dialect, &[&body]);
             prop_assert_eq!(answered(dialect, &pieces(&body, &cuts)), whole);
         }
+    }
+
+    #[test]
+    fn splitting_an_error_changes_nothing(
+        body in select(ERRORS),
+        changes in changes(b"\" {}[]:,\\01u.-es"),
+        cuts in cuts(),
+    ) {
+        let body = changed(body.as_bytes(), &changes);
+        prop_assert_eq!(reported(&pieces(&body, &cuts)), reported(&[&body]));
     }
 
     #[test]
