@@ -9,6 +9,7 @@ mod times;
 
 use clap::{Parser, Subcommand};
 use codex_relay::config::{self, ConfigErrors, Loaded, Policy};
+use codex_relay::state::{READER_SUBCOMMAND, Reader, read_for_parent};
 use codex_relay::{demo, keys};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -83,7 +84,16 @@ enum Command {
         #[arg(long)]
         port: Option<u16>,
     },
+    /// Read the database of accounts' state for a gateway that starts
+    #[command(name = READER_SUBCOMMAND, hide = true)]
+    ReadState {
+        /// The database
+        directory: PathBuf,
+    },
 }
+
+/// Whatever has become of the file that it was started from.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 
 #[derive(Subcommand)]
 enum Keys {
@@ -135,7 +145,9 @@ pub(crate) fn main() -> ExitCode {
         (None, None) => EX_USAGE.into(),
         (Some(Command::CheckConfig { config }), _) => check_config(&config),
         (Some(Command::Run { config }), _) => match config::load(&config) {
-            Ok(Loaded { policy, warnings }) => codex_relay::run(policy, &warnings),
+            Ok(Loaded { policy, warnings }) => {
+                codex_relay::run(policy, &warnings, Reader::Child(THIS_PROGRAM.into()))
+            }
             Err(errors) => refuse(&config, &errors),
         },
         (Some(Command::Schema), _) => print(format!("{:#}\n", config::schema()).as_bytes()),
@@ -149,6 +161,7 @@ pub(crate) fn main() -> ExitCode {
         (Some(Command::Accounts { command }), _) => accounts::run(command),
         (Some(Command::Egress { command }), _) => egress::run(command),
         (Some(Command::Kernel { command }), _) => kernel::run(&command),
+        (Some(Command::ReadState { directory }), _) => read_for_parent(&directory),
         (Some(Command::Demo { port }), _) => demo::run(demo::Options { port }),
     }
 }

@@ -22,6 +22,7 @@ use crate::connections::Connections;
 use crate::journal::{QUEUE_REPORTS, Reader, Report};
 use crate::kernel::Kernel;
 use crate::limits::InFlight;
+use crate::state::StateStore;
 use crate::worker::Figures;
 use crate::worker::mailbox::Mailbox;
 use admin::Admin;
@@ -46,6 +47,9 @@ const FOLD_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the last lines of the log may take.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long it may take to save what is left of the accounts' state.
+const LAST_STATE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What the control thread works with.
 pub struct Control {
     /// What the operator wants.
@@ -56,6 +60,8 @@ pub struct Control {
     pub in_flight: &'static InFlight,
     /// What all threads share about the accounts.
     pub accounts: &'static Accounts,
+    /// What of it survives a restart.
+    pub state: Arc<StateStore>,
     /// Figures of each worker.
     pub figures: Vec<&'static Figures>,
     /// Reports of each worker.
@@ -105,6 +111,7 @@ async fn serve(control: Control) -> io::Result<End> {
         mailbox,
         in_flight,
         accounts,
+        state,
         figures,
         mut journals,
         admin,
@@ -124,10 +131,11 @@ async fn serve(control: Control) -> io::Result<End> {
     let mut watch = Watch::new(&policy, accounts);
     let mut counters = Counters::default();
     let listener = tokio::net::TcpListener::from_std(admin)?;
-    let state = Admin {
+    let pages = Admin {
         policy: policy.clone(),
         mailbox,
         accounts,
+        state: state.clone(),
         in_flight,
         metrics: metrics.clone(),
         engine,
@@ -135,7 +143,7 @@ async fn serve(control: Control) -> io::Result<End> {
         connections,
         open,
     };
-    tokio::spawn(admin::serve(listener, state));
+    tokio::spawn(admin::serve(listener, pages));
     tokio::spawn(names::keep_resolved(policy.clone(), mailbox));
     let mut oddities = probes::start(&Prober {
         policy: policy.clone(),
@@ -151,7 +159,8 @@ async fn serve(control: Control) -> io::Result<End> {
         collect(&mut journals, &policy, &mut counters, &mut log);
         enforcement.tick(&policy, &mut log).await;
         oddities.tell(&policy, &mut log);
-        watch.tick(&policy, accounts.health.clock().now(), &mut log);
+        state.note(&watch.tick(&policy, accounts.health.clock().now(), &mut log));
+        state.tick(&mut log);
         if last_fold.elapsed() >= FOLD_INTERVAL {
             last_fold = Instant::now();
             metrics.fold();
@@ -200,6 +209,8 @@ async fn serve(control: Control) -> io::Result<End> {
     enforcement
         .finish(&policy, &mut log, LAST_LINES_TIMEOUT)
         .await;
+    state.finish(LAST_STATE_TIMEOUT).await;
+    state.tick(&mut log);
     log.event("stopped", &[("reason", format!("{end:?}"))]);
     log.finish(LAST_LINES_TIMEOUT).await;
     Ok(end)

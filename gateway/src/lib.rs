@@ -40,6 +40,7 @@ pub mod limits;
 pub mod listen;
 pub mod request;
 pub mod start;
+pub mod state;
 pub mod upstreams;
 pub mod waiting;
 pub mod worker;

@@ -8,6 +8,7 @@ use crate::control::{self, Control, End, names};
 use crate::journal;
 use crate::kernel::Kernel;
 use crate::limits::InFlight;
+use crate::state::{Reader, StateStore};
 use crate::worker::Figures;
 use crate::worker::mailbox::Mailbox;
 use crate::worker::start::{self as worker_start, Parts};
@@ -41,8 +42,8 @@ pub struct Gateway {
 }
 
 /// Runs the gateway until it was ordered to stop and everything was served.
-pub fn run(policy: Policy, warnings: &[Problem]) -> ExitCode {
-    match Gateway::start(policy, warnings).and_then(Gateway::serve) {
+pub fn run(policy: Policy, warnings: &[Problem], reader: Reader) -> ExitCode {
+    match Gateway::start(policy, warnings, reader).and_then(Gateway::serve) {
         Ok(End::Drained | End::DrainTimedOut | End::Forced) => ExitCode::SUCCESS,
         Ok(End::WorkerLost) => {
             eprintln!("codex-relay: a worker ended unexpectedly");
@@ -56,12 +57,12 @@ pub fn run(policy: Policy, warnings: &[Problem]) -> ExitCode {
 }
 
 impl Gateway {
-    /// Puts the kernel's side in force, opens the sockets, gives up all rights, resolves the upstreams' names, and starts the
-    /// workers.
+    /// Puts the kernel's side in force, opens the sockets, gives up all rights, resolves the upstreams' names, takes over what
+    /// is known of the accounts, and starts the workers. `reader`: who reads what is known.
     ///
     /// # Errors
     /// A port is in use, an address is not this host's, a directory cannot be made, something is missing that is required.
-    pub fn start(policy: Policy, warnings: &[Problem]) -> Result<Self, StartError> {
+    pub fn start(policy: Policy, warnings: &[Problem], reader: Reader) -> Result<Self, StartError> {
         let descriptors = relay_io::raise_descriptor_limit();
         relay_io::forbid_core_dumps();
         let mut log = Log::open(&policy)
@@ -119,11 +120,15 @@ impl Gateway {
         let accounts: &'static Accounts = Box::leak(Box::new(Accounts::new(&policy)));
         let connections: &'static Connections =
             Box::leak(Box::new(Connections::new(&policy, kernel.live())));
+        // An account that is blocked must not be asked first of all: before the workers.
+        let state = StateStore::open(&policy, accounts, reader, &mut log)
+            .map_err(|error| StartError(format!("cannot start the state's writer: {error}")))?;
         let mut control = Control {
             policy: policy.clone(),
             mailbox,
             in_flight,
             accounts,
+            state: Arc::new(state),
             figures: Vec::new(),
             journals: Vec::new(),
             admin,

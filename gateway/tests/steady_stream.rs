@@ -5,6 +5,7 @@
 
 use codex_relay::config;
 use codex_relay::start::Gateway;
+use codex_relay::state::Reader;
 use relay_io::probe::{self, CountingAllocator, Touched};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -67,7 +68,7 @@ fn gateway_in_front_of(upstream: &TcpListener, directory: &Path) -> Gateway {
     let file = directory.join("codex-relay.toml");
     std::fs::write(&file, text).unwrap();
     let loaded = config::load(&file).unwrap_or_else(|errors| panic!("{errors}"));
-    Gateway::start(loaded.policy, &loaded.warnings).unwrap()
+    Gateway::start(loaded.policy, &loaded.warnings, Reader::InProcess).unwrap()
 }
 
 /// Reads from `stream` until `end` has come.

@@ -12,6 +12,7 @@ use crate::config::policy::UpstreamId;
 use crate::connections::Connections;
 use crate::kernel::{self, Features};
 use crate::limits::InFlight;
+use crate::state::StateStore;
 use crate::worker::mailbox::Mailbox;
 use axum::Router;
 use axum::body::Bytes;
@@ -33,6 +34,8 @@ pub struct Admin {
     pub mailbox: &'static Mailbox,
     /// What all threads share about the accounts.
     pub accounts: &'static Accounts,
+    /// What of it survives a restart.
+    pub state: Arc<StateStore>,
     /// Requests in flight.
     pub in_flight: &'static InFlight,
     /// The metrics.

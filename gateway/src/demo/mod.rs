@@ -11,6 +11,7 @@ pub mod provider;
 use crate::config;
 use crate::control::End;
 use crate::start::Gateway;
+use crate::state::Reader;
 use call::{Answer, call};
 use files::Files;
 use provider::Seen;
@@ -54,7 +55,7 @@ fn show(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let key = crate::keys::generate()?;
     let files = Files::write(listen_port(options), provider, &credentials, key.expose())?;
     let loaded = config::load(&files.config())?;
-    let gateway = Gateway::start(loaded.policy, &loaded.warnings)?;
+    let gateway = Gateway::start(loaded.policy, &loaded.warnings, Reader::InProcess)?;
     let address = *gateway.listeners.first().ok_or("there is no listener")?;
 
     // Not `println!`, which panics where nobody reads any more.

@@ -78,6 +78,8 @@ pub(super) async fn obey(
         Ok(order) => health.obey(account, order, now),
         Err(why) => return refused(StatusCode::BAD_REQUEST, &why),
     }
+    // Whether it could be saved is part of the answer.
+    let _ = admin.state.save(account).await;
     answer(StatusCode::OK, &json!(describe(&admin, account, now)))
 }
 
@@ -155,6 +157,7 @@ fn describe(admin: &Admin, id: AccountId, now: Moment) -> Account {
     let health = &admin.accounts.health;
     let account = admin.policy.account(id);
     let record = health.record(id);
+    let unsaved = admin.state.saved(id).err();
     let standing = health.standing(id, now);
     let said = record.operator.as_ref();
     let addresses = account.egress.iter().enumerate().map(|(index, &address)| {
@@ -207,8 +210,8 @@ fn describe(admin: &Admin, id: AccountId, now: Moment) -> Account {
             _ => 0.0,
         },
         addresses: addresses.collect(),
-        saved: false,
-        unsaved_reason: None,
+        saved: unsaved.is_none(),
+        unsaved_reason: unsaved.map(|why| why.to_string()),
     }
 }
 

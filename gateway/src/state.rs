@@ -1,0 +1,515 @@
+//! What survives a restart: how the accounts are, what the operator wants of them, and who stores which response.
+//!
+//! It is kept in a database that is trusted with nothing: everything in it can be learned again, every record proves itself
+//! ([`image`]), a seal says what the files must be ([`seal`]), it is read by a child first ([`read`]), and whatever is in
+//! doubt is put away and begun anew ([`recover`], [`quarantine`]). A start is neither stopped nor held up by it. It is
+//! written by a thread of its own ([`writer`]); where nothing can be written, the gateway serves all the same.
+
+mod files;
+mod image;
+mod lock;
+mod owners;
+mod quarantine;
+mod read;
+mod record;
+mod recover;
+mod seal;
+mod tree;
+mod writer;
+
+pub use read::{READER_SUBCOMMAND, Reader, read_for_parent};
+
+use crate::accounts::Accounts;
+use crate::affinity::{self, Learned};
+use crate::config::Policy;
+use crate::config::policy::{Account, AccountId};
+use crate::control::log::Log;
+use crate::health::{BreakerRecord, Record};
+use image::{Changes, Image, Key};
+use owners::{Owner, Ring};
+use recover::{Places, PutAway};
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::watch;
+use writer::{Progress, Report, Shared, Writer};
+
+/// How often owners that were learned are handed to the writer. A crash loses those of the last moment.
+const OWNERS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often all accounts are looked at, also those of which nothing was noted: for what changes with every answer.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Whoever waits until something is saved does not wait longer.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+const ACCOUNT_PREFIX: &str = "account/";
+
+/// Why what is on the disk is not believed. A closed set, for names of files and for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Damage {
+    /// The seal is not as it was written.
+    Seal,
+    SealMissing,
+    DatabaseMissing,
+    /// The files are not those that were sealed.
+    Files,
+    /// Something is there that was not put there by a gateway.
+    Foreign,
+    /// Something cannot be read.
+    Unreadable,
+    /// The database holds something else than what is kept in it.
+    Version,
+    /// The database itself says so.
+    Database,
+    /// The database has panicked.
+    Panicked,
+    /// The reader has ended otherwise than it should.
+    Reader,
+    TooSlow,
+    /// A record is not as it was written.
+    Record,
+    /// Not all records are there, or not those that belong together.
+    Manifest,
+    /// What is there is not the latest that was written.
+    Older,
+}
+
+impl Damage {
+    const ALL: [Self; 14] = [
+        Self::Seal,
+        Self::SealMissing,
+        Self::DatabaseMissing,
+        Self::Files,
+        Self::Foreign,
+        Self::Unreadable,
+        Self::Version,
+        Self::Database,
+        Self::Panicked,
+        Self::Reader,
+        Self::TooSlow,
+        Self::Record,
+        Self::Manifest,
+        Self::Older,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Seal => "seal",
+            Self::SealMissing => "seal_missing",
+            Self::DatabaseMissing => "database_missing",
+            Self::Files => "files",
+            Self::Foreign => "foreign",
+            Self::Unreadable => "unreadable",
+            Self::Version => "version",
+            Self::Database => "database",
+            Self::Panicked => "panicked",
+            Self::Reader => "reader",
+            Self::TooSlow => "too_slow",
+            Self::Record => "record",
+            Self::Manifest => "manifest",
+            Self::Older => "older",
+        }
+    }
+}
+
+/// Why files cannot be gone on with.
+#[derive(Debug)]
+enum Problem {
+    /// They are not believed.
+    Damaged(Damage),
+    /// Another process has them.
+    Busy,
+    /// The system says so.
+    Io(io::Error),
+}
+
+impl From<Damage> for Problem {
+    fn from(damage: Damage) -> Self {
+        Self::Damaged(damage)
+    }
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged(damage) => out.write_str(damage.as_str()),
+            Self::Busy => out.write_str("another gateway holds the state directory"),
+            Self::Io(error) => error.fmt(out),
+        }
+    }
+}
+
+/// Something is not on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsaved(Arc<str>);
+
+impl fmt::Display for Unsaved {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// What is kept. One per process; used by the control thread.
+pub struct StateStore {
+    policy: Arc<Policy>,
+    accounts: &'static Accounts,
+    shared: Arc<Shared>,
+    progress: watch::Receiver<Progress>,
+    desk: Mutex<Desk>,
+}
+
+/// What the control thread goes by.
+struct Desk {
+    /// By account: what the writer was given last, or has found on the disk.
+    noted: Vec<Noted>,
+    ring: Ring,
+    owners_at: Instant,
+    sweep_at: Instant,
+    saved: u64,
+    saved_at: Option<SystemTime>,
+    put_away: u64,
+    unable: Option<Arc<str>>,
+}
+
+/// What the disk is to hold of an account.
+#[derive(Clone, Default)]
+struct Noted {
+    record: Record,
+    /// Saved when the writer has come to this.
+    number: u64,
+}
+
+impl StateStore {
+    /// Takes over what the process before has kept, as far as it is beyond doubt, and begins to keep.
+    ///
+    /// Must come after the process has given up its rights: threads and a child have those of the process. It takes less than
+    /// a second whatever is on the disk.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn open(
+        policy: &Arc<Policy>,
+        accounts: &'static Accounts,
+        reader: Reader,
+        log: &mut Log,
+    ) -> io::Result<Self> {
+        let began_at = Instant::now();
+        let places = Places::of(&policy.node.state_dir);
+        let shared = Arc::new(Shared::new());
+        let store = Self {
+            policy: policy.clone(),
+            accounts,
+            progress: shared.progress(),
+            desk: Mutex::new(Desk::new(policy)),
+            shared: shared.clone(),
+        };
+        let taken = match recover::take(&places, &reader) {
+            Ok(taken) => {
+                if let Some(put_away) = taken.put_away {
+                    store.desk().tell_put_away(&put_away, log);
+                }
+                if let Some(image) = &taken.image {
+                    store.take_over(image, began_at, log);
+                }
+                Some((taken.lock, taken.image))
+            }
+            Err(problem) => {
+                store.desk().tell_unable(&problem.to_string(), log);
+                None
+            }
+        };
+        let writer = Writer::new(places, reader, shared, taken);
+        thread::Builder::new()
+            .name("state".to_owned())
+            .spawn(move || writer.run())?;
+        Ok(store)
+    }
+
+    /// Has the health of these accounts written as it is now.
+    pub fn note(&self, accounts: &[AccountId]) {
+        let accounts = accounts.iter().copied();
+        self.desk().note(self, accounts, Changes::new());
+    }
+
+    /// Has the health of an account written, and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// It is not, at least not yet.
+    pub async fn save(&self, account: AccountId) -> Result<(), Unsaved> {
+        let number = {
+            let mut desk = self.desk();
+            desk.note(self, [account], Changes::new());
+            desk.noted(account).number
+        };
+        let mut progress = self.progress.clone();
+        let is_decided = |progress: &Progress| progress.saved >= number || !progress.is_able;
+        let waited = tokio::time::timeout(SAVE_TIMEOUT, progress.wait_for(is_decided)).await;
+        match waited.map(|found| found.is_ok_and(|found| found.saved >= number)) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.unsaved()),
+            Err(_) => Err(Unsaved("it takes too long".into())),
+        }
+    }
+
+    /// Whether the health of an account is on the disk as it is now. Latencies, which change with every answer, do not count.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn saved(&self, account: AccountId) -> Result<(), Unsaved> {
+        let record = self.accounts.health.record(account);
+        let saved = self.progress.borrow().saved;
+        let noted = self.desk().noted(account).clone();
+        if is_same(&noted.record, &record) && saved >= noted.number {
+            Ok(())
+        } else {
+            Err(self.unsaved())
+        }
+    }
+
+    fn unsaved(&self) -> Unsaved {
+        let unable = self.desk().unable.clone();
+        Unsaved(unable.unwrap_or_else(|| "it is being written".into()))
+    }
+
+    fn all_accounts(&self) -> impl Iterator<Item = AccountId> + use<> {
+        (0..self.policy.accounts.len()).map(|index| AccountId(index as u16))
+    }
+
+    /// Hands to the writer what is due, and says in log and metrics what it has met. Cheap: to be called every few
+    /// milliseconds.
+    pub fn tick(&self, log: &mut Log) {
+        let reports = self.shared.take_reports();
+        let mut desk = self.desk();
+        for report in reports {
+            match report {
+                Report::PutAway(put_away) => desk.tell_put_away(&put_away, log),
+                Report::Unable(why) => desk.tell_unable(&why, log),
+                Report::Able => desk.tell_able(log),
+                Report::Found(image) => {
+                    drop(desk);
+                    self.take_over(&image, Instant::now(), log);
+                    desk = self.desk();
+                }
+            }
+        }
+        let now = Instant::now();
+        if now >= desk.owners_at {
+            desk.owners_at = now + OWNERS_INTERVAL;
+            let learned = desk.learned(self);
+            desk.note(self, [], learned);
+            desk.show(*self.progress.borrow());
+        }
+        if now >= desk.sweep_at {
+            desk.sweep_at = now + SWEEP_INTERVAL;
+            desk.note(self, self.all_accounts(), Changes::new());
+        }
+    }
+
+    /// Writes what is left and seals the files, unless that takes longer than `limit`: then the next start goes by what is
+    /// in them. Nothing is written afterwards.
+    pub async fn finish(&self, limit: Duration) {
+        {
+            let mut desk = self.desk();
+            let learned = desk.learned(self);
+            desk.note(self, self.all_accounts(), learned);
+        }
+        self.shared.finish();
+        let mut progress = self.progress.clone();
+        let ended = progress.wait_for(|progress| progress.has_ended);
+        // The process ends whether it could be written or not.
+        let _ = tokio::time::timeout(limit, ended).await;
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was found on the disk becomes what is known, except where more is known by now.
+    fn take_over(&self, image: &Image, began_at: Instant, log: &mut Log) {
+        let mut desk = self.desk();
+        let health = &self.accounts.health;
+        let now = health.clock().now();
+        let mut restored = 0;
+        for (index, account) in self.policy.accounts.iter().enumerate() {
+            let id = AccountId(index as u16);
+            let Some(payload) = image.payload(&account_key(&account.name)) else {
+                continue;
+            };
+            let Some(record) = record::decode(account, payload) else {
+                continue;
+            };
+            if is_same(&health.record(id), &fresh(account)) {
+                health.restore(id, &record, now);
+                restored += 1;
+            }
+            if record::encode(account, &record) == payload {
+                desk.noted[index] = Noted { record, number: 0 };
+            }
+        }
+        let names = self.policy.accounts.iter().enumerate();
+        let by_hash: HashMap<u64, AccountId> = names
+            .map(|(index, account)| {
+                let id = AccountId(index as u16);
+                (affinity::account_hash(&account.name), id)
+            })
+            .collect();
+        let (owners, foreign) = desk.ring.restore(image.records());
+        for owner in &owners {
+            if let Some(&account) = by_hash.get(&owner.account) {
+                let response = owner.response;
+                self.accounts
+                    .affinity
+                    .restore(Learned { response, account });
+            }
+        }
+        let is_gone = |key: &Key| {
+            let name = key.strip_prefix(ACCOUNT_PREFIX.as_bytes());
+            let is_known = |name| {
+                self.policy
+                    .accounts
+                    .iter()
+                    .any(|account| account.name.as_bytes() == name)
+            };
+            name.is_some_and(|name| !is_known(name))
+        };
+        let keys = image.records().map(|(key, _)| key.to_vec());
+        let gone = keys.filter(is_gone).chain(foreign);
+        let gone = gone.map(|key| (key, None)).collect();
+        desk.note(self, [], gone);
+        let members = [
+            ("accounts", restored.to_string()),
+            ("stored_responses", owners.len().to_string()),
+            ("took_ms", began_at.elapsed().as_millis().to_string()),
+        ];
+        log.event("state_restored", &members);
+    }
+}
+
+impl Desk {
+    fn new(policy: &Policy) -> Self {
+        let now = Instant::now();
+        let fresh = policy.accounts.iter().map(|account| Noted {
+            record: fresh(account),
+            number: 0,
+        });
+        Self {
+            noted: fresh.collect(),
+            ring: Ring::new(policy.limits.stored_responses_max),
+            owners_at: now,
+            sweep_at: now + SWEEP_INTERVAL,
+            saved: 0,
+            saved_at: None,
+            put_away: 0,
+            unable: None,
+        }
+    }
+
+    fn noted(&self, account: AccountId) -> &Noted {
+        &self.noted[usize::from(account.0)]
+    }
+
+    /// Hands to the writer those of these accounts whose record has changed, and more.
+    fn note(
+        &mut self,
+        store: &StateStore,
+        accounts: impl IntoIterator<Item = AccountId>,
+        more: Changes,
+    ) {
+        let mut changes = more;
+        let mut changed = Vec::new();
+        for id in accounts {
+            let account = store.policy.account(id);
+            let record = store.accounts.health.record(id);
+            if self.noted(id).record != record {
+                let payload = record::encode(account, &record);
+                changes.insert(account_key(&account.name), Some(payload));
+                changed.push((id, record));
+            }
+        }
+        if changes.is_empty() {
+            return;
+        }
+        let number = store.shared.note(changes);
+        for (id, record) in changed {
+            self.noted[usize::from(id.0)] = Noted { record, number };
+        }
+    }
+
+    /// What was learned since about owners.
+    fn learned(&mut self, store: &StateStore) -> Changes {
+        for learned in store.accounts.affinity.take_learned() {
+            let account = store.policy.account(learned.account);
+            self.ring.add(Owner {
+                response: learned.response,
+                account: affinity::account_hash(&account.name),
+            });
+        }
+        let changed = self.ring.take_changed();
+        changed.map(|(key, payload)| (key, Some(payload))).collect()
+    }
+
+    /// In the metrics. Here because what happens at the start happens before there are any.
+    fn show(&mut self, progress: Progress) {
+        if progress.saved != self.saved {
+            self.saved = progress.saved;
+            self.saved_at = Some(SystemTime::now());
+        }
+        metrics::counter!("relay_state_quarantined_total").absolute(self.put_away);
+        metrics::gauge!("relay_state_saving").set(if self.unable.is_none() { 1.0 } else { 0.0 });
+        let since_epoch = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
+        if let Some(saved_at) = self.saved_at.and_then(since_epoch) {
+            metrics::gauge!("relay_state_saved_timestamp_seconds").set(saved_at.as_secs_f64());
+        }
+    }
+
+    fn tell_put_away(&mut self, put_away: &PutAway, log: &mut Log) {
+        self.put_away += 1;
+        let members = [
+            ("reason", put_away.damage.as_str().to_owned()),
+            ("kept_as", put_away.path.display().to_string()),
+        ];
+        log.error("state_quarantined", &members);
+    }
+
+    fn tell_unable(&mut self, why: &str, log: &mut Log) {
+        self.unable = Some(why.into());
+        log.warning("state_not_saved", &[("error", why.to_owned())]);
+    }
+
+    fn tell_able(&mut self, log: &mut Log) {
+        self.unable = None;
+        log.event("state_saved_again", &[]);
+    }
+}
+
+/// Apart from what changes with every answer.
+fn is_same(one: &Record, other: &Record) -> bool {
+    one.operator == other.operator
+        && one.account == other.account
+        && one.addresses == other.addresses
+}
+
+/// What there is to say of an account to which nothing has ever happened.
+fn fresh(account: &Account) -> Record {
+    let addresses = account.egress.iter();
+    Record {
+        addresses: addresses
+            .map(|address| (*address, BreakerRecord::default()))
+            .collect(),
+        ..Record::default()
+    }
+}
+
+fn account_key(name: &str) -> Key {
+    format!("{ACCOUNT_PREFIX}{name}").into_bytes()
+}

@@ -1,0 +1,245 @@
+//! Reading at the start, at arm's length: what the database does to a process when it meets damage (panic, abort, hang, take
+//! all memory) happens to a child, for which there is no more time than a start can spare.
+
+use super::image::Key;
+use super::lock::Lock;
+use super::{Damage, Problem, tree};
+use rustix::process::{Resource, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// With what else there is to do, a start takes less than a second.
+const TIME_LIMIT: Duration = Duration::from_millis(600);
+
+/// What a reader says at most: some times the largest state that is written.
+const BYTES_MAX: u64 = 256 << 20;
+
+/// A damaged length must not take the host's memory. Address space, most of which threads only reserve.
+const READER_MEMORY_MAX: u64 = 2 << 30;
+
+/// The subcommand by which the program reads for itself. Operators have no use for it.
+pub const READER_SUBCOMMAND: &str = "read-state";
+
+/// Who reads the state when a gateway starts.
+#[derive(Clone, Debug)]
+pub enum Reader {
+    /// This program, with [`READER_SUBCOMMAND`] and the directory.
+    Child(PathBuf),
+    /// A thread: for programs that a gateway is part of, and that must not be run again. The worst kinds of damage end them.
+    InProcess,
+}
+
+type Entries = Vec<(Key, Vec<u8>)>;
+
+// What a reader says begins with one of these.
+const ENTRIES: u8 = b'E';
+const DAMAGED: u8 = b'D';
+const FAILED: u8 = b'F';
+
+impl Reader {
+    /// Reads every entry of the database in `directory`.
+    pub(super) fn entries(&self, directory: &Path, lock: &Lock) -> Result<Entries, Problem> {
+        match self {
+            Self::InProcess => by_thread(directory),
+            Self::Child(program) => match start(program, directory, lock) {
+                Ok(child) => by_child(child),
+                // Not the database's fault: the host does not let the program be run again.
+                Err(_) => by_thread(directory),
+            },
+        }
+    }
+}
+
+fn start(program: &Path, directory: &Path, lock: &Lock) -> io::Result<Child> {
+    Command::new(program)
+        .arg0(env!("CARGO_PKG_NAME"))
+        .arg(READER_SUBCOMMAND)
+        .arg(directory)
+        // The accounts' credentials may be there.
+        .env_clear()
+        // Should this process end now, the files stay locked until the child has left them.
+        .stdin(lock.for_child()?)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+}
+
+fn by_child(mut child: Child) -> Result<Entries, Problem> {
+    let output = child.stdout.take();
+    let said = within_time_limit("state-reader", move || {
+        let mut said = Vec::new();
+        if let Some(output) = output {
+            output.take(BYTES_MAX).read_to_end(&mut said)?;
+        }
+        Ok(said)
+    });
+    // It has ended, or it has to: whatever it does after its time does not count.
+    let _ = child.kill();
+    let status = child.wait()?;
+    let said = said?;
+    if status.success() {
+        understand(&said)
+    } else {
+        Err(Problem::Damaged(Damage::Reader))
+    }
+}
+
+fn by_thread(directory: &Path) -> Result<Entries, Problem> {
+    let directory = directory.to_owned();
+    within_time_limit("state-reader", move || tree::entries(&directory))
+}
+
+/// What `work` comes to, if it does so in time; if not, nobody waits for it.
+fn within_time_limit<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let (tell, told) = mpsc::channel();
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || tell.send(work()))?;
+    match told.recv_timeout(TIME_LIMIT) {
+        Ok(outcome) => outcome,
+        Err(RecvTimeoutError::Timeout) => Err(Problem::Damaged(Damage::TooSlow)),
+        Err(RecvTimeoutError::Disconnected) => Err(Problem::Damaged(Damage::Panicked)),
+    }
+}
+
+/// The child: reads the database in `directory` and says on standard output what is in it.
+pub fn read_for_parent(directory: &Path) -> ExitCode {
+    // Without these a child that is stuck outlives its parent, or takes more memory; both are bounded by the parent's time
+    // limit as well.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let mut memory = getrlimit(Resource::As);
+    let within_hard = |maximum: u64| maximum.min(READER_MEMORY_MAX);
+    memory.current = Some(memory.maximum.map_or(READER_MEMORY_MAX, within_hard));
+    let _ = setrlimit(Resource::As, memory);
+    let began_at = Instant::now();
+    let said = say(&tree::entries(directory));
+    let mut out = io::stdout().lock();
+    match out.write_all(&said).and_then(|()| out.flush()) {
+        Ok(()) if began_at.elapsed() < TIME_LIMIT => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn say(outcome: &Result<Entries, Problem>) -> Vec<u8> {
+    match outcome {
+        Ok(entries) => {
+            let mut said = vec![ENTRIES];
+            for part in entries.iter().flat_map(|(key, value)| [key, value]) {
+                said.extend((part.len() as u64).to_le_bytes());
+                said.extend(part);
+            }
+            said
+        }
+        Err(Problem::Damaged(damage)) => [&[DAMAGED], damage.as_str().as_bytes()].concat(),
+        Err(Problem::Busy) => vec![FAILED],
+        Err(Problem::Io(error)) => {
+            let number = error.raw_os_error().unwrap_or_default();
+            [&[FAILED][..], &number.to_le_bytes()].concat()
+        }
+    }
+}
+
+/// Whether all entries are there is told by the manifest among them.
+fn understand(said: &[u8]) -> Result<Entries, Problem> {
+    let broken = || Problem::Damaged(Damage::Reader);
+    match said.split_first() {
+        Some((&ENTRIES, mut rest)) => {
+            let mut entries = Entries::new();
+            while !rest.is_empty() {
+                let key = take_part(&mut rest).ok_or_else(broken)?;
+                let value = take_part(&mut rest).ok_or_else(broken)?;
+                entries.push((key, value));
+            }
+            Ok(entries)
+        }
+        Some((&DAMAGED, name)) => {
+            let damage = Damage::ALL.into_iter();
+            let mut damage = damage.filter(|damage| damage.as_str().as_bytes() == name);
+            Err(damage.next().map_or_else(broken, Problem::Damaged))
+        }
+        Some((&FAILED, &[])) => Err(Problem::Busy),
+        Some((&FAILED, number)) => Err(number.try_into().map(i32::from_le_bytes).map_or_else(
+            |_| broken(),
+            |number| io::Error::from_raw_os_error(number).into(),
+        )),
+        _ => Err(broken()),
+    }
+}
+
+fn take_part(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let (length, after) = rest.split_first_chunk::<8>()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let (part, after) = after.split_at_checked(length)?;
+    *rest = after;
+    Some(part.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_child_says_is_understood() {
+        let entries = vec![
+            (b"a/1".to_vec(), b"one".to_vec()),
+            (b"manifest".to_vec(), Vec::new()),
+        ];
+        let said = say(&Ok(entries.clone()));
+        assert_eq!(understand(&said).unwrap(), entries);
+        for length in 2..said.len() {
+            if let Ok(some) = understand(&said[..length]) {
+                assert!(entries.starts_with(&some), "{length} bytes");
+            }
+        }
+        for damage in Damage::ALL {
+            let heard = understand(&say(&Err(Problem::Damaged(damage))));
+            assert!(matches!(heard, Err(Problem::Damaged(heard)) if heard == damage));
+        }
+        let heard = understand(&say(&Err(Problem::Busy)));
+        assert!(matches!(heard, Err(Problem::Busy)));
+        let full = io::Error::from(rustix::io::Errno::NOSPC);
+        let heard = understand(&say(&Err(full.into())));
+        assert!(
+            matches!(heard, Err(Problem::Io(error)) if error.kind() == io::ErrorKind::StorageFull)
+        );
+        for said in [&b""[..], b"Dnothing known", b"Fx", b"x", b"E\xff"] {
+            let heard = understand(said);
+            assert!(
+                matches!(heard, Err(Problem::Damaged(Damage::Reader))),
+                "{said:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_reader_that_is_stuck() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = Lock::take(&directory.path().join("lock")).unwrap().unwrap();
+        let program = directory.path().join("stuck");
+        std::fs::write(&program, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        let began_at = Instant::now();
+        let read = Reader::Child(program).entries(directory.path(), &lock);
+        assert!(
+            matches!(read, Err(Problem::Damaged(Damage::TooSlow))),
+            "{read:?}"
+        );
+        assert!(began_at.elapsed() >= TIME_LIMIT);
+        drop(lock);
+        // The child held it too.
+        assert!(
+            Lock::take(&directory.path().join("lock"))
+                .unwrap()
+                .is_some()
+        );
+    }
+}

@@ -1,0 +1,279 @@
+//! An account's health as it is kept: by names and addresses, which mean the same to the next process, whatever its
+//! configuration looks like.
+
+use crate::config::policy::Account;
+use crate::health::{BreakerRecord, Cause, LatencyRecord, Moment, Override, Record, State, Wish};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// What of the credential is kept proves nothing about it to anybody else who sees it.
+const FINGERPRINT_DOMAIN: &[u8] = b"codex-relay account credential\0";
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// Of the credential by which it was called.
+    credential: String,
+    operator: Option<Word>,
+    account: Breaker,
+    addresses: Vec<(IpAddr, Breaker)>,
+    latency: Option<Latency>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Word {
+    wish: String,
+    since: u64,
+    until: Option<u64>,
+    reason: Option<Box<str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Breaker {
+    state: String,
+    since: Option<u64>,
+    cause: Option<String>,
+    until: Option<u64>,
+    is_stated: bool,
+    openings: u32,
+    first_opened: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Latency {
+    average_us: u64,
+    at: u64,
+}
+
+/// The payload for a record of this account.
+pub(super) fn encode(account: &Account, record: &Record) -> Vec<u8> {
+    let addresses = record.addresses.iter();
+    let kept = Kept {
+        credential: fingerprint(account),
+        operator: record.operator.as_ref().map(|said| Word {
+            wish: wish_name(said.wish).to_owned(),
+            since: said.since.unix_ms(),
+            until: said.until.map(Moment::unix_ms),
+            reason: said.reason.clone(),
+        }),
+        account: Breaker::of(&record.account),
+        addresses: addresses
+            .map(|(address, breaker)| (*address, Breaker::of(breaker)))
+            .collect(),
+        latency: record.latency.map(|latency| Latency {
+            average_us: latency.average.as_micros() as u64,
+            at: latency.at.unix_ms(),
+        }),
+    };
+    // Strings, numbers and lists of them: there is nothing that JSON cannot express.
+    serde_json::to_vec(&kept).unwrap_or_default()
+}
+
+/// What such a payload says of this account; `None` if it is not understood.
+pub(super) fn decode(account: &Account, payload: &[u8]) -> Option<Record> {
+    let kept: Kept = serde_json::from_slice(payload).ok()?;
+    let own = kept.account.understood()?;
+    let is_of_credential = matches!(own.cause, Some(Cause::Refused | Cause::QuotaExhausted));
+    let is_other_credential = kept.credential != fingerprint(account);
+    let addresses = kept.addresses.into_iter();
+    Some(Record {
+        operator: match kept.operator {
+            Some(word) => Some(word.understood()?),
+            None => None,
+        },
+        // A credential was exchanged because the old one was refused, or had nothing left.
+        account: if is_of_credential && is_other_credential {
+            BreakerRecord::default()
+        } else {
+            own
+        },
+        addresses: addresses
+            .map(|(address, breaker)| Some((address, breaker.understood()?)))
+            .collect::<Option<_>>()?,
+        latency: kept.latency.map(|latency| LatencyRecord {
+            average: Duration::from_micros(latency.average_us),
+            at: Moment::from_unix_ms(latency.at),
+        }),
+    })
+}
+
+impl Word {
+    fn understood(self) -> Option<Override> {
+        let all = [Wish::Enabled, Wish::Drained, Wish::Disabled];
+        Some(Override {
+            wish: all.into_iter().find(|wish| wish_name(*wish) == self.wish)?,
+            since: Moment::from_unix_ms(self.since),
+            until: self.until.map(Moment::from_unix_ms),
+            reason: self.reason,
+        })
+    }
+}
+
+impl Breaker {
+    fn of(record: &BreakerRecord) -> Self {
+        Self {
+            state: record.state.as_str().to_owned(),
+            since: record.since.map(Moment::unix_ms),
+            cause: record.cause.map(|cause| cause.as_str().to_owned()),
+            until: record.until.map(Moment::unix_ms),
+            is_stated: record.is_stated,
+            openings: record.openings,
+            first_opened: record.first_opened.map(Moment::unix_ms),
+        }
+    }
+
+    fn understood(self) -> Option<BreakerRecord> {
+        let states = [State::Closed, State::Open, State::HalfOpen];
+        let mut states = states.into_iter();
+        let cause = match self.cause {
+            Some(name) => {
+                let mut causes = Cause::ALL.into_iter();
+                Some(causes.find(|cause| cause.as_str() == name)?)
+            }
+            None => None,
+        };
+        Some(BreakerRecord {
+            state: states.find(|state| state.as_str() == self.state)?,
+            since: self.since.map(Moment::from_unix_ms),
+            cause,
+            until: self.until.map(Moment::from_unix_ms),
+            is_stated: self.is_stated,
+            openings: self.openings,
+            first_opened: self.first_opened.map(Moment::from_unix_ms),
+        })
+    }
+}
+
+fn wish_name(wish: Wish) -> &'static str {
+    match wish {
+        Wish::Enabled => "enabled",
+        Wish::Drained => "drained",
+        Wish::Disabled => "disabled",
+    }
+}
+
+fn fingerprint(account: &Account) -> String {
+    let digest = Sha256::new()
+        .chain_update(FINGERPRINT_DOMAIN)
+        .chain_update(account.credential.expose())
+        .finalize();
+    digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+    use crate::config::policy::UpstreamId;
+
+    fn account(credential: &str) -> Account {
+        Account {
+            name: "first".to_owned(),
+            upstream: UpstreamId(0),
+            credential: Secret::new(credential.as_bytes().to_vec()),
+            egress: vec![],
+            region: "here".to_owned(),
+            max_concurrent: 1,
+            max_connections: None,
+            weight: 1,
+            enabled: true,
+        }
+    }
+
+    fn moment(number: u64) -> Option<Moment> {
+        Some(Moment::from_unix_ms(number))
+    }
+
+    fn open(cause: Cause) -> BreakerRecord {
+        BreakerRecord {
+            state: State::Open,
+            since: moment(1),
+            cause: Some(cause),
+            until: moment(2),
+            is_stated: true,
+            openings: 3,
+            first_opened: moment(4),
+        }
+    }
+
+    fn record(cause: Cause) -> Record {
+        Record {
+            operator: Some(Override {
+                wish: Wish::Drained,
+                since: Moment::from_unix_ms(5),
+                until: moment(6),
+                reason: Some("\"moved\"\n".into()),
+            }),
+            account: open(cause),
+            addresses: vec![
+                ("127.0.0.1".parse().unwrap(), BreakerRecord::default()),
+                ("::1".parse().unwrap(), open(Cause::Retransmits)),
+            ],
+            latency: Some(LatencyRecord {
+                average: Duration::from_micros(1_500),
+                at: Moment::from_unix_ms(7_000),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let account = account("sk-one");
+        for cause in Cause::ALL {
+            let record = record(cause);
+            let payload = encode(&account, &record);
+            assert_eq!(decode(&account, &payload), Some(record));
+        }
+        for (wish, state) in [
+            (Wish::Enabled, State::Closed),
+            (Wish::Disabled, State::HalfOpen),
+        ] {
+            let mut record = record(Cause::Resets);
+            record.account.state = state;
+            record.operator.as_mut().unwrap().wish = wish;
+            let payload = encode(&account, &record);
+            assert_eq!(decode(&account, &payload), Some(record));
+        }
+        let nothing = Record::default();
+        assert_eq!(decode(&account, &encode(&account, &nothing)), Some(nothing));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_nothing() {
+        let account = account("sk-one");
+        let payload = String::from_utf8(encode(&account, &record(Cause::Resets))).unwrap();
+        for (word, other) in [
+            ("\"resets\"", "\"moods\""),
+            ("\"open\"", "\"ajar\""),
+            ("\"drained\"", "\"wet\""),
+            ("{", "["),
+        ] {
+            assert!(payload.contains(word), "{payload}");
+            let payload = payload.replace(word, other);
+            assert_eq!(decode(&account, payload.as_bytes()), None, "{payload}");
+        }
+        assert_eq!(decode(&account, b""), None);
+    }
+
+    #[test]
+    fn another_credential_begins_anew_where_the_old_one_was_the_reason() {
+        for cause in Cause::ALL {
+            let payload = encode(&account("sk-one"), &record(cause));
+            assert!(!String::from_utf8_lossy(&payload).contains("sk-one"));
+            let read = decode(&account("sk-two"), &payload).unwrap();
+            let is_forgotten = matches!(cause, Cause::Refused | Cause::QuotaExhausted);
+            let expected = if is_forgotten {
+                BreakerRecord::default()
+            } else {
+                open(cause)
+            };
+            assert_eq!(read.account, expected, "{cause:?}");
+            assert_eq!(read.addresses, record(cause).addresses);
+            assert_eq!(read.operator, record(cause).operator);
+        }
+    }
+}
