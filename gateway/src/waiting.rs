@@ -97,10 +97,11 @@ impl Ticket {
         self.room.lock().is_among_first(self.number, count)
     }
 
-    /// It looked, and none of the free places is one that it can use: those behind it may look past it until it stands in line again
-    /// with [`Self::is_among_first`]. A request that only one account can serve does not hold up the others in this way.
-    pub fn step_aside(&self) {
-        self.room.lock().step_aside(self.number);
+    /// It looked, and found nothing that it can use while so many places were free for others. If there were any, those behind it look
+    /// past it until it has looked again: a request that only one account can serve does not hold up the rest. If there were none, it
+    /// stands where it stood.
+    pub fn looked_in_vain(&self, free: usize) {
+        self.room.lock().set_aside(self.number, free > 0);
     }
 
     /// It has got what it waited for, which its tenant is charged for. A ticket that is merely dropped has waited in vain, and
@@ -199,11 +200,15 @@ mod tests {
     fn who_can_use_no_free_place_lets_others_look_past_it() {
         let rooms = rooms(10, 10);
         let (first, second, third) = (enter(rooms, 1), enter(rooms, 2), enter(rooms, 3));
-        first.step_aside();
+        first.looked_in_vain(1);
         assert!(second.is_among_first(1) && !third.is_among_first(1));
-        second.step_aside();
-        assert!(third.is_among_first(1));
-        assert!(first.is_among_first(1), "it is in line again");
+        second.looked_in_vain(1);
+        assert!(third.is_among_first(1) && first.is_among_first(1));
+        first.looked_in_vain(0);
+        assert!(
+            first.is_among_first(1),
+            "nothing was free: it is in line again"
+        );
         assert!(!third.is_among_first(1) && third.is_among_first(2));
         third.served();
         assert_eq!(rooms.count(ROOM), 2);

@@ -68,26 +68,25 @@ impl Room {
         Some(position.number)
     }
 
-    /// Are fewer than `count` before it, apart from those that stepped aside? It does not stand aside itself any more.
-    pub(super) fn is_among_first(&mut self, number: u64, count: usize) -> bool {
+    /// Are fewer than `count` before it, apart from those that stand aside?
+    pub(super) fn is_among_first(&self, number: u64, count: usize) -> bool {
         let mut before = 0;
-        for (position, waiting) in &mut self.line {
+        for (position, waiting) in &self.line {
+            if before >= count {
+                return false;
+            }
             if position.number == number {
-                waiting.is_aside = false;
-                return before < count;
+                return true;
             }
             before += usize::from(!waiting.is_aside);
         }
         false
     }
 
-    pub(super) fn step_aside(&mut self, number: u64) {
-        let found = self
-            .line
-            .iter_mut()
-            .find(|(position, _)| position.number == number);
-        if let Some((_, waiting)) = found {
-            waiting.is_aside = true;
+    pub(super) fn set_aside(&mut self, number: u64, is_aside: bool) {
+        let own = self.line.iter_mut().find(|(own, _)| own.number == number);
+        if let Some((_, waiting)) = own {
+            waiting.is_aside = is_aside;
         }
     }
 
@@ -287,7 +286,7 @@ mod tests {
                     }
                     Step::Aside(index) if room.count() > 0 => {
                         let aside = at(&room, index.index(room.count())).unwrap();
-                        room.step_aside(aside.1);
+                        room.set_aside(aside.1, true);
                     }
                     Step::Leave(_) | Step::Aside(_) => {}
                 }
