@@ -7,7 +7,7 @@ use super::{Answer, Failure, broken};
 use crate::request::Request;
 use crate::request::meter::Observer;
 use crate::worker::Worker;
-use relay_io::{Either, Received, either, pause};
+use relay_io::{Either, Lease, Received, either, pause};
 use relay_wire::body::{BodyParser, Piece};
 use relay_wire::dialect::{ErrorKind, ErrorReport, Progress};
 use std::time::Instant;
@@ -80,7 +80,7 @@ async fn hold(
     let commits_at = Instant::now() + timeouts.commit;
     let mut held_bytes = worker.hold_nothing();
     loop {
-        let read_bytes = answer.held.iter().map(|lease| lease.len()).sum::<usize>();
+        let read_bytes = answer.held.iter().map(Lease::len).sum::<usize>();
         let left = commits_at.saturating_duration_since(Instant::now());
         if answer.lease.len() + read_bytes >= HELD_BYTES_MAX || left.is_zero() {
             return Ok(Outlook::Open);
