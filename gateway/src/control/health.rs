@@ -108,9 +108,9 @@ impl Watch {
                     ("blocked", tally.count(Condition::Blocked).to_string()),
                     ("due", tally.count(Condition::Due).to_string()),
                 ];
-                log.error("upstream_panic", &members);
+                log.error("panic_mode", &members);
             } else {
-                log.event("upstream_panic_over", &[("upstream", upstream)]);
+                log.event("panic_mode_over", &[("upstream", upstream)]);
             }
         }
     }
@@ -139,7 +139,7 @@ fn tell(policy: &Policy, health: &Health, transition: &Transition, log: &mut Log
             members.push(("reason", reason.to_owned()));
             push_end(&mut members, until);
             if let Some(after) = recovered_after {
-                note_recovery(after);
+                note_recovery(policy, transition.account, after);
                 members.push(("recovered_after_s", after.as_secs().to_string()));
             }
             to == State::Open
@@ -332,10 +332,10 @@ mod tests {
         health.failed(FIRST, 0, None, Fault::Refused, now(), 0.5);
         assert_eq!(events(&mut watch), [""; 0], "the other one is well");
         health.failed(SECOND, 0, None, Fault::Refused, now(), 0.5);
-        assert_eq!(events(&mut watch), ["upstream_panic"]);
+        assert_eq!(events(&mut watch), ["panic_mode"]);
         assert_eq!(events(&mut watch), [""; 0], "it is said once");
         health.obey(FIRST, Order::Reset, now());
-        assert_eq!(events(&mut watch), ["upstream_panic_over"]);
+        assert_eq!(events(&mut watch), ["panic_mode_over"]);
     }
 
     #[test]

@@ -156,6 +156,15 @@ fn write_record(line: &mut Line<'_>, policy: &Policy, record: &Record) {
         line.text("code", code);
     }
     line.number("attempts", record.attempts.into());
+    if let Some(chosen) = record.chosen {
+        line.text("chosen", chosen);
+    }
+    if let Some(status) = record.failed_status {
+        line.number("failed_status", status.into());
+    }
+    if let Some(queued) = record.queued {
+        line.milliseconds("queued_ms", queued);
+    }
     if let Some(overhead) = record.overhead {
         line.number("overhead_us", overhead.as_micros() as u64);
     }

@@ -111,9 +111,10 @@ pub(in crate::control) fn count_transition(
     .increment(1);
 }
 
-/// Somebody is well again, so long after the first opening.
-pub(in crate::control) fn note_recovery(after: Duration) {
-    histogram!(RECOVERY).record(after);
+/// An account, or one of its addresses, is well again, so long after the first opening.
+pub(in crate::control) fn note_recovery(policy: &Policy, account: AccountId, after: Duration) {
+    let account = policy.account(account).name.clone();
+    histogram!(RECOVERY, "account" => account).record(after);
 }
 
 /// Counts a probe. `result` is from a closed set.
@@ -179,6 +180,10 @@ pub(super) fn describe() {
             "relay_queue_waiting",
             "Requests that wait for an account, by upstream",
         ),
+        (
+            "relay_state_saving",
+            "1 if the state of the accounts can be saved, so that it outlives the process",
+        ),
     ];
     for (name, text) in gauges {
         describe_gauge!(name, text);
@@ -208,10 +213,19 @@ pub(super) fn describe() {
             "relay_probes_total",
             "Probes of accounts, by account and result",
         ),
+        (
+            "relay_state_quarantined_total",
+            "States of the accounts that were doubtful and were put away",
+        ),
     ];
     for (name, text) in counters {
         describe_counter!(name, text);
     }
+    describe_gauge!(
+        "relay_state_saved_timestamp_seconds",
+        Unit::Seconds,
+        "When the state of the accounts was saved last, in seconds since 1970"
+    );
     describe_histogram!(ATTEMPTS, "Accounts asked for a request");
     describe_histogram!(
         QUEUE_WAIT,
@@ -221,6 +235,6 @@ pub(super) fn describe() {
     describe_histogram!(
         RECOVERY,
         Unit::Seconds,
-        "From the first block of an account or address until it was well again"
+        "From the first block of an account or address until it was well again, by account"
     );
 }
