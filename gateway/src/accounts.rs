@@ -1,14 +1,17 @@
-//! The operator's accounts as one worker sees them: which are free, and whose turn it is.
+//! The operator's accounts as one worker sees them: how they are, which of them is asked, and a place in it.
 
-use crate::affinity::Affinity;
+use crate::affinity::{Affinity, account_hash};
 use crate::budget::RetryBudgets;
+use crate::choice::{Choice, Reason, Terms, View, Views, Wanted, choose};
 use crate::config::Policy;
-use crate::config::policy::{Account, AccountId};
-use crate::health::{Clock, Health};
+use crate::config::policy::{Account, AccountId, UpstreamId};
+use crate::health::{Clock, Health, Moment, Standing, Trial};
 use crate::limits::{InFlight, Place};
 use crate::waiting::WaitingRooms;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What all threads share about the accounts. One per process; lives as long as the process.
 pub struct Accounts {
@@ -34,84 +37,234 @@ impl Accounts {
     }
 }
 
-/// Turns of one worker: which of an account's addresses is next, and which of several equally busy accounts.
-pub struct Turns {
-    addresses: Box<[Cell<u32>]>,
-    accounts: Cell<u32>,
-}
-
-/// An account with a place in it: given back when dropped.
+/// An account with a place in it: given back when dropped, and so is its place among the trials.
 pub struct Slot {
     /// The account.
     pub account: AccountId,
-    /// The address from which it is called this time.
+    /// Which of its addresses it is called from this time (index in `Account::egress`).
+    pub address: usize,
+    /// That address.
     pub source: IpAddr,
+    /// Why it was chosen.
+    pub reason: Reason,
+    /// What becomes of it tells whether the account, or the address, is well again.
+    pub trial: Option<Trial>,
     _place: Place,
 }
 
-impl Turns {
+/// Whom a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Anybody.
+    Any,
+    /// The account of its conversation, by its hash, where the upstream keeps conversations together.
+    Conversation(u64),
+    /// This account alone: it has what the request refers to.
+    Owner(AccountId),
+}
+
+/// An account that was asked for a request already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Which.
+    pub account: AccountId,
+    /// It said that it has too much to do, and is blocked for it: after that it may be asked again.
+    pub may_again: bool,
+}
+
+/// What a request asks of one upstream.
+pub struct Ask<'r> {
+    /// The upstream.
+    pub upstream: UpstreamId,
+    /// Whom it is for.
+    pub target: Target,
+    /// Accounts of this region are preferred.
+    pub region: &'r str,
+    /// Who was asked already.
+    pub tried: &'r [Tried],
+    /// It can be sent again if a trial fails.
+    pub may_try: bool,
+    /// Accounts that are not well may be asked because nobody is.
+    pub may_panic: bool,
+    /// Now.
+    pub now: Moment,
+    /// It waits until then if it has to.
+    pub waits_until: Moment,
+}
+
+/// What an upstream has for a request.
+pub enum Pick<T> {
+    /// A place in an account.
+    Taken(T),
+    /// Nothing yet. `until`: all that could be asked are blocked, until then at least.
+    Wait {
+        /// See above.
+        until: Option<Moment>,
+    },
+    /// Nothing for as long as the request may wait.
+    Nobody {
+        /// Until when all that could be asked are blocked, if it is for that.
+        until: Option<Moment>,
+    },
+}
+
+/// One worker's hand on the accounts.
+pub struct Chooser {
+    policy: Arc<Policy>,
+    in_flight: &'static InFlight,
+    accounts: &'static Accounts,
+    /// By account: which of its addresses is next.
+    turns: Box<[Cell<u32>]>,
+    /// By account.
+    name_hashes: Box<[u64]>,
+    /// Kept, so that a choice allocates nothing, however many accounts there are.
+    views: RefCell<Views>,
+}
+
+impl Chooser {
     /// Nobody had a turn yet.
-    pub fn new(policy: &Policy) -> Self {
+    pub fn new(
+        policy: Arc<Policy>,
+        in_flight: &'static InFlight,
+        accounts: &'static Accounts,
+    ) -> Self {
+        let all = policy.accounts.iter();
         Self {
-            addresses: policy.accounts.iter().map(|_| Cell::new(0)).collect(),
-            accounts: Cell::new(0),
+            turns: all.clone().map(|_| Cell::new(0)).collect(),
+            name_hashes: all.map(|account| account_hash(&account.name)).collect(),
+            views: RefCell::default(),
+            policy,
+            in_flight,
+            accounts,
         }
     }
 
-    /// Takes a place in the least busy of `candidates` that were not `tried` (by requests in flight and weight); accounts of
-    /// this node's region come first, whatever the others have free. `None` if all of them are full.
-    pub fn take_slot(
+    /// Chooses an account of the upstream and takes a place in it. `random` gives numbers from 0 up to 1.
+    pub fn pick(&self, ask: &Ask<'_>, random: &mut impl FnMut() -> f64) -> Pick<Slot> {
+        let upstream = self.policy.upstream(ask.upstream);
+        let wanted = match ask.target {
+            Target::Conversation(hash) if upstream.affinity => Wanted::Conversation(hash),
+            Target::Any | Target::Conversation(_) => Wanted::Any,
+            Target::Owner(owner) => match upstream.accounts.iter().position(|id| *id == owner) {
+                Some(index) => Wanted::Owner(index),
+                None => return Pick::Nobody { until: None },
+            },
+        };
+        let terms = Terms {
+            wanted,
+            may_try: ask.may_try,
+            may_panic: ask.may_panic,
+            ejection_max: self.policy.health.ejection_max,
+            now: ask.now,
+            waits_until: ask.waits_until,
+        };
+        let views = &mut *self.views.borrow_mut();
+        views.clear();
+        views.extend(upstream.accounts.iter().map(|id| self.view(*id, ask)));
+        for _ in 0..=views.len() {
+            match choose(views, &terms, random) {
+                Choice::Ask { index, reason } => {
+                    let (id, view) = (upstream.accounts[index], &mut views[index]);
+                    match self.take(id, view.standing, reason, ask) {
+                        Some(slot) => return Pick::Taken(slot),
+                        // Somebody else has taken the last place meanwhile.
+                        None => view.pending = view.places,
+                    }
+                }
+                Choice::Wait { until } => return Pick::Wait { until },
+                Choice::Nobody { until } => return Pick::Nobody { until },
+            }
+        }
+        Pick::Wait { until: None }
+    }
+
+    /// Places that are free in accounts of the upstream which could be asked.
+    pub fn free_places(&self, ask: &Ask<'_>) -> usize {
+        let of = |id: &AccountId| {
+            let view = self.view(*id, ask);
+            let is_meant = match ask.target {
+                Target::Owner(owner) => *id == owner,
+                Target::Any | Target::Conversation(_) => true,
+            };
+            let can_be_asked = matches!(view.standing, Standing::Usable { .. } | Standing::Due);
+            if is_meant && can_be_asked && !view.is_tried {
+                view.places.saturating_sub(view.pending) as usize
+            } else {
+                0
+            }
+        };
+        let accounts = &self.policy.upstream(ask.upstream).accounts;
+        accounts.iter().map(of).sum()
+    }
+
+    fn view(&self, id: AccountId, ask: &Ask<'_>) -> View {
+        let settings = self.policy.account(id);
+        let health = &self.accounts.health;
+        let standing = health.standing(id, ask.now);
+        let tried = ask.tried.iter().find(|tried| tried.account == id);
+        let (standing, is_tried) = match tried {
+            Some(tried) => as_tried(standing, *tried, ask.may_panic),
+            None => (standing, false),
+        };
+        View {
+            standing,
+            is_near: settings.region == ask.region,
+            is_tried,
+            pending: self.in_flight.of_account(id),
+            places: requests_max(settings),
+            weight: settings.weight,
+            latency_ms: health.latency(id, ask.now).map_or(0, in_whole_ms),
+            name_hash: self.name_hashes[usize::from(id.0)],
+        }
+    }
+
+    /// A place in this account, on one of its addresses; and one among the trials where either of the two is due. `None`: another
+    /// request was quicker.
+    fn take(
         &self,
-        policy: &Policy,
-        in_flight: &'static InFlight,
-        candidates: &[AccountId],
-        tried: &[AccountId],
+        id: AccountId,
+        standing: Standing,
+        reason: Reason,
+        ask: &Ask<'_>,
     ) -> Option<Slot> {
-        loop {
-            let account = self.least_busy(policy, in_flight, candidates, tried)?;
-            let settings = policy.account(account);
-            if let Some(place) = in_flight.enter_account(account, requests_max(settings)) {
-                return Some(Slot {
-                    account,
-                    source: self.next_address(account, settings),
-                    _place: place,
-                });
-            }
-            // Another worker took the last place meanwhile: the account counts as full now.
-        }
-    }
-
-    fn least_busy(
-        &self,
-        policy: &Policy,
-        in_flight: &'static InFlight,
-        candidates: &[AccountId],
-        tried: &[AccountId],
-    ) -> Option<AccountId> {
-        // Equally busy ones take turns: the search begins one further each time.
-        let turn = self.accounts.get();
-        self.accounts.set(turn.wrapping_add(1));
-        let (before, from) = candidates.split_at(turn as usize % candidates.len().max(1));
-        let mut best: Option<(bool, f64, AccountId)> = None;
-        for &account in from.iter().chain(before) {
-            let settings = policy.account(account);
-            let busy = in_flight.of_account(account);
-            if busy >= requests_max(settings) || tried.contains(&account) {
-                continue;
-            }
-            let is_far = settings.region != policy.node.region;
-            let load = f64::from(busy + 1) / f64::from(settings.weight);
-            if best.is_none_or(|(far, least, _)| (is_far, load) < (far, least)) {
-                best = Some((is_far, load, account));
-            }
-        }
-        best.map(|(_, _, account)| account)
-    }
-
-    fn next_address(&self, account: AccountId, settings: &Account) -> IpAddr {
-        let turn = &self.addresses[usize::from(account.0)];
+        let settings = self.policy.account(id);
+        let place = self.in_flight.enter_account(id, requests_max(settings))?;
+        let health = &self.accounts.health;
+        let turn = &self.turns[usize::from(id.0)];
         turn.set(turn.get().wrapping_add(1));
-        settings.egress[turn.get() as usize % settings.egress.len()]
+        let address = health.pick_address(id, turn.get(), ask.may_try, ask.now);
+        let trial = health.begin_trial(id, address, ask.now);
+        if standing == Standing::Due && trial.is_none() {
+            return None;
+        }
+        Some(Slot {
+            account: id,
+            address,
+            source: settings.egress[address],
+            reason,
+            trial,
+            _place: place,
+        })
+    }
+}
+
+/// What is seen of an account that was asked for the same request before, and whether it is not asked again. One that had too much
+/// to do counts as blocked by its own word until that is over: waiting for it may be worth the while. Where those that are not well
+/// are asked because nobody else is left, it does not help that one was well which has just failed.
+fn as_tried(standing: Standing, tried: Tried, may_panic: bool) -> (Standing, bool) {
+    match standing {
+        Standing::Blocked { until, cause, .. } if tried.may_again => {
+            let stated = true;
+            let blocked = Standing::Blocked {
+                until,
+                stated,
+                cause,
+            };
+            (blocked, false)
+        }
+        _ if tried.may_again => (standing, false),
+        _ if may_panic => (Standing::Disabled, true),
+        _ => (standing, true),
     }
 }
 
@@ -121,111 +274,9 @@ fn requests_max(settings: &Account) -> u32 {
     settings.max_concurrent.min(connections_max)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config;
-    use std::path::Path;
-
-    /// Accounts 0 and 1 are near, the second with three times the weight; account 2 is in another region.
-    fn three_accounts() -> (Policy, &'static InFlight) {
-        let text = r#"
-            [node]
-            region = "near"
-            [[listener]]
-            address = "127.0.0.1:0"
-            [[upstream]]
-            name = "provider"
-            base_url = "http://127.0.0.1:1"
-            [[account]]
-            name = "light"
-            upstream = "provider"
-            credential = { env = "KEY" }
-            egress = ["127.0.7.1", "127.0.7.2"]
-            region = "near"
-            max_concurrent = 4
-            [[account]]
-            name = "heavy"
-            upstream = "provider"
-            credential = { env = "KEY" }
-            egress = ["127.0.7.3"]
-            region = "near"
-            weight = 3
-            max_concurrent = 4
-            [[account]]
-            name = "far"
-            upstream = "provider"
-            credential = { env = "KEY" }
-            egress = ["127.0.7.4"]
-            region = "elsewhere"
-            max_concurrent = 1
-        "#;
-        let environment = |_: &str| Some("sk-test".into());
-        let loaded = config::parse(text, Path::new("test.toml"), &environment)
-            .unwrap_or_else(|errors| panic!("{errors}"));
-        let in_flight = Box::leak(Box::new(InFlight::new(&loaded.policy)));
-        (loaded.policy, in_flight)
-    }
-
-    const ALL: [AccountId; 3] = [AccountId(0), AccountId(1), AccountId(2)];
-
-    #[test]
-    fn places_are_filled_by_weight_then_far_away_then_not_at_all() {
-        let (policy, in_flight) = three_accounts();
-        let turns = Turns::new(&policy);
-        let mut slots = Vec::new();
-        let mut order = Vec::new();
-        while let Some(slot) = turns.take_slot(&policy, in_flight, &ALL, &[]) {
-            order.push(slot.account.0);
-            slots.push(slot);
-        }
-        let heavy_first_four = order[..4].iter().filter(|&&account| account == 1).count();
-        assert_eq!(heavy_first_four, 3, "a weight of 3 against 1: {order:?}");
-        assert_eq!(order.len(), 4 + 4 + 1, "every place once: {order:?}");
-        assert_eq!(order[8], 2, "the other region last: {order:?}");
-        drop(slots);
-        assert!(
-            turns
-                .take_slot(&policy, in_flight, &ALL, &[])
-                .is_some_and(|slot| slot.account.0 != 2)
-        );
-    }
-
-    #[test]
-    fn an_account_that_was_tried_is_not_taken_again() {
-        let (policy, in_flight) = three_accounts();
-        let turns = Turns::new(&policy);
-        for _ in 0..10 {
-            let slot = turns.take_slot(&policy, in_flight, &ALL, &ALL[..2]);
-            assert_eq!(slot.map(|slot| slot.account), Some(AccountId(2)));
-        }
-        assert!(turns.take_slot(&policy, in_flight, &ALL, &ALL).is_none());
-        assert!(turns.take_slot(&policy, in_flight, &[], &[]).is_none());
-    }
-
-    #[test]
-    fn an_accounts_own_addresses_take_turns() {
-        let (policy, in_flight) = three_accounts();
-        let turns = Turns::new(&policy);
-        let sources: Vec<_> = (0..4)
-            .filter_map(|_| turns.take_slot(&policy, in_flight, &ALL[..1], &[]))
-            .map(|slot| slot.source.to_string())
-            .collect();
-        assert_eq!(
-            sources
-                .iter()
-                .filter(|source| *source == "127.0.7.1")
-                .count(),
-            2,
-            "{sources:?}"
-        );
-        assert_eq!(
-            sources
-                .iter()
-                .filter(|source| *source == "127.0.7.2")
-                .count(),
-            2,
-            "{sources:?}"
-        );
-    }
+/// At least one: 0 means that it is not known.
+fn in_whole_ms(latency: Duration) -> u32 {
+    u32::try_from(latency.as_millis())
+        .unwrap_or(u32::MAX)
+        .max(1)
 }

@@ -7,7 +7,8 @@
 //!        └─ close the trail: one record of what happened
 //! ```
 //!
-//! `reach` does not hold the client's reply, so whatever it tries again, the client has not seen a byte of an answer.
+//! `reach` does not hold the client's reply, so whatever it tries again, the client has not seen a byte of an answer. While a
+//! request waits for an account it may let its client hear that the stream is coming, and no more (`Early`).
 //! `forward` does not hold the candidates, so once it runs nothing is tried again.
 
 pub mod audit;
@@ -31,7 +32,7 @@ use refusal::Refusal;
 use relay_io::{Lease, Stream};
 use relay_wire::dialect::Dialect;
 use relay_wire::head::RequestHead;
-use reply::{AwaitingHead, Done, Reply};
+use reply::{AwaitingHead, Done, Early, Reply};
 use std::time::Instant;
 
 /// A request as it stands when its head has been read.
@@ -96,14 +97,14 @@ impl Request<'_> {
 pub async fn serve<'c>(
     worker: &'static Worker,
     request: &mut Request<'c>,
-    client: Reply<'c, AwaitingHead>,
+    mut client: Reply<'c, AwaitingHead>,
 ) -> Reply<'c, Done> {
     if reply::is_health_check(request) {
         return client.answer_health_check(worker, request).await;
     }
     let mut trail = audit::open(worker, request);
     request.client.watch_peer();
-    let done = match reach(worker, request, &mut trail).await {
+    let done = match reach(worker, request, client.early(), &mut trail).await {
         Ok((permit, answer)) => {
             let (done, transcript) =
                 forward::forward(worker, request, answer, client, &mut trail).await;
@@ -125,10 +126,11 @@ pub async fn serve<'c>(
 }
 
 /// Finds somebody who answers: a tenant that may ask, a place in its limits, an account that is free, and an upstream
-/// that begins a usable answer. As long as it runs, the client has seen nothing but perhaps `100 Continue`.
+/// that begins a usable answer. As long as it runs, the client has seen nothing of an answer.
 async fn reach(
     worker: &'static Worker,
     request: &mut Request<'_>,
+    mut early: Early<'_>,
     trail: &mut Trail,
 ) -> Result<(Permit, Box<Answer>), Refusal> {
     let caller = authenticate::authenticate(worker, request)?;
@@ -139,14 +141,14 @@ async fn reach(
         .await?;
     let mut candidates = route::candidates(worker, &caller, request, trail)?;
     loop {
-        let candidate = candidates.next(worker, request.client).await?;
-        let account = candidate.slot.account;
+        let mut candidate = candidates.next(worker, request, &mut early, trail).await?;
+        let asked = candidate.asked();
         trail.note_attempt(&candidate);
         match egress::open(worker, request, candidate).await {
-            Ok(answer) => return Ok((permit, answer)),
+            Ok(answer) => return Ok((permit, asked.answers(answer))),
             Err(failure) => {
-                trail.note_failure(worker, account, &failure);
-                candidates.after(account, failure, worker, request)?;
+                trail.note_failure(worker, &asked, &failure);
+                candidates.after(asked, failure, worker, request)?;
             }
         }
     }

@@ -4,7 +4,7 @@
 pub mod mailbox;
 pub mod start;
 
-use crate::accounts::{Accounts, Turns};
+use crate::accounts::{Accounts, Chooser};
 use crate::config::Policy;
 use crate::config::policy::UpstreamId;
 use crate::connections::Connections;
@@ -49,8 +49,8 @@ pub struct Worker {
     pub wheel: Wheel,
     /// Connections to providers, kept for the next request.
     pub idle: IdleConnections,
-    /// Whose turn it is.
-    pub turns: Turns,
+    /// Which account is asked.
+    pub chooser: Chooser,
     /// Reports to the control thread.
     pub journal: Writer,
     /// Client connections of this worker.

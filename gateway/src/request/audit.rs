@@ -8,8 +8,8 @@ use super::egress::Failure;
 use super::meter::Transcript;
 use super::refusal::Refusal;
 use super::reply::RequestId;
-use super::route::Candidate;
-use crate::config::policy::{AccountId, TenantId};
+use super::route::{Asked, Candidate};
+use crate::config::policy::TenantId;
 use crate::journal::{Record, Report};
 use crate::worker::Worker;
 use relay_wire::dialect::Dialect;
@@ -100,17 +100,24 @@ impl Trail {
         self.record.attempts = candidate.attempt;
         self.record.account = Some(candidate.slot.account);
         self.record.egress = Some(candidate.slot.source);
+        self.record.chosen = Some(candidate.slot.reason.as_str());
     }
 
     /// It did not work out.
-    pub fn note_failure(&self, worker: &Worker, account: AccountId, failure: &Failure) {
+    pub fn note_failure(&mut self, worker: &Worker, asked: &Asked, failure: &Failure) {
+        self.record.failed_status = failure.status().or(self.record.failed_status);
         if matches!(failure, Failure::Client(_)) {
             return;
         }
         worker.journal.report(Report::AttemptFailed {
-            account,
+            account: asked.account,
             kind: failure.kind(),
         });
+    }
+
+    /// How long it has waited for an account so far, if it has.
+    pub fn note_queued(&mut self, waited: Option<Duration>) {
+        self.record.queued = waited;
     }
 
     /// Accounts asked so far.

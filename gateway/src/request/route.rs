@@ -1,17 +1,30 @@
 //! Who may serve the request, and in which order they are tried.
+//!
+//! ```text
+//! next ─┬─ survey: each upstream in the tenant's order, first among those who are well, then whoever is left
+//!       ├─ queue: nobody has a place yet, so wait for one                                  (bounded and fair)
+//!       └─ retry: a further attempt is paid for, and takes its time
+//! after ── blame: whose failure it was; and whether another attempt may follow
+//! ```
+
+mod queue;
+mod retry;
+mod wanted;
 
 use super::Request;
 use super::audit::Trail;
 use super::authenticate::Caller;
-use super::egress::Failure;
+use super::egress::{Answer, Failure};
 use super::refusal::Refusal;
-use crate::accounts::Slot;
+use super::reply::Early;
+use crate::accounts::{Ask, Pick, Slot, Target, Tried};
 use crate::config::policy::{AccountId, ModelPattern, TenantId, UpstreamId};
+use crate::health::{Fault, Moment, Standing, Trial};
 use crate::worker::Worker;
-use relay_io::{Stream, pause};
+use queue::Queue;
 use relay_wire::dialect::ScanError;
+use retry::Retry;
 use smallvec::SmallVec;
-use std::time::Duration;
 
 /// An account that will be asked, from one of its own addresses.
 pub struct Candidate {
@@ -25,21 +38,60 @@ pub struct Candidate {
     pub attempt: u32,
 }
 
-/// Accounts that were not asked yet, and what the last one said.
+/// Who was asked: what has to be known when it turns out how they are. The candidate itself goes into the attempt.
+pub struct Asked {
+    /// The account.
+    pub account: AccountId,
+    /// Which of its addresses it was called from.
+    pub address: usize,
+    /// To see whether they are well again.
+    trial: Option<Trial>,
+}
+
+impl Candidate {
+    /// Who is asked. The trial, if it is one, goes with it.
+    pub fn asked(&mut self) -> Asked {
+        Asked {
+            account: self.slot.account,
+            address: self.slot.address,
+            trial: self.slot.trial.take(),
+        }
+    }
+}
+
+impl Asked {
+    /// They answer: how that ends decides the trial.
+    pub fn answers(self, mut answer: Box<Answer>) -> Box<Answer> {
+        answer.slot.trial = self.trial;
+        answer
+    }
+}
+
+/// Upstreams of a request, in the tenant's order of preference.
+type Upstreams = SmallVec<[UpstreamId; 4]>;
+
+/// Who may still be asked, and what came of those that were.
 pub struct Candidates {
     tenant: TenantId,
-    /// The upstreams that serve the model, in the tenant's order of preference.
-    upstreams: SmallVec<[UpstreamId; 4]>,
-    tried: Vec<AccountId>,
+    /// Those that serve the model.
+    upstreams: Upstreams,
+    target: Target,
+    tried: SmallVec<[Tried; 4]>,
+    /// Upstreams that the request was sent to.
+    reached: Upstreams,
     attempts: u32,
+    queue: Queue,
+    /// What the next attempt costs.
+    retry: Option<Retry>,
     last_failure: Option<Failure>,
-    pause: Option<Duration>,
+    /// An account's credential was not taken for this request.
+    was_refused: bool,
 }
 
 /// Finds the accounts that may serve the request.
 ///
 /// # Errors
-/// The tenant may not use the model, or nobody serves it.
+/// The tenant may not use the model, nobody serves it, or nobody has what the request refers to.
 pub fn candidates(
     worker: &Worker,
     caller: &Caller,
@@ -62,17 +114,21 @@ pub fn candidates(
         let models = &worker.policy.upstream(*id).models;
         models.is_empty() || model.is_none_or(|model| covers(models, model))
     };
-    let upstreams: SmallVec<_> = tenant.upstreams.iter().copied().filter(serves).collect();
+    let upstreams: Upstreams = tenant.upstreams.iter().copied().filter(serves).collect();
     if upstreams.is_empty() {
         return Err(Refusal::NoUpstream);
     }
     Ok(Candidates {
         tenant: caller.tenant(),
+        target: wanted::target(worker, caller.tenant(), request, &upstreams)?,
         upstreams,
-        tried: Vec::new(),
+        tried: SmallVec::new(),
+        reached: Upstreams::new(),
         attempts: 0,
+        queue: Queue::new(worker.policy.timeouts.queue),
+        retry: None,
         last_failure: None,
-        pause: None,
+        was_refused: false,
     })
 }
 
@@ -109,56 +165,168 @@ fn model_in_body<'r>(request: &'r Request<'_>, needed: bool) -> Result<Option<&'
     }
 }
 
-/// Longest stretch of a pause in which a client that leaves is not noticed.
-const PAUSE_STEP: Duration = Duration::from_millis(100);
+/// What all upstreams together have for a request.
+#[derive(Debug, PartialEq, Eq)]
+enum Found<T> {
+    /// A place.
+    Taken(UpstreamId, T),
+    /// Nothing yet: it may wait in this upstream's room.
+    Wait(UpstreamId),
+    /// Nothing.
+    Nobody(Lack),
+}
 
-/// Waits, but not for a client that is gone.
-async fn pause_while_present(client: &Stream, duration: Duration) -> Result<(), Refusal> {
-    let mut left = duration;
-    while !left.is_zero() {
-        let step = left.min(PAUSE_STEP);
-        pause(step).await;
-        left -= step;
-        if client.interrupted().is_some() {
-            return Err(Refusal::ClientGone);
+/// Why there is nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lack {
+    /// All are busy.
+    Full,
+    /// All are blocked, the first of them until then.
+    Blocked(Moment),
+    /// There is none at all, or all were asked.
+    None,
+}
+
+/// Goes through the upstreams: a healthy account of a later one comes before one of an earlier one that is asked although it is
+/// not well, and so does waiting for one that is merely busy, as long as the request can wait.
+fn survey<T>(
+    upstreams: &[UpstreamId],
+    can_wait: bool,
+    mut pick: impl FnMut(UpstreamId, bool) -> Pick<T>,
+) -> Found<T> {
+    let (mut busy, mut waits, mut first_end) = (None, None, None);
+    for &upstream in upstreams {
+        match pick(upstream, false) {
+            Pick::Taken(taken) => return Found::Taken(upstream, taken),
+            Pick::Wait { until: None } => busy = busy.or(Some(upstream)),
+            Pick::Wait { until } | Pick::Nobody { until } => first_end = earlier(first_end, until),
         }
     }
-    Ok(())
+    if let Some(upstream) = busy.filter(|_| can_wait) {
+        return Found::Wait(upstream);
+    }
+    for &upstream in upstreams {
+        match pick(upstream, true) {
+            Pick::Taken(taken) => return Found::Taken(upstream, taken),
+            Pick::Wait { until } => {
+                waits = waits.or(Some(upstream));
+                first_end = earlier(first_end, until);
+            }
+            Pick::Nobody { until } => first_end = earlier(first_end, until),
+        }
+    }
+    match (waits, first_end) {
+        (Some(upstream), _) if can_wait => Found::Wait(upstream),
+        _ if busy.is_some() => Found::Nobody(Lack::Full),
+        (_, Some(end)) => Found::Nobody(Lack::Blocked(end)),
+        (Some(_), None) => Found::Nobody(Lack::Full),
+        (None, None) => Found::Nobody(Lack::None),
+    }
+}
+
+fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 impl Candidates {
-    /// The next account that has a place free.
+    /// The next account that has a place free; waits for one if need be.
     ///
     /// # Errors
-    /// There is none: what the last one said, or that all are busy. Or the client has left.
+    /// There is none: what the last one said, or why nobody can be asked. Or the client has left.
     pub async fn next(
         &mut self,
         worker: &'static Worker,
-        client: &Stream,
+        request: &Request<'_>,
+        early: &mut Early<'_>,
+        trail: &mut Trail,
     ) -> Result<Candidate, Refusal> {
-        for &upstream in &self.upstreams {
-            let accounts = &worker.policy.upstream(upstream).accounts;
-            let slot =
-                worker
-                    .turns
-                    .take_slot(&worker.policy, worker.in_flight, accounts, &self.tried);
-            if let Some(slot) = slot {
-                if let Some(duration) = self.pause.take() {
-                    pause_while_present(client, duration).await?;
+        loop {
+            let now = worker.accounts.health.clock().now();
+            match self.look(worker, request, now) {
+                Found::Taken(upstream, slot) => {
+                    self.queue.leave();
+                    trail.note_queued(self.queue.waited());
+                    if let Some(retry) = self.retry.take() {
+                        let repeats = self.reached.contains(&upstream);
+                        if repeats && !retry.pay(worker, upstream, now) {
+                            return Err(self.refusal(Lack::None, now));
+                        }
+                        if !retry.pause.is_zero() {
+                            // Whoever is well now need not be so after it.
+                            drop(slot);
+                            retry::pause_while_present(request.client, retry.pause).await?;
+                            continue;
+                        }
+                    }
+                    return Ok(self.candidate(worker, upstream, slot));
                 }
-                self.attempts += 1;
-                return Ok(Candidate {
-                    upstream,
-                    slot,
-                    tenant: self.tenant,
-                    attempt: self.attempts,
-                });
+                Found::Wait(room) => {
+                    let waited = self.wait(worker, request, early, room).await;
+                    trail.note_queued(self.queue.waited());
+                    waited?;
+                }
+                Found::Nobody(lack) => return Err(self.refusal(lack, now)),
             }
         }
-        Err(self
-            .last_failure
-            .take()
-            .map_or(Refusal::NoAccountAvailable, Failure::into_refusal))
+    }
+
+    fn candidate(&mut self, worker: &Worker, upstream: UpstreamId, slot: Slot) -> Candidate {
+        if !self.reached.contains(&upstream) {
+            self.reached.push(upstream);
+            worker.accounts.budgets.note_request(upstream);
+        }
+        self.attempts += 1;
+        Candidate {
+            upstream,
+            slot,
+            tenant: self.tenant,
+            attempt: self.attempts,
+        }
+    }
+
+    /// Looks once at all upstreams. Who comes anew has to wait behind those that wait already, unless there is enough for all.
+    fn look(&self, worker: &Worker, request: &Request<'_>, now: Moment) -> Found<Slot> {
+        let patience = self.patience(worker, request);
+        let is_new = self.attempts == 0 && !self.queue.is_entered();
+        survey(
+            &self.upstreams,
+            !patience.is_zero(),
+            |upstream, may_panic| {
+                let mut ask = self.ask(worker, request, upstream, now);
+                ask.waits_until = now + patience;
+                ask.may_panic = may_panic;
+                // Where nobody is well there is nothing to lose by a trial.
+                ask.may_try |= may_panic;
+                if is_new && !patience.is_zero() && queue::is_crowded(worker, &ask) {
+                    return Pick::Wait { until: None };
+                }
+                worker.chooser.pick(&ask, &mut || worker.random_fraction())
+            },
+        )
+    }
+
+    fn ask<'r>(
+        &'r self,
+        worker: &'r Worker,
+        request: &Request<'_>,
+        upstream: UpstreamId,
+        now: Moment,
+    ) -> Ask<'r> {
+        let (policy, limits) = (&worker.policy, &worker.policy.limits);
+        let region = policy.tenant(self.tenant).region.as_deref();
+        Ask {
+            upstream,
+            target: self.target,
+            region: region.unwrap_or(&policy.node.region),
+            tried: &self.tried,
+            may_try: retry::may_try(limits.attempts_max, self.attempts, &request.body),
+            may_panic: false,
+            now,
+            waits_until: now,
+        }
     }
 
     /// Decides what a failure means: the next candidate is tried, or the request is refused.
@@ -167,21 +335,69 @@ impl Candidates {
     /// Nobody else could do better, or as many as allowed were tried.
     pub fn after(
         &mut self,
-        account: AccountId,
+        asked: Asked,
         failure: Failure,
         worker: &Worker,
         request: &Request<'_>,
     ) -> Result<(), Refusal> {
-        let exhausted = self.attempts >= worker.policy.limits.attempts_max;
-        if exhausted || !failure.may_be_retried() || !request.body.can_be_sent_again() {
+        let (account, was_trial) = (asked.account, asked.trial.is_some());
+        let may_again = self.blame(worker, asked, &failure);
+        self.tried.retain(|tried| tried.account != account);
+        self.tried.push(Tried { account, may_again });
+        let (limits, timeouts) = (&worker.policy.limits, &worker.policy.timeouts);
+        let retry = Retry::after(&failure, was_trial, self.attempts, limits, || {
+            worker.random_fraction()
+        });
+        let elapsed = request.held_at.elapsed();
+        let is_too_late = elapsed + retry.pause >= timeouts.retry;
+        let is_exhausted = self.attempts >= limits.attempts_max;
+        if is_too_late
+            || is_exhausted
+            || !failure.may_be_retried()
+            || !request.body.can_be_sent_again()
+        {
             return Err(failure.into_refusal());
         }
-        if !failure.blames_account() {
-            let doubled = worker.policy.limits.retry_pause * 2u32.saturating_pow(self.attempts - 1);
-            self.pause = Some(doubled.mul_f64(0.5 + worker.random_fraction()));
-        }
-        self.tried.push(account);
+        self.retry = Some(retry);
         self.last_failure = Some(failure);
         Ok(())
+    }
+
+    /// Puts the failure on record, once, where it counts against somebody. True if the account has too much to do, and is blocked
+    /// for that now.
+    fn blame(&mut self, worker: &Worker, asked: Asked, failure: &Failure) -> bool {
+        let Some(fault) = failure.fault() else {
+            return false;
+        };
+        // Where a second account is refused too, it may be the request that is.
+        if fault == Fault::Refused && std::mem::replace(&mut self.was_refused, true) {
+            return false;
+        }
+        let health = &worker.accounts.health;
+        let now = health.clock().now();
+        let Asked {
+            account,
+            address,
+            trial,
+        } = asked;
+        health.failed(
+            account,
+            address,
+            trial,
+            fault,
+            now,
+            worker.random_fraction(),
+        );
+        let has_too_much = matches!(
+            fault,
+            Fault::RateLimited { .. } | Fault::QuotaExhausted { .. }
+        );
+        has_too_much && matches!(health.standing(account, now), Standing::Blocked { .. })
+    }
+
+    /// What the client is told where nobody is left.
+    fn refusal(&mut self, lack: Lack, now: Moment) -> Refusal {
+        let is_owned = matches!(self.target, Target::Owner(_));
+        retry::refusal(self.last_failure.take(), lack, is_owned, now)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::mailbox::Mailbox;
 use super::{Clients, Figures, Heartbeats, Worker};
-use crate::accounts::{Accounts, Turns};
+use crate::accounts::{Accounts, Chooser};
 use crate::config::Policy;
 use crate::connections::Connections;
 use crate::journal::Writer;
@@ -105,7 +105,7 @@ async fn run(parts: Parts) -> io::Result<()> {
         pool: Pool::new(),
         wheel: Wheel::new(engine),
         idle: IdleConnections::new(&parts.policy, parts.number, &parts.connections.shortages),
-        turns: Turns::new(&parts.policy),
+        chooser: Chooser::new(parts.policy.clone(), parts.in_flight, parts.accounts),
         journal: parts.journal,
         clients: Clients {
             open: Rc::default(),

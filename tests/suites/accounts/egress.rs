@@ -170,7 +170,7 @@ impl Held {
 fn no_account_has_more_requests_than_it_may_have() {
     let held = Held::with(
         two().map(|account| account.set("max_concurrent", 1)),
-        |config| config.set("node", "workers", 2),
+        |config| config.set("node", "workers", 2).timeout("queue", "0s"),
     );
     let mut clients = [held.hold(), held.hold()];
     let mut sources = held.sources();

@@ -316,8 +316,11 @@ fn a_retried_request_counts_once_for_its_account() {
         }
     });
     let accounts = two().map(|account| account.set("max_concurrent", 1));
-    let gateway =
-        Gateway::start(&config(&upstream, accounts).set("limits", "retry_pause", "\"1ms\""));
+    // Half of all attempts fail, which is more than an upstream is usually spared.
+    let config = config(&upstream, accounts)
+        .set("limits", "retry_pause", "\"1ms\"")
+        .limit("retry_budget_percent", 100);
+    let gateway = Gateway::start(&config);
     let mut client = gateway.client();
     for _ in 0..20 {
         assert_eq!(client.call(&Request::plain()).status(), 200);

@@ -61,12 +61,8 @@ impl Lessons {
 pub(super) fn report(worker: &Worker, answer: &mut Answer, ending: Ending, ran_out_of_time: bool) {
     let health = &worker.accounts.health;
     let now = health.clock().now();
-    let account = answer.slot.account;
-    let egress = &worker.policy.account(account).egress;
-    let Some(address) = egress.iter().position(|own| *own == answer.slot.source) else {
-        return;
-    };
-    let trial = None;
+    let (account, address) = (answer.slot.account, answer.slot.address);
+    let trial = answer.slot.trial.take();
     match verdict(ending, ran_out_of_time, answer.observer.failure(), now) {
         Verdict::Well => health.succeeded(account, address, trial, now),
         Verdict::AtFault(fault) => {

@@ -1,0 +1,122 @@
+//! Waiting for an account while all of them are busy, or blocked for no longer than the request may wait.
+//!
+//! Nobody is woken: who waits looks again after a moment, and only those for whom there could be a place look. Requests wait in
+//! the order of their room, which is fair between tenants.
+
+use super::{Candidates, retry};
+use crate::accounts::Ask;
+use crate::config::policy::UpstreamId;
+use crate::request::Request;
+use crate::request::refusal::Refusal;
+use crate::request::reply::Early;
+use crate::waiting::Ticket;
+use crate::worker::Worker;
+use std::time::{Duration, Instant};
+
+/// Between two looks of those that are nearly there, and of the others.
+const NEAR_STEP: Duration = Duration::from_millis(5);
+const FAR_STEP: Duration = Duration::from_millis(25);
+
+/// How many are nearly there.
+const NEAR_MAX: usize = 32;
+
+/// How long a request has waited, and still may.
+pub(super) struct Queue {
+    left: Duration,
+    waited: Option<Duration>,
+    ticket: Option<Ticket>,
+}
+
+impl Queue {
+    /// It may wait for so long in all.
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self {
+            left: timeout,
+            waited: None,
+            ticket: None,
+        }
+    }
+
+    /// The request has a place in a room.
+    pub(super) fn is_entered(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    /// It has what it waited for.
+    pub(super) fn leave(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            ticket.served();
+        }
+    }
+
+    /// How long it has waited, if it has.
+    pub(super) fn waited(&self) -> Option<Duration> {
+        self.waited
+    }
+
+    fn note_step(&mut self, duration: Duration) {
+        self.left = self.left.saturating_sub(duration);
+        self.waited = Some(self.waited.unwrap_or_default() + duration);
+    }
+}
+
+/// As many wait there as there are places free, or more: who comes anew waits behind them.
+pub(super) fn is_crowded(worker: &Worker, ask: &Ask<'_>) -> bool {
+    let rooms = &worker.accounts.rooms;
+    !rooms.is_empty(ask.upstream) && rooms.count(ask.upstream) >= worker.chooser.free_places(ask)
+}
+
+impl Candidates {
+    /// How long the request may still wait for an account.
+    pub(super) fn patience(&self, worker: &Worker, request: &Request<'_>) -> Duration {
+        if self.attempts == 0 {
+            return self.queue.left;
+        }
+        let timeout = worker.policy.timeouts.retry;
+        let until_last_attempt = timeout.saturating_sub(request.held_at.elapsed());
+        self.queue.left.min(until_last_attempt)
+    }
+
+    /// Waits in this room until there may be something for the request, or until it may wait no longer: because its time is over,
+    /// or because there is no room.
+    pub(super) async fn wait(
+        &mut self,
+        worker: &'static Worker,
+        request: &Request<'_>,
+        early: &mut Early<'_>,
+        room: UpstreamId,
+    ) -> Result<(), Refusal> {
+        match &self.queue.ticket {
+            Some(ticket) => ticket.step_aside(),
+            None => self.queue.ticket = worker.accounts.rooms.enter(room, self.tenant),
+        }
+        loop {
+            let Some(ticket) = &self.queue.ticket else {
+                self.queue.left = Duration::ZERO;
+                return Ok(());
+            };
+            let is_near = ticket.is_among_first(NEAR_MAX);
+            let step = if is_near { NEAR_STEP } else { FAR_STEP };
+            let began_at = Instant::now();
+            let patience = self.patience(worker, request);
+            retry::pause_while_present(request.client, step.min(patience)).await?;
+            self.queue.note_step(began_at.elapsed());
+            early.begin_if_due(worker, request, room).await?;
+            if self.patience(worker, request).is_zero() || self.may_look(worker, request) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// There may be a place for the request; and the first in the room looks in any case, since there may be no hope left.
+    fn may_look(&self, worker: &Worker, request: &Request<'_>) -> bool {
+        let now = worker.accounts.health.clock().now();
+        let places = |&upstream: &UpstreamId| {
+            let ask = self.ask(worker, request, upstream, now);
+            worker.chooser.free_places(&ask)
+        };
+        let free: usize = self.upstreams.iter().map(places).sum();
+        let ticket = self.queue.ticket.as_ref();
+        ticket.is_none_or(|ticket| ticket.is_among_first(free.max(1)))
+    }
+}
