@@ -178,23 +178,16 @@ impl Chooser {
         Pick::Wait { until: None }
     }
 
-    /// Places that are free in accounts of the upstream which could be asked.
-    pub fn free_places(&self, ask: &Ask<'_>) -> usize {
-        let of = |id: &AccountId| {
-            let view = self.view(*id, ask);
-            let is_meant = match ask.target {
-                Target::Owner(owner) => *id == owner,
-                Target::Any | Target::Conversation(_) => true,
-            };
-            let can_be_asked = matches!(view.standing, Standing::Usable { .. } | Standing::Due);
-            if is_meant && can_be_asked && !view.is_tried {
-                view.places.saturating_sub(view.pending) as usize
-            } else {
-                0
+    /// Places that are free in accounts of the upstream, for anybody.
+    pub fn free_places(&self, upstream: UpstreamId, now: Moment) -> usize {
+        let of = |&id: &AccountId| match self.accounts.health.standing(id, now) {
+            Standing::Usable { .. } | Standing::Due => {
+                let places = requests_max(self.policy.account(id));
+                places.saturating_sub(self.in_flight.of_account(id)) as usize
             }
+            _ => 0,
         };
-        let accounts = &self.policy.upstream(ask.upstream).accounts;
-        accounts.iter().map(of).sum()
+        self.policy.upstream(upstream).accounts.iter().map(of).sum()
     }
 
     fn view(&self, id: AccountId, ask: &Ask<'_>) -> View {

@@ -300,7 +300,7 @@ impl Candidates {
                 ask.may_panic = may_panic;
                 // Where nobody is well there is nothing to lose by a trial.
                 ask.may_try |= may_panic;
-                if is_new && !patience.is_zero() && queue::is_crowded(worker, &ask) {
+                if is_new && !patience.is_zero() && queue::is_crowded(worker, upstream, now) {
                     return Pick::Wait { until: None };
                 }
                 worker.chooser.pick(&ask, &mut || worker.random_fraction())

@@ -4,8 +4,8 @@
 //! the order of their room, which is fair between tenants.
 
 use super::{Candidates, retry};
-use crate::accounts::Ask;
 use crate::config::policy::UpstreamId;
+use crate::health::Moment;
 use crate::request::Request;
 use crate::request::refusal::Refusal;
 use crate::request::reply::Early;
@@ -61,9 +61,9 @@ impl Queue {
 }
 
 /// As many wait there as there are places free, or more: who comes anew waits behind them.
-pub(super) fn is_crowded(worker: &Worker, ask: &Ask<'_>) -> bool {
-    let rooms = &worker.accounts.rooms;
-    !rooms.is_empty(ask.upstream) && rooms.count(ask.upstream) >= worker.chooser.free_places(ask)
+pub(super) fn is_crowded(worker: &Worker, upstream: UpstreamId, now: Moment) -> bool {
+    let waiting = worker.accounts.rooms.count(upstream);
+    waiting > 0 && waiting >= worker.chooser.free_places(upstream, now)
 }
 
 impl Candidates {
@@ -87,7 +87,7 @@ impl Candidates {
         room: UpstreamId,
     ) -> Result<(), Refusal> {
         match &self.queue.ticket {
-            Some(ticket) => ticket.step_aside(),
+            Some(ticket) => ticket.looked_in_vain(self.free_places(worker)),
             None => self.queue.ticket = worker.accounts.rooms.enter(room, self.tenant),
         }
         loop {
@@ -102,21 +102,23 @@ impl Candidates {
             retry::pause_while_present(request.client, step.min(patience)).await?;
             self.queue.note_step(began_at.elapsed());
             early.begin_if_due(worker, request, room).await?;
-            if self.patience(worker, request).is_zero() || self.may_look(worker, request) {
+            if self.patience(worker, request).is_zero() || self.may_look(worker) {
                 return Ok(());
             }
         }
     }
 
     /// There may be a place for the request; and the first in the room looks in any case, since there may be no hope left.
-    fn may_look(&self, worker: &Worker, request: &Request<'_>) -> bool {
-        let now = worker.accounts.health.clock().now();
-        let places = |&upstream: &UpstreamId| {
-            let ask = self.ask(worker, request, upstream, now);
-            worker.chooser.free_places(&ask)
-        };
-        let free: usize = self.upstreams.iter().map(places).sum();
+    fn may_look(&self, worker: &Worker) -> bool {
+        let free = self.free_places(worker);
         let ticket = self.queue.ticket.as_ref();
         ticket.is_none_or(|ticket| ticket.is_among_first(free.max(1)))
+    }
+
+    /// Places that are free for anybody.
+    fn free_places(&self, worker: &Worker) -> usize {
+        let now = worker.accounts.health.clock().now();
+        let places = |&upstream: &UpstreamId| worker.chooser.free_places(upstream, now);
+        self.upstreams.iter().map(places).sum()
     }
 }
