@@ -155,7 +155,6 @@ impl Chooser {
             may_try: ask.may_try,
             may_panic: ask.may_panic,
             ejection_max: self.policy.health.ejection_max,
-            now: ask.now,
             waits_until: ask.waits_until,
         };
         let views = &mut *self.views.borrow_mut();

@@ -128,8 +128,6 @@ pub struct Terms {
     pub may_panic: bool,
     /// Share of the accounts that may be kept out, 0 to 1.
     pub ejection_max: f64,
-    /// Now.
-    pub now: Moment,
     /// A wait may last until then.
     pub waits_until: Moment,
 }

@@ -74,7 +74,6 @@ const TERMS: Terms = Terms {
     may_try: true,
     may_panic: false,
     ejection_max: 0.5,
-    now: NOW,
     waits_until: Moment::from_unix_ms(NOW.unix_ms() + 10_000),
 };
 
