@@ -18,6 +18,7 @@ use crate::worker::Worker;
 use lessons::Lessons;
 use passage::Passage;
 use relay_wire::head::{Framing, Version};
+use std::time::{Duration, Instant};
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +84,13 @@ pub async fn forward<'c>(
     // From here on nothing is sent a second time.
     request.body.let_go();
     trail.note_first_byte(answer.answered_at);
+    let overhead = overhead(&answer, trail);
+    trail.note_overhead(overhead);
     let (client, head) = match client.owed() {
         Owed::All(client) => {
-            let head = head::for_client(worker, request, &answer, form, &client, trail);
+            let attempts = trail.attempts();
+            let head =
+                head::for_client(worker, request, &answer, form, &client, attempts, overhead);
             (Owed::All(client), head)
         }
         Owed::Rest(client) if replaced::fits(&answer) => (Owed::Rest(client), Vec::new()),
@@ -110,6 +115,17 @@ pub async fn forward<'c>(
         client.cut()
     };
     (done, transcript)
+}
+
+/// What the gateway itself has taken. To wait for an account is none of its work; before a further attempt it is not counted at
+/// all.
+fn overhead(answer: &Answer, trail: &Trail) -> Duration {
+    let waited = match trail.attempts() {
+        1 => trail.queued(),
+        _ => Duration::ZERO,
+    };
+    let since_answer = Instant::now().saturating_duration_since(answer.answered_at);
+    answer.overhead.saturating_sub(waited) + since_answer
 }
 
 fn form_for(framing: Framing, version: Version, head_is_out: bool) -> Form {

@@ -3,13 +3,12 @@
 use super::Form;
 use crate::headers::{Verdict, reserved};
 use crate::request::Request;
-use crate::request::audit::Trail;
 use crate::request::egress::{Answer, connection_values, names_field};
 use crate::request::reply::{Reply, Unsent};
 use crate::worker::Worker;
 use relay_wire::encode::HeadWriter;
 use relay_wire::head::Framing;
-use std::time::Instant;
+use std::time::Duration;
 
 /// The head as the client sees it: what the rules let pass, framing of our own, and what the gateway adds.
 pub(super) fn for_client(
@@ -18,7 +17,8 @@ pub(super) fn for_client(
     answer: &Answer,
     form: Form,
     client: &Reply<'_, Unsent>,
-    trail: &mut Trail,
+    attempts: u32,
+    overhead: Duration,
 ) -> Vec<u8> {
     let mut out = worker.head_buffer();
     let bytes = answer.lease.filled();
@@ -65,9 +65,7 @@ pub(super) fn for_client(
     if answer.head.status >= 400 {
         head.known("x-relay-error-source", "upstream");
     }
-    head.number("x-relay-attempts", u64::from(trail.attempts()));
-    let overhead = answer.overhead + Instant::now().saturating_duration_since(answer.answered_at);
-    trail.note_overhead(overhead);
+    head.number("x-relay-attempts", u64::from(attempts));
     head.number("x-relay-overhead-us", overhead.as_micros() as u64);
     client.connection_field(&mut head);
     head.finish();
