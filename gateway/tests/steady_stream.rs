@@ -9,6 +9,7 @@ use codex_relay::state::Reader;
 use relay_io::probe::{self, CountingAllocator, Touched};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -180,5 +181,63 @@ fn the_buffer_that_was_filled_is_sent_and_an_event_allocates_nothing() {
             panic!("not a read and then a write: {pair:?}")
         };
         assert_eq!(filled, sent);
+    }
+}
+
+#[test]
+fn what_is_held_back_until_the_first_output_is_sent_from_where_it_was_read() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let directory = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = gateway_in_front_of(&listener, directory.path());
+    let mut client = TcpStream::connect(gateway.listeners[0]).unwrap();
+    let body = r#"{"model":"gpt-5","stream":true}"#;
+    client.write_all(&request(body)).unwrap();
+    let (mut upstream, _) = listener.accept().unwrap();
+    read_until(&mut upstream, body.as_bytes());
+
+    // Longer than a buffer, so that several are held back.
+    let instructions = "x".repeat(40_000);
+    let created = format!(
+        "event: response.created\n\
+         data: {{\"type\":\"response.created\",\"response\":{{\"instructions\":\"{instructions}\"}}}}\n\n"
+    );
+    let created = format!("{:x}\r\n{created}\r\n", created.len());
+    let head =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let output = event(1);
+    probe::start_recording(1_000);
+    upstream.write_all(head.as_bytes()).unwrap();
+    upstream.write_all(created.as_bytes()).unwrap();
+    upstream.write_all(&output).unwrap();
+    let seen = read_until(&mut client, &output);
+    let touched = probe::stop_recording();
+
+    let received: Vec<_> = touched
+        .iter()
+        .filter_map(|touched| match touched {
+            Touched::Received(range) => Some(range.clone()),
+            Touched::Sent(_) => None,
+        })
+        .collect();
+    let sent: Vec<_> = touched
+        .iter()
+        .filter_map(|touched| match touched {
+            Touched::Sent(range) => Some(range.clone()),
+            Touched::Received(_) => None,
+        })
+        .collect();
+    let body_bytes = created.len() + output.len();
+    let count = |ranges: &[Range<usize>]| ranges.iter().map(Range::len).sum::<usize>();
+    assert_eq!(count(&received), head.len() + body_bytes, "all of it once");
+    let (own_head, passed_on) = sent.split_first().unwrap();
+    assert_eq!(own_head.len() + body_bytes, seen.len());
+    assert_eq!(count(passed_on), body_bytes);
+    assert!(passed_on.len() > 1, "several buffers: {passed_on:?}");
+    for address in passed_on.iter().cloned().flatten() {
+        assert!(
+            received.iter().any(|range| range.contains(&address)),
+            "copied before it was sent"
+        );
     }
 }
