@@ -258,7 +258,6 @@ fn collect(journals: &mut [Reader], policy: &Policy, counters: &mut Counters, lo
                 Report::AttemptFailed { account, kind } => {
                     counters.count_failure(policy, *account, kind);
                 }
-                Report::RetryDenied { upstream } => counters.count_denied_retry(policy, *upstream),
                 Report::AcceptFailed(error) => {
                     counters.count_accept_failure();
                     log.event("accept_failed", &[("error", error.clone())]);

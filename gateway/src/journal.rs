@@ -3,7 +3,7 @@
 //! Each worker has a queue of its own, which the control thread empties every few milliseconds. A full queue loses the
 //! record and counts the loss; the request it was about is not held up.
 
-use crate::config::policy::{AccountId, TenantId, UpstreamId};
+use crate::config::policy::{AccountId, TenantId};
 use crate::request::authenticate::KeyId;
 use crate::request::reply::RequestId;
 use relay_wire::dialect::{Dialect, Usage};
@@ -29,11 +29,6 @@ pub enum Report {
         account: AccountId,
         /// What went wrong, from a closed set.
         kind: &'static str,
-    },
-    /// A further attempt was not made, since the upstream's budget for them is used up.
-    RetryDenied {
-        /// Which upstream.
-        upstream: UpstreamId,
     },
     /// A connection could not be accepted.
     AcceptFailed(String),

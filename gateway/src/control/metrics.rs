@@ -10,7 +10,7 @@ pub use connections::Counted;
 
 use crate::accounts::Accounts;
 use crate::config::Policy;
-use crate::config::policy::{AccountId, TenantId, UpstreamId};
+use crate::config::policy::{AccountId, TenantId};
 use crate::journal::Record;
 use crate::limits::InFlight;
 use crate::worker::Figures;
@@ -183,10 +183,6 @@ fn describe() {
         "Payload received from and sent to clients"
     );
     describe_counter!(
-        "relay_retries_denied_total",
-        "Further attempts that were not made, since the upstream's budget for them was used up"
-    );
-    describe_counter!(
         "relay_accept_failures_total",
         "Connections that could not be accepted"
     );
@@ -334,12 +330,6 @@ impl Counters {
                 )
             })
             .increment(1);
-    }
-
-    /// Counts a further attempt that was not made, for want of a budget.
-    pub fn count_denied_retry(&self, policy: &Policy, upstream: UpstreamId) {
-        let upstream = policy.upstream(upstream).name.clone();
-        counter!("relay_retries_denied_total", "upstream" => upstream).increment(1);
     }
 
     /// Counts a connection that could not be accepted.
