@@ -13,7 +13,7 @@
 //! | [`upstreams`] | kept connections to providers |
 //! | [`journal`] | what a worker reports when a request is over |
 //! | [`worker`] | one thread's world |
-//! | [`control`] | the other thread: log, metrics, admin API, names, signals |
+//! | [`control`] | the other thread: log, metrics, admin API, names, probes, signals |
 //! | [`kernel`] | what the kernel enforces for it, and what is missing |
 //! | [`config`], [`headers`] | from a TOML file to a `Policy` |
 //! | [`start`] | putting it together |

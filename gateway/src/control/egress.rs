@@ -253,6 +253,8 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::policy::AccountId;
+    use crate::health::{Cause, Standing};
 
     fn policy(state_dir: &Path) -> Policy {
         let text = format!(
@@ -342,6 +344,32 @@ mod tests {
             log.waiting()
         );
         assert!(open.list().is_empty());
+    }
+
+    #[test]
+    fn a_storm_of_retransmits_keeps_out_the_address_it_came_from() {
+        let directory = tempfile::tempdir().unwrap();
+        let policy = policy(directory.path());
+        let health = health(&policy);
+        let mut egress = Egress::new(&policy, Arc::default(), health);
+        let mut log = Log::nowhere();
+        let now = health.clock().now();
+        let mut ended = event(Event::CLOSED, [127, 0, 7, 1]);
+        ended.retransmits = 20;
+        for connection in 1..=3 {
+            let standing = health.path_standing(AccountId(0), 0, now);
+            assert!(
+                matches!(standing, Standing::Usable { .. }),
+                "before connection {connection}: {standing:?}"
+            );
+            egress.observe(&policy, &ended, &mut log);
+        }
+        let standing = health.path_standing(AccountId(0), 0, now);
+        let cause = Cause::Retransmits;
+        assert!(
+            matches!(standing, Standing::Blocked { cause: why, .. } if why == cause),
+            "{standing:?}"
+        );
     }
 
     #[test]

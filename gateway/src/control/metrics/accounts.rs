@@ -174,7 +174,7 @@ pub(super) fn describe() {
         ),
         (
             "relay_upstream_panic",
-            "1 if no account of the upstream is well, so that those that are not are asked all the same",
+            "1 if no account of the upstream is well: but for those with a stated end they are asked all the same",
         ),
         (
             "relay_queue_waiting",
