@@ -178,7 +178,6 @@ struct Desk {
     saved: u64,
     saved_at: Option<SystemTime>,
     put_away: u64,
-    unable: Option<Arc<str>>,
 }
 
 /// What the disk is to hold of an account.
@@ -224,7 +223,7 @@ impl StateStore {
                 Some((taken.lock, taken.image))
             }
             Err(problem) => {
-                store.desk().tell_unable(&problem.to_string(), log);
+                shared.become_unable(&problem);
                 None
             }
         };
@@ -252,7 +251,8 @@ impl StateStore {
             desk.noted(account).number
         };
         let mut progress = self.progress.clone();
-        let is_decided = |progress: &Progress| progress.saved >= number || !progress.is_able;
+        let is_decided =
+            |progress: &Progress| progress.saved >= number || progress.unable.is_some();
         let waited = tokio::time::timeout(SAVE_TIMEOUT, progress.wait_for(is_decided)).await;
         match waited.map(|found| found.is_ok_and(|found| found.saved >= number)) {
             Ok(true) => Ok(()),
@@ -277,7 +277,7 @@ impl StateStore {
     }
 
     fn unsaved(&self) -> Unsaved {
-        let unable = self.desk().unable.clone();
+        let unable = self.progress.borrow().unable.clone();
         Unsaved(unable.unwrap_or_else(|| "it is being written".into()))
     }
 
@@ -293,8 +293,10 @@ impl StateStore {
         for report in reports {
             match report {
                 Report::PutAway(put_away) => desk.tell_put_away(&put_away, log),
-                Report::Unable(why) => desk.tell_unable(&why, log),
-                Report::Able => desk.tell_able(log),
+                Report::Unable(why) => {
+                    log.warning("state_not_saved", &[("error", why.to_string())]);
+                }
+                Report::Able => log.event("state_saved_again", &[]),
                 Report::Found(image) => {
                     drop(desk);
                     self.take_over(&image, Instant::now(), log);
@@ -307,7 +309,7 @@ impl StateStore {
             desk.owners_at = now + OWNERS_INTERVAL;
             let learned = desk.learned(self);
             desk.note(self, [], learned);
-            desk.show(*self.progress.borrow());
+            desk.show(&self.progress.borrow());
         }
         if now >= desk.sweep_at {
             desk.sweep_at = now + SWEEP_INTERVAL;
@@ -410,7 +412,6 @@ impl Desk {
             saved: 0,
             saved_at: None,
             put_away: 0,
-            unable: None,
         }
     }
 
@@ -459,13 +460,14 @@ impl Desk {
     }
 
     /// In the metrics. Here because what happens at the start happens before there are any.
-    fn show(&mut self, progress: Progress) {
+    fn show(&mut self, progress: &Progress) {
         if progress.saved != self.saved {
             self.saved = progress.saved;
             self.saved_at = Some(SystemTime::now());
         }
         metrics::counter!("relay_state_quarantined_total").absolute(self.put_away);
-        metrics::gauge!("relay_state_saving").set(if self.unable.is_none() { 1.0 } else { 0.0 });
+        let is_saving = progress.unable.is_none();
+        metrics::gauge!("relay_state_saving").set(if is_saving { 1.0 } else { 0.0 });
         let since_epoch = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
         if let Some(saved_at) = self.saved_at.and_then(since_epoch) {
             metrics::gauge!("relay_state_saved_timestamp_seconds").set(saved_at.as_secs_f64());
@@ -479,16 +481,6 @@ impl Desk {
             ("kept_as", put_away.path.display().to_string()),
         ];
         log.error("state_quarantined", &members);
-    }
-
-    fn tell_unable(&mut self, why: &str, log: &mut Log) {
-        self.unable = Some(why.into());
-        log.warning("state_not_saved", &[("error", why.to_owned())]);
-    }
-
-    fn tell_able(&mut self, log: &mut Log) {
-        self.unable = None;
-        log.event("state_saved_again", &[]);
     }
 }
 

@@ -15,6 +15,7 @@ const ROOM_BYTES_MIN: u64 = 4 << 20;
 /// Where everything is.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
+    state_dir: PathBuf,
     /// What is put away as a whole.
     pub(super) directory: PathBuf,
     /// Beside it: it must stay where it is.
@@ -24,6 +25,7 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn of(state_dir: &Path) -> Self {
         Self {
+            state_dir: state_dir.to_owned(),
             directory: state_dir.join("state"),
             lock: state_dir.join("state.lock"),
         }
@@ -44,7 +46,7 @@ impl Places {
     /// # Errors
     /// There is none, or the file system is read-only.
     pub(super) fn check_room(&self) -> io::Result<()> {
-        let found = rustix::fs::statvfs(&self.directory)?;
+        let found = rustix::fs::statvfs(&self.state_dir)?;
         if found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
             return Err(ErrorKind::ReadOnlyFilesystem.into());
         }

@@ -48,12 +48,12 @@ struct Inbox {
 }
 
 /// How far the writer is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     /// Everything noted up to this is on the disk.
     pub(super) saved: u64,
-    /// Whether it can write at all, as far as it knows.
-    pub(super) is_able: bool,
+    /// Why it cannot write now, as far as it knows.
+    pub(super) unable: Option<Arc<str>>,
     /// It writes no more.
     pub(super) has_ended: bool,
 }
@@ -63,7 +63,7 @@ pub(super) enum Report {
     /// State was doubtful and was put away.
     PutAway(PutAway),
     /// From now on nothing is saved.
-    Unable(String),
+    Unable(Arc<str>),
     /// It is saved again.
     Able,
     /// The files came late, with this in them.
@@ -108,6 +108,14 @@ impl Shared {
 
     pub(super) fn report(&self, report: Report) {
         self.inbox().reports.push(report);
+    }
+
+    /// Nothing is saved until further notice.
+    pub(super) fn become_unable(&self, problem: &Problem) {
+        let why: Arc<str> = problem.to_string().into();
+        self.report(Report::Unable(why.clone()));
+        self.progress
+            .send_modify(|progress| progress.unable = Some(why));
     }
 
     /// Waits until there is something to do.
@@ -181,9 +189,6 @@ impl Writer {
         taken: Option<(Lock, Option<Image>)>,
     ) -> Self {
         let is_able = taken.is_some();
-        shared
-            .progress
-            .send_modify(|progress| progress.is_able = is_able);
         let mut writer = Self {
             places,
             reader,
@@ -216,9 +221,14 @@ impl Writer {
             let work = self.shared.wait(self.writes_from, self.deadline());
             let is_owing = self.is_owing && Instant::now() >= self.writes_from;
             if work.writes || is_owing {
-                let saved = self.save();
-                self.writes_from = Instant::now() + BATCH_PAUSE;
-                self.overcome(saved);
+                match self.places.check_room() {
+                    Ok(()) => {
+                        self.writes_from = Instant::now() + BATCH_PAUSE;
+                        let saved = self.save();
+                        self.overcome(saved);
+                    }
+                    Err(error) => self.put_off(&error.into()),
+                }
             }
             if work.finishes {
                 return self.end();
@@ -248,7 +258,6 @@ impl Writer {
         if self.lock.is_none() {
             self.take_over()?;
         }
-        self.places.check_room()?;
         let (changes, noted) = self.shared.take_changes();
         self.is_owing = true;
         let batch = self.image.apply(changes);
@@ -403,40 +412,37 @@ impl Writer {
             }
         }
         (self.unsealed, self.second_look) = (None, None);
-        (self.is_owing, self.writes_from) = (true, Instant::now() + RETRY_PAUSE);
+        self.is_owing = true;
         if self.lock.is_none() {
-            return self.become_unable(&problem);
+            return self.put_off(&problem);
         }
         // The database takes a full disk for all kinds of things.
         let problem = self.places.check_room().err().map_or(problem, Problem::Io);
         match recover::put_away(&self.places, problem) {
             Ok(put_away) => {
                 self.seal = None;
-                self.writes_from = Instant::now();
+                self.writes_from = Instant::now() + RETRY_PAUSE;
                 self.shared.report(Report::PutAway(put_away));
                 let _ = quarantine::remove_oldest(&self.places.directory);
             }
-            Err(unable) => self.become_unable(&unable),
+            Err(unable) => self.put_off(&unable),
         }
     }
 
-    fn become_unable(&self, why: &Problem) {
-        let was_able = self.shared.progress.borrow().is_able;
-        if was_able {
-            self.shared.report(Report::Unable(why.to_string()));
-            self.shared
-                .progress
-                .send_modify(|progress| progress.is_able = false);
+    /// It is tried again later; until then what is noted waits.
+    fn put_off(&mut self, problem: &Problem) {
+        (self.is_owing, self.writes_from) = (true, Instant::now() + RETRY_PAUSE);
+        if self.shared.progress.borrow().unable.is_none() {
+            self.shared.become_unable(problem);
         }
     }
 
     fn become_able(&self) {
-        let was_able = self.shared.progress.borrow().is_able;
-        if !was_able {
+        if self.shared.progress.borrow().unable.is_some() {
             self.shared.report(Report::Able);
             self.shared
                 .progress
-                .send_modify(|progress| progress.is_able = true);
+                .send_modify(|progress| progress.unable = None);
         }
     }
 }
