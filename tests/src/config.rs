@@ -204,6 +204,13 @@ impl Config {
         self.upstream_key(name, "protocol", "\"http1\"")
     }
 
+    /// This upstream alone, at this URL; accounts are still to come.
+    pub fn only_upstream(mut self, name: &str, base_url: &str) -> Self {
+        self.upstreams.clear();
+        self.accounts.clear();
+        self.upstream(name, base_url)
+    }
+
     /// Any other key of an upstream, with its value in TOML.
     ///
     /// # Panics

@@ -1,9 +1,11 @@
 //! Which account a request uses, from which address it leaves, and what happens when that does not work.
 
+mod affinity;
 mod choice;
 mod commit;
 mod egress;
 mod pool;
+mod queue;
 mod retry;
 
 use relay_tests::upstream::Received;
