@@ -73,6 +73,7 @@ pub struct Tried {
 }
 
 /// What a request asks of one upstream.
+#[derive(Clone, Copy)]
 pub struct Ask<'r> {
     /// The upstream.
     pub upstream: UpstreamId,
@@ -272,3 +273,6 @@ fn in_whole_ms(latency: Duration) -> u32 {
         .unwrap_or(u32::MAX)
         .max(1)
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,12 +76,6 @@ pub async fn open(
     let upstream = worker.policy.upstream(candidate.upstream);
     let mut buffer = worker.head_buffer();
     head::write_head(&mut buffer, worker, request, &candidate, upstream);
-    // What the gateway itself takes counts from when the request was there, or from this further attempt on.
-    let began_at = if candidate.attempt == 1 {
-        request.held_at
-    } else {
-        Instant::now()
-    };
     let mut may_reuse = true;
     let outcome = loop {
         let (connection, waited) =
@@ -93,7 +87,9 @@ pub async fn open(
         let head = head::with_credential(&buffer, upstream, account);
         match ask(worker, request, &connection.stream, &head).await {
             Ok(begun) => {
-                let overhead = begun.asked_at.saturating_duration_since(began_at + waited);
+                let overhead = begun
+                    .asked_at
+                    .saturating_duration_since(candidate.since + waited);
                 break Ok((begun, connection, overhead));
             }
             // A provider may close a connection that it has kept open just as the next request is on its way.

@@ -25,6 +25,7 @@ use queue::Queue;
 use relay_wire::dialect::ScanError;
 use retry::Retry;
 use smallvec::SmallVec;
+use std::time::Instant;
 
 /// An account that will be asked, from one of its own addresses.
 pub struct Candidate {
@@ -36,6 +37,8 @@ pub struct Candidate {
     pub tenant: TenantId,
     /// Which attempt this is, from 1.
     pub attempt: u32,
+    /// From then on it is the gateway that takes time, not the client, another attempt or a queue.
+    pub since: Instant,
 }
 
 /// Who was asked: what has to be known when it turns out how they are. The candidate itself goes into the attempt.
@@ -261,7 +264,7 @@ impl Candidates {
                             continue;
                         }
                     }
-                    return Ok(self.candidate(worker, upstream, slot));
+                    return Ok(self.candidate(worker, request, upstream, slot));
                 }
                 Found::Wait(room) => {
                     let waited = self.wait(worker, request, early, room).await;
@@ -273,17 +276,30 @@ impl Candidates {
         }
     }
 
-    fn candidate(&mut self, worker: &Worker, upstream: UpstreamId, slot: Slot) -> Candidate {
+    fn candidate(
+        &mut self,
+        worker: &Worker,
+        request: &Request<'_>,
+        upstream: UpstreamId,
+        slot: Slot,
+    ) -> Candidate {
         if !self.reached.contains(&upstream) {
             self.reached.push(upstream);
             worker.accounts.budgets.note_request(upstream);
         }
         self.attempts += 1;
+        let is_at_once = self.attempts == 1 && self.queue.waited().is_none();
+        let since = if is_at_once {
+            request.held_at
+        } else {
+            Instant::now()
+        };
         Candidate {
             upstream,
             slot,
             tenant: self.tenant,
             attempt: self.attempts,
+            since,
         }
     }
 
@@ -322,7 +338,11 @@ impl Candidates {
             target: self.target,
             region: region.unwrap_or(&policy.node.region),
             tried: &self.tried,
-            may_try: retry::may_try(limits.attempts_max, self.attempts, &request.body),
+            may_try: retry::may_try(
+                limits.attempts_max,
+                self.attempts,
+                request.body.is_complete(),
+            ),
             may_panic: false,
             now,
             waits_until: now,
@@ -345,9 +365,13 @@ impl Candidates {
         self.tried.retain(|tried| tried.account != account);
         self.tried.push(Tried { account, may_again });
         let (limits, timeouts) = (&worker.policy.limits, &worker.policy.timeouts);
-        let retry = Retry::after(&failure, was_trial, self.attempts, limits, || {
-            worker.random_fraction()
-        });
+        let retry = Retry::after(
+            &failure,
+            was_trial,
+            self.attempts,
+            limits.retry_pause,
+            || worker.random_fraction(),
+        );
         let elapsed = request.held_at.elapsed();
         let is_too_late = elapsed + retry.pause >= timeouts.retry;
         let is_exhausted = self.attempts >= limits.attempts_max;
@@ -401,3 +425,6 @@ impl Candidates {
         retry::refusal(self.last_failure.take(), lack, is_owned, now)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,8 @@
 //! Whether another attempt follows, what it costs, and what the client is told if none does.
 
 use super::Lack;
-use crate::config::policy::{Limits, UpstreamId};
+use crate::config::policy::UpstreamId;
 use crate::health::Moment;
-use crate::request::body::RequestBody;
 use crate::request::egress::Failure;
 use crate::request::refusal::Refusal;
 use crate::worker::Worker;
@@ -25,13 +24,13 @@ impl Retry {
         failure: &Failure,
         was_trial: bool,
         attempts: u32,
-        limits: &Limits,
+        pause_min: Duration,
         chance: impl FnOnce() -> f64,
     ) -> Self {
         let pause = if failure.blames_account() {
             Duration::ZERO
         } else {
-            let doubled = limits.retry_pause * 2u32.saturating_pow(attempts - 1);
+            let doubled = pause_min * 2u32.saturating_pow(attempts - 1);
             doubled.mul_f64(0.5 + chance())
         };
         // A trial was the gateway's own wish; and what never left this host was no load for anybody.
@@ -57,8 +56,8 @@ fn has_not_left(failure: &Failure) -> bool {
 }
 
 /// A trial may fail, so it is only for a request that could be sent again after it; where none ever is, for all.
-pub(super) fn may_try(attempts_max: u32, attempts: u32, body: &RequestBody<'_>) -> bool {
-    attempts_max == 1 || attempts + 1 < attempts_max && body.is_complete()
+pub(super) fn may_try(attempts_max: u32, attempts: u32, body_is_complete: bool) -> bool {
+    attempts_max == 1 || attempts + 1 < attempts_max && body_is_complete
 }
 
 /// What the client is told: what the last account said, or why none can be asked.
@@ -118,4 +117,119 @@ pub(super) async fn pause_while_present(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::egress::Reset;
+    use relay_wire::dialect::ErrorKind;
+
+    const NOW: Moment = Moment::from_unix_ms(1_800_000_000_000);
+
+    fn status(status: u16, after_seconds: Option<u64>) -> Failure {
+        Failure::Status {
+            status,
+            kind: ErrorKind::Other,
+            resets: after_seconds.map(|seconds| Reset {
+                until: NOW + Duration::from_secs(seconds),
+                after: Duration::from_secs(seconds),
+            }),
+        }
+    }
+
+    #[test]
+    fn pauses_double_with_jitter_unless_it_was_the_account() {
+        let pause = Duration::from_millis(100);
+        for (failure, attempts, chance, expected_ms) in [
+            (status(500, None), 1, 0.0, 50),
+            (status(500, None), 1, 0.5, 100),
+            (status(500, None), 2, 0.5, 200),
+            (status(500, None), 3, 0.5, 400),
+            (Failure::Connect, 1, 0.5, 100),
+            (status(429, None), 2, 0.5, 0),
+            (status(401, None), 1, 0.5, 0),
+            (Failure::Egress, 1, 0.5, 0),
+        ] {
+            let retry = Retry::after(&failure, false, attempts, pause, || chance);
+            let expected = Duration::from_millis(expected_ms);
+            assert_eq!(retry.pause, expected, "{failure:?}, {attempts}");
+        }
+    }
+
+    #[test]
+    fn what_was_no_load_for_the_upstream_is_free() {
+        for (failure, was_trial, is_free) in [
+            (status(500, None), false, false),
+            (status(429, None), false, false),
+            (Failure::Broken, false, false),
+            (Failure::Connect, false, false),
+            (status(500, None), true, true),
+            (Failure::Egress, false, true),
+            (Failure::EgressMismatch, false, true),
+            (Failure::PortsShort, false, true),
+            (Failure::AccountConnectionsFull, false, true),
+            (Failure::NoDestination, false, true),
+        ] {
+            let retry = Retry::after(&failure, was_trial, 1, Duration::ZERO, || 0.5);
+            assert_eq!(retry.is_free, is_free, "{failure:?}, {was_trial}");
+        }
+    }
+
+    #[test]
+    fn a_trial_is_for_requests_that_could_be_sent_again_after_it() {
+        for (attempts_max, attempts, body_is_complete, expected) in [
+            (3, 0, true, true),
+            (3, 1, true, true),
+            (3, 2, true, false),
+            (3, 0, false, false),
+            (2, 0, true, true),
+            (2, 1, true, false),
+            (1, 0, true, true),
+            (1, 0, false, true),
+        ] {
+            let found = may_try(attempts_max, attempts, body_is_complete);
+            let name = format!("{attempts_max} {attempts} {body_is_complete}");
+            assert_eq!(found, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn whoever_is_refused_is_told_why_and_when_to_come_again() {
+        let blocked = |ms| Lack::Blocked(NOW + Duration::from_millis(ms));
+        let (busy, limited) = ("no_account_available", "upstream_rate_limited");
+        let owner = "response_owner_unavailable";
+        let limit = |seconds| Some(status(429, seconds));
+        for (failure, lack, is_owned, told, code, after) in [
+            (None, Lack::Full, false, 503, busy, Some(1)),
+            (None, Lack::None, false, 503, busy, Some(1)),
+            (None, blocked(2_000), false, 429, limited, Some(2)),
+            (None, blocked(2_001), false, 429, limited, Some(3)),
+            (None, blocked(0), false, 429, limited, Some(1)),
+            (None, Lack::Full, true, 503, owner, Some(5)),
+            (None, blocked(9_000), true, 503, owner, Some(9)),
+            // The last failure says more, but another account may be free before.
+            (
+                limit(Some(60)),
+                blocked(9_000),
+                false,
+                429,
+                limited,
+                Some(9),
+            ),
+            (limit(Some(7)), blocked(9_000), false, 429, limited, Some(7)),
+            (limit(None), blocked(9_000), true, 429, limited, Some(9)),
+            (limit(Some(7)), Lack::None, false, 429, limited, Some(7)),
+        ] {
+            let name = format!("{failure:?} {lack:?} {is_owned}");
+            let attempts = u32::from(failure.is_some());
+            let shape = refusal(failure, lack, is_owned, NOW).shape(attempts);
+            let found = (shape.status, shape.code, shape.retry_after_seconds);
+            assert_eq!(found, (told, code, after), "{name}");
+        }
+        for lack in [Lack::Full, Lack::None, blocked(9_000)] {
+            let shape = refusal(Some(status(500, None)), lack, true, NOW).shape(1);
+            assert_eq!((shape.status, shape.code), (502, "upstream_error"));
+        }
+    }
 }
