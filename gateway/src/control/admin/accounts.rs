@@ -5,7 +5,7 @@ use crate::config::closest;
 use crate::config::policy::{AccountId, UpstreamId};
 use crate::control::accounts::{Account, Address, Condition, Listing, Order, Verb, Wish, Word};
 use crate::control::health::{Tally, condition, written};
-use crate::health::{self, BreakerRecord, Moment, Standing};
+use crate::health::{self, BreakerRecord, Moment, Standing, State};
 use axum::body::Bytes;
 use axum::extract::{Path, State as Shared};
 use axum::http::{HeaderMap, StatusCode};
@@ -215,16 +215,20 @@ fn describe(admin: &Admin, id: AccountId, now: Moment) -> Account {
     }
 }
 
-/// The breaker that the standing comes from: the account's own, or that of the address which stands best.
+/// The breaker that the standing comes from: the account's own, or that of one of its addresses.
 fn decisive(record: &health::Record, standing: Standing) -> &BreakerRecord {
-    let is_it = |kept: &&BreakerRecord| match standing {
-        Standing::Blocked { cause, .. } => kept.cause == Some(cause),
-        Standing::Usable { share } if share >= 1.0 => false,
-        _ => kept.cause.is_some(),
-    };
     let paths = record.addresses.iter().map(|(_, kept)| kept);
     let mut all = std::iter::once(&record.account).chain(paths);
-    all.find(is_it).unwrap_or(&record.account)
+    let found = match standing {
+        Standing::Blocked { cause, .. } => {
+            all.find(|kept| kept.state != State::Closed && kept.cause == Some(cause))
+        }
+        Standing::Due => all.find(|kept| kept.state != State::Closed),
+        // The one that has recovered last.
+        Standing::Usable { share } if share < 1.0 => all.max_by_key(|kept| kept.since),
+        _ => None,
+    };
+    found.unwrap_or(&record.account)
 }
 
 /// Why somebody is not usable, and until when.
@@ -251,6 +255,7 @@ fn word(wish: health::Wish) -> Word {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::Cause;
 
     fn now() -> Moment {
         Moment::from_unix_ms(1_800_000_000_000)
@@ -258,6 +263,61 @@ mod tests {
 
     fn order(body: &str) -> Order {
         serde_json::from_str(body).unwrap()
+    }
+
+    #[test]
+    fn the_reason_is_that_of_the_breaker_that_decides() {
+        let kept = |state, cause, since_s: u64| BreakerRecord {
+            state,
+            cause: Some(cause),
+            since: Some(Moment::from_unix_ms(since_s * 1_000)),
+            ..BreakerRecord::default()
+        };
+        let record = |account, path| health::Record {
+            account,
+            addresses: vec![([127, 0, 7, 1].into(), path)],
+            ..health::Record::default()
+        };
+        let (refused, missing) = (Cause::Refused, Cause::AddressMissing);
+        let blocked = |cause| Standing::Blocked {
+            until: now(),
+            stated: false,
+            cause,
+        };
+        let slow = Standing::Usable { share: 0.5 };
+        // The account has recovered from something long ago.
+        let closed = kept(State::Closed, refused, 1);
+        for (account, path, standing, cause) in [
+            (
+                closed,
+                kept(State::Open, missing, 2),
+                blocked(missing),
+                missing,
+            ),
+            (
+                closed,
+                kept(State::Open, missing, 2),
+                Standing::Due,
+                missing,
+            ),
+            (closed, kept(State::Closed, missing, 2), slow, missing),
+            (
+                kept(State::Closed, refused, 3),
+                kept(State::Closed, missing, 2),
+                slow,
+                refused,
+            ),
+            (
+                kept(State::Open, refused, 3),
+                closed,
+                Standing::Due,
+                refused,
+            ),
+        ] {
+            let record = record(account, path);
+            let decides = decisive(&record, standing);
+            assert_eq!(decides.cause, Some(cause), "{standing:?}");
+        }
     }
 
     #[test]
