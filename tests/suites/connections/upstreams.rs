@@ -70,7 +70,9 @@ fn an_account_whose_connections_are_in_use_is_passed_over(mode: &Mode) {
         }
     });
     let account = |name, egress| Account::new(name, egress).set("max_connections", 1);
-    let config = two_workers(&upstream).account(account("first", "127.0.7.1"));
+    let config = two_workers(&upstream)
+        .timeout("queue", "0s")
+        .account(account("first", "127.0.7.1"));
     let gateway = mode.gateway(&config.account(account("second", "127.0.7.2")));
     let mut busy: Vec<_> = (0..2)
         .map(|_| {
