@@ -27,13 +27,14 @@ impl Retry {
         pause_min: Duration,
         chance: impl FnOnce() -> f64,
     ) -> Self {
-        let pause = if failure.blames_account() {
+        // Nobody else was asked too often, and the client is not to wait for what was the gateway's own wish.
+        let pause = if was_trial || failure.blames_account() {
             Duration::ZERO
         } else {
             let doubled = pause_min * 2u32.saturating_pow(attempts - 1);
             doubled.mul_f64(0.5 + chance())
         };
-        // A trial was the gateway's own wish; and what never left this host was no load for anybody.
+        // Trials are few by themselves; and what never left this host was no load for anybody.
         let is_free = was_trial || has_not_left(failure);
         Self { is_free, pause }
     }
@@ -139,8 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_with_jitter_unless_it_was_the_account() {
+    fn pauses_double_with_jitter_unless_it_was_the_account_or_a_trial() {
         let pause = Duration::from_millis(100);
+        let after_trial = Retry::after(&status(500, None), true, 1, pause, || 0.5);
+        assert_eq!(after_trial.pause, Duration::ZERO);
         for (failure, attempts, chance, expected_ms) in [
             (status(500, None), 1, 0.0, 50),
             (status(500, None), 1, 0.5, 100),
