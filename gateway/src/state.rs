@@ -31,11 +31,15 @@ use recover::{Places, PutAway};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use writer::{Progress, Report, Shared, Writer};
+
+/// What is on the disk is waited for, but not longer. What comes later is taken over later.
+const START_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// How often owners that were learned are handed to the writer. A crash loses those of the last moment.
 const OWNERS_INTERVAL: Duration = Duration::from_secs(1);
@@ -192,7 +196,7 @@ impl StateStore {
     /// Takes over what the process before has kept, as far as it is beyond doubt, and begins to keep.
     ///
     /// Must come after the process has given up its rights: threads and a child have those of the process. It takes less than
-    /// a second whatever is on the disk.
+    /// a second, whatever is on the disk and however slow that is.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -202,8 +206,6 @@ impl StateStore {
         reader: Reader,
         log: &mut Log,
     ) -> io::Result<Self> {
-        let began_at = Instant::now();
-        let places = Places::of(&policy.node.state_dir);
         let shared = Arc::new(Shared::new());
         let store = Self {
             policy: policy.clone(),
@@ -212,25 +214,15 @@ impl StateStore {
             desk: Mutex::new(Desk::new(policy)),
             shared: shared.clone(),
         };
-        let taken = match recover::take(&places, &reader) {
-            Ok(taken) => {
-                if let Some(put_away) = taken.put_away {
-                    store.desk().tell_put_away(&put_away, log);
-                }
-                if let Some(image) = &taken.image {
-                    store.take_over(image, began_at, log);
-                }
-                Some((taken.lock, taken.image))
-            }
-            Err(problem) => {
-                shared.become_unable(&problem);
-                None
-            }
-        };
-        let writer = Writer::new(places, reader, shared, taken);
+        let writer = Writer::new(Places::of(&policy.node.state_dir), reader, shared);
+        let (begins, begun) = mpsc::channel();
         thread::Builder::new()
             .name("state".to_owned())
-            .spawn(move || writer.run())?;
+            .spawn(move || writer.run(begins))?;
+        if begun.recv_timeout(START_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+            log.warning("state_late", &[]);
+        }
+        store.hear(log);
         Ok(store)
     }
 
@@ -288,22 +280,8 @@ impl StateStore {
     /// Hands to the writer what is due, and says in log and metrics what it has met. Cheap: to be called every few
     /// milliseconds.
     pub fn tick(&self, log: &mut Log) {
-        let reports = self.shared.take_reports();
+        self.hear(log);
         let mut desk = self.desk();
-        for report in reports {
-            match report {
-                Report::PutAway(put_away) => desk.tell_put_away(&put_away, log),
-                Report::Unable(why) => {
-                    log.warning("state_not_saved", &[("error", why.to_string())]);
-                }
-                Report::Able => log.event("state_saved_again", &[]),
-                Report::Found(image) => {
-                    drop(desk);
-                    self.take_over(&image, Instant::now(), log);
-                    desk = self.desk();
-                }
-            }
-        }
         let now = Instant::now();
         if now >= desk.owners_at {
             desk.owners_at = now + OWNERS_INTERVAL;
@@ -332,12 +310,26 @@ impl StateStore {
         let _ = tokio::time::timeout(limit, ended).await;
     }
 
+    /// What the writer has to tell.
+    fn hear(&self, log: &mut Log) {
+        for report in self.shared.take_reports() {
+            match report {
+                Report::PutAway(put_away) => self.desk().tell_put_away(&put_away, log),
+                Report::Unable(why) => {
+                    log.warning("state_not_saved", &[("error", why.to_string())]);
+                }
+                Report::Able => log.event("state_saved_again", &[]),
+                Report::Found { image, took } => self.take_over(&image, took, log),
+            }
+        }
+    }
+
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was found on the disk becomes what is known, except where more is known by now.
-    fn take_over(&self, image: &Image, began_at: Instant, log: &mut Log) {
+    fn take_over(&self, image: &Image, took: Duration, log: &mut Log) {
         let mut desk = self.desk();
         let health = &self.accounts.health;
         let now = health.clock().now();
@@ -391,7 +383,7 @@ impl StateStore {
         let members = [
             ("accounts", restored.to_string()),
             ("stored_responses", owners.len().to_string()),
-            ("took_ms", began_at.elapsed().as_millis().to_string()),
+            ("took_ms", took.as_millis().to_string()),
         ];
         log.event("state_restored", &members);
     }

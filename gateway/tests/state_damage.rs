@@ -56,6 +56,9 @@ fn policy(state_dir: &Path) -> Arc<Policy> {
     Arc::new(loaded.unwrap_or_else(|errors| panic!("{errors}")).policy)
 }
 
+/// What is known of the accounts, and who stores which response.
+type Known = (Vec<Record>, Vec<Option<AccountId>>);
+
 /// The accounts of one process, and what it keeps of them.
 struct Process {
     policy: Arc<Policy>,
@@ -113,6 +116,27 @@ impl Process {
         (0..RESPONSES).map(owner).collect()
     }
 
+    /// On a slow disk what was kept, or that it was put away, comes after the start.
+    fn wait_begun(&self, state_dir: &Path) {
+        let nothing_known = nothing_known();
+        self.wait_for("believed or put away", || {
+            !quarantined(state_dir).is_empty() || self.known() != nothing_known
+        });
+    }
+
+    fn wait_for(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let gives_up_at = Instant::now() + FINISH_TIMEOUT;
+        while !condition() {
+            assert!(Instant::now() < gives_up_at, "{what}");
+            self.store.tick(&mut Log::open(&self.policy).unwrap());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn known(&self) -> Known {
+        (self.records(), self.responses())
+    }
+
     /// Something happens to every account, and responses are stored.
     fn live(&self, round: usize) {
         let (health, affinity) = (&self.accounts.health, &self.accounts.affinity);
@@ -145,7 +169,7 @@ impl Process {
 }
 
 /// What a process ends up with that has seen nothing.
-fn nothing_known() -> (Vec<Record>, Vec<Option<AccountId>>) {
+fn nothing_known() -> Known {
     let directory = tempfile::tempdir().unwrap();
     let policy = policy(directory.path());
     let accounts = Accounts::new(&policy);
@@ -183,8 +207,8 @@ struct Images {
     earlier: TempDir,
     /// After a crash.
     open: TempDir,
-    known: (Vec<Record>, Vec<Option<AccountId>>),
-    known_when_open: (Vec<Record>, Vec<Option<AccountId>>),
+    known: Known,
+    known_when_open: Known,
 }
 
 fn images() -> Images {
@@ -196,14 +220,14 @@ fn images() -> Images {
 
     let process = Process::start_with_child(live.path());
     process.live(2);
-    let known_when_open = (process.records(), process.responses());
+    let known_when_open = process.known();
     // As the control thread does after a second.
     process.store.tick(&mut Log::open(&process.policy).unwrap());
     process.store.note(&process.ids().collect::<Vec<_>>());
     in_runtime(process.store.save(AccountId(0))).unwrap();
     copy(live.path(), open.path());
     process.live(3);
-    let known = (process.records(), process.responses());
+    let known = process.known();
     process.finish();
     copy(live.path(), clean.path());
     Images {
@@ -322,7 +346,7 @@ fn damage(state_dir: &Path, earlier: &Path, number: usize, rng: &mut Rng) -> Str
         9 => {
             let directory = state_dir.join("state/db");
             fs::remove_dir_all(&directory).unwrap();
-            if number / 12 % 2 == 0 {
+            if (number / 12).is_multiple_of(2) {
                 copy(&earlier.join("state/db"), &directory);
                 "an earlier database put back".to_owned()
             } else {
@@ -359,11 +383,13 @@ fn what_was_kept_is_known_again() {
             let directory = tempfile::tempdir().unwrap();
             copy(image.path(), directory.path());
             let process = Process::start(directory.path(), reader.clone());
-            assert_eq!((process.records(), process.responses()), *known);
+            process.wait_begun(directory.path());
+            assert_eq!(process.known(), *known);
             assert_eq!(quarantined(directory.path()), [] as [PathBuf; 0]);
             process.finish();
             let process = Process::start(directory.path(), reader.clone());
-            assert_eq!((process.records(), process.responses()), *known);
+            process.wait_begun(directory.path());
+            assert_eq!(process.known(), *known);
             assert_eq!(quarantined(directory.path()), [] as [PathBuf; 0]);
             process.finish();
         }
@@ -383,7 +409,8 @@ fn start_on_damaged(image: &Path, images: &Images, number: usize, rng: &mut Rng)
     let what = damage(directory.path(), images.earlier.path(), number, rng);
     let process = Process::start_with_child(directory.path());
     let start = process.start;
-    let known = (process.records(), process.responses());
+    process.wait_begun(directory.path());
+    let known = process.known();
     let is_quarantined = !quarantined(directory.path()).is_empty();
     if is_quarantined {
         assert_eq!(known, nothing_known(), "{what}");
@@ -394,11 +421,11 @@ fn start_on_damaged(image: &Path, images: &Images, number: usize, rng: &mut Rng)
     process.live(4);
     let saved = in_runtime(process.store.save(AccountId(1)));
     assert_eq!(saved, Ok(()), "{what}");
-    let known = (process.records(), process.responses());
+    let known = process.known();
     process.finish();
     let kept = quarantined(directory.path());
     let process = Process::start(directory.path(), Reader::InProcess);
-    assert_eq!((process.records(), process.responses()), known, "{what}");
+    process.wait_for(&what, || process.known() == known);
     assert_eq!(quarantined(directory.path()), kept, "{what}");
     process.finish();
     Outcome {

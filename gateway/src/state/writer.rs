@@ -11,6 +11,7 @@ use super::{Damage, Problem, files, quarantine};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs;
 use std::io;
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -66,8 +67,12 @@ pub(super) enum Report {
     Unable(Arc<str>),
     /// It is saved again.
     Able,
-    /// The files came late, with this in them.
-    Found(Image),
+    /// This was kept by the process before.
+    Found {
+        image: Image,
+        /// How long it took to read.
+        took: Duration,
+    },
 }
 
 impl Shared {
@@ -106,16 +111,8 @@ impl Shared {
         self.progress.subscribe()
     }
 
-    pub(super) fn report(&self, report: Report) {
+    fn report(&self, report: Report) {
         self.inbox().reports.push(report);
-    }
-
-    /// Nothing is saved until further notice.
-    pub(super) fn become_unable(&self, problem: &Problem) {
-        let why: Arc<str> = problem.to_string().into();
-        self.report(Report::Unable(why.clone()));
-        self.progress
-            .send_modify(|progress| progress.unable = Some(why));
     }
 
     /// Waits until there is something to do.
@@ -181,35 +178,28 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// One that goes on with what was taken over; without it, it tries to get hold of it itself.
-    pub(super) fn new(
-        places: Places,
-        reader: Reader,
-        shared: Arc<Shared>,
-        taken: Option<(Lock, Option<Image>)>,
-    ) -> Self {
-        let is_able = taken.is_some();
-        let mut writer = Self {
+    /// One that has nothing to do with the disk yet.
+    pub(super) fn new(places: Places, reader: Reader, shared: Arc<Shared>) -> Self {
+        Self {
             places,
             reader,
             shared,
             image: Image::default(),
             lock: None,
             tree: None,
-            is_owing: !is_able,
-            writes_from: Instant::now() + if is_able { Duration::ZERO } else { RETRY_PAUSE },
+            is_owing: false,
+            writes_from: Instant::now(),
             seal: None,
             unsealed: None,
             second_look: None,
-        };
-        if let Some((lock, image)) = taken {
-            writer.hold(lock, image);
         }
-        writer
     }
 
-    /// Writes until it is told to end.
-    pub(super) fn run(mut self) {
+    /// Takes over what is there, tells by dropping `begins` that it has done so, and writes until it is told to end.
+    pub(super) fn run(mut self, begins: mpsc::Sender<()>) {
+        let taken_over = self.take_over();
+        self.overcome(taken_over);
+        drop(begins);
         // What is kept for somebody to look at must not fill the disk; if it cannot be removed, it stays.
         let _ = quarantine::remove_oldest(&self.places.directory);
         // The reader has written to the files: they are to be sealed again.
@@ -245,18 +235,13 @@ impl Writer {
         [retry, seal, look].into_iter().flatten().min()
     }
 
-    fn hold(&mut self, lock: Lock, image: Option<Image>) {
-        self.lock = Some(lock);
-        self.seal = image.as_ref().map(|image| Seal::Open {
-            sequence: image.sequence(),
-        });
-        self.image = image.unwrap_or_default();
-    }
-
     /// Writes all that was noted.
     fn save(&mut self) -> Result<(), Problem> {
         if self.lock.is_none() {
             self.take_over()?;
+            if self.seal.is_some() {
+                self.open_tree()?;
+            }
         }
         let (changes, noted) = self.shared.take_changes();
         self.is_owing = true;
@@ -275,8 +260,9 @@ impl Writer {
         Ok(())
     }
 
-    /// The files were out of reach when the gateway started.
+    /// Takes hold of the files, and tells what is in them.
     fn take_over(&mut self) -> Result<(), Problem> {
+        let began_at = Instant::now();
         let Taken {
             lock,
             image,
@@ -285,12 +271,16 @@ impl Writer {
         if let Some(put_away) = put_away {
             self.shared.report(Report::PutAway(put_away));
         }
-        if let Some(image) = &image {
-            self.shared.report(Report::Found(image.clone()));
+        self.lock = Some(lock);
+        if let Some(image) = image {
+            self.seal = Some(Seal::Open {
+                sequence: image.sequence(),
+            });
+            self.image.clone_from(&image);
+            let took = began_at.elapsed();
+            self.shared.report(Report::Found { image, took });
         }
-        let is_there = image.is_some();
-        self.hold(lock, image);
-        if is_there { self.open_tree() } else { Ok(()) }
+        Ok(())
     }
 
     /// Opens the database that was read; it must hold what the reader has found.
@@ -432,9 +422,15 @@ impl Writer {
     /// It is tried again later; until then what is noted waits.
     fn put_off(&mut self, problem: &Problem) {
         (self.is_owing, self.writes_from) = (true, Instant::now() + RETRY_PAUSE);
-        if self.shared.progress.borrow().unable.is_none() {
-            self.shared.become_unable(problem);
-        }
+        let why: Arc<str> = problem.to_string().into();
+        self.shared.progress.send_if_modified(|progress| {
+            let is_news = progress.unable.is_none();
+            if is_news {
+                progress.unable = Some(why.clone());
+                self.shared.report(Report::Unable(why));
+            }
+            is_news
+        });
     }
 
     fn become_able(&self) {
