@@ -9,6 +9,7 @@
 
 mod queue;
 mod retry;
+mod survey;
 mod wanted;
 
 use super::Request;
@@ -26,6 +27,7 @@ use relay_wire::dialect::ScanError;
 use retry::Retry;
 use smallvec::SmallVec;
 use std::time::Instant;
+use survey::{Found, Lack, survey};
 
 /// An account that will be asked, from one of its own addresses.
 pub struct Candidate {
@@ -168,72 +170,6 @@ fn model_in_body<'r>(request: &'r Request<'_>, needed: bool) -> Result<Option<&'
     }
 }
 
-/// What all upstreams together have for a request.
-#[derive(Debug, PartialEq, Eq)]
-enum Found<T> {
-    /// A place.
-    Taken(UpstreamId, T),
-    /// Nothing yet: it may wait in this upstream's room.
-    Wait(UpstreamId),
-    /// Nothing.
-    Nobody(Lack),
-}
-
-/// Why there is nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lack {
-    /// All are busy.
-    Full,
-    /// All are blocked, the first of them until then.
-    Blocked(Moment),
-    /// There is none at all, or all were asked.
-    None,
-}
-
-/// Goes through the upstreams: a healthy account of a later one comes before one of an earlier one that is asked although it is
-/// not well, and so does waiting for one that is merely busy, as long as the request can wait.
-fn survey<T>(
-    upstreams: &[UpstreamId],
-    can_wait: bool,
-    mut pick: impl FnMut(UpstreamId, bool) -> Pick<T>,
-) -> Found<T> {
-    let (mut busy, mut waits, mut first_end) = (None, None, None);
-    for &upstream in upstreams {
-        match pick(upstream, false) {
-            Pick::Taken(taken) => return Found::Taken(upstream, taken),
-            Pick::Wait { until: None } => busy = busy.or(Some(upstream)),
-            Pick::Wait { until } | Pick::Nobody { until } => first_end = earlier(first_end, until),
-        }
-    }
-    if let Some(upstream) = busy.filter(|_| can_wait) {
-        return Found::Wait(upstream);
-    }
-    for &upstream in upstreams {
-        match pick(upstream, true) {
-            Pick::Taken(taken) => return Found::Taken(upstream, taken),
-            Pick::Wait { until } => {
-                waits = waits.or(Some(upstream));
-                first_end = earlier(first_end, until);
-            }
-            Pick::Nobody { until } => first_end = earlier(first_end, until),
-        }
-    }
-    match (waits, first_end) {
-        (Some(upstream), _) if can_wait => Found::Wait(upstream),
-        _ if busy.is_some() => Found::Nobody(Lack::Full),
-        (_, Some(end)) => Found::Nobody(Lack::Blocked(end)),
-        (Some(_), None) => Found::Nobody(Lack::Full),
-        (None, None) => Found::Nobody(Lack::None),
-    }
-}
-
-fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
-}
-
 impl Candidates {
     /// The next account that has a place free; waits for one if need be.
     ///
@@ -372,14 +308,12 @@ impl Candidates {
             limits.retry_pause,
             || worker.random_fraction(),
         );
-        let elapsed = request.held_at.elapsed();
-        let is_too_late = elapsed + retry.pause >= timeouts.retry;
-        let is_exhausted = self.attempts >= limits.attempts_max;
-        if is_too_late
-            || is_exhausted
-            || !failure.may_be_retried()
-            || !request.body.can_be_sent_again()
-        {
+        let begins_after = request.held_at.elapsed() + retry.pause;
+        let may_follow = self.attempts < limits.attempts_max
+            && begins_after < timeouts.retry
+            && failure.may_be_retried()
+            && request.body.can_be_sent_again();
+        if !may_follow {
             return Err(failure.into_refusal());
         }
         self.retry = Some(retry);
@@ -425,6 +359,3 @@ impl Candidates {
         retry::refusal(self.last_failure.take(), lack, is_owned, now)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,6 @@
 //! Whether another attempt follows, what it costs, and what the client is told if none does.
 
-use super::Lack;
+use super::survey::Lack;
 use crate::config::policy::UpstreamId;
 use crate::health::Moment;
 use crate::request::egress::Failure;
