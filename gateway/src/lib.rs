@@ -16,6 +16,7 @@
 //! | [`control`] | the other thread: log, metrics, admin API, names, probes, signals |
 //! | [`kernel`] | what the kernel enforces for it, and what is missing |
 //! | [`config`], [`headers`] | from a TOML file to a `Policy` |
+//! | [`state`] | what is known of the accounts, over restarts |
 //! | [`start`] | putting it together |
 //! | [`demo`], [`keys`] | a provider of our own to try the gateway with; tenant keys |
 //!

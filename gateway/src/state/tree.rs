@@ -22,9 +22,14 @@ const CACHE_BYTES: u64 = 8 << 20;
 /// Its threads may hold the files for a moment after it was closed.
 const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// An open database.
+/// An open database. When it is dropped, it writes what is still in memory.
 pub(super) struct Tree {
     directory: PathBuf,
+    /// `None` from the drop on.
+    handles: Option<Handles>,
+}
+
+struct Handles {
     database: sled::Db,
     tree: sled::Tree,
 }
@@ -34,10 +39,7 @@ pub(super) struct Tree {
 /// # Errors
 /// It is damaged, or cannot be opened.
 pub(super) fn entries(directory: &Path) -> Result<Vec<(Key, Vec<u8>)>, Problem> {
-    let tree = Tree::open(directory)?;
-    let entries = tree.entries()?;
-    tree.close();
-    Ok(entries)
+    Tree::open(directory)?.entries()
 }
 
 impl Tree {
@@ -48,12 +50,15 @@ impl Tree {
     pub(super) fn open(directory: &Path) -> Result<Self, Problem> {
         remove_unfinished(directory)?;
         let database = open_released(directory)?;
-        let mut names = guarded(|| Ok(database.tree_names()))?;
+        let names = guarded(|| Ok(database.tree_names()));
+        let tree = Self::of(directory, database)?;
+        let mut names = names?;
         names.sort();
-        if names != [DEFAULT_TREE, TREE] {
-            return Err(Problem::Damaged(Damage::Version));
+        if names == [DEFAULT_TREE, TREE] {
+            Ok(tree)
+        } else {
+            Err(Problem::Damaged(Damage::Version))
         }
-        Self::of(directory, database)
     }
 
     /// Makes a database in this directory, which does not exist yet; it holds only this batch, and is on the disk.
@@ -62,20 +67,21 @@ impl Tree {
     /// It cannot be made.
     pub(super) fn create(directory: &Path, batch: Batch) -> Result<(), Problem> {
         let database = open_released(directory)?;
-        let tree = Self::of(directory, database)?;
-        tree.write(batch)?;
-        tree.close();
-        files::sync_directory(directory)?;
-        Ok(())
+        Self::of(directory, database)?.write(batch)?;
+        Ok(files::sync_directory(directory)?)
     }
 
     fn of(directory: &Path, database: sled::Db) -> Result<Self, Problem> {
-        let tree = guarded(|| database.open_tree(TREE))?;
-        Ok(Self {
-            directory: directory.to_owned(),
-            database,
-            tree,
-        })
+        match guarded(|| database.open_tree(TREE)) {
+            Ok(tree) => Ok(Self {
+                directory: directory.to_owned(),
+                handles: Some(Handles { database, tree }),
+            }),
+            Err(problem) => {
+                drop_guarded(database);
+                Err(problem)
+            }
+        }
     }
 
     /// What it holds.
@@ -84,16 +90,18 @@ impl Tree {
     }
 
     fn entries(&self) -> Result<Vec<(Key, Vec<u8>)>, Problem> {
+        let Handles { tree, .. } = self.handles()?;
         guarded(|| {
             let entry = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
                 entry.map(|(key, value)| (key.to_vec(), value.to_vec()))
             };
-            self.tree.iter().map(entry).collect()
+            tree.iter().map(entry).collect()
         })
     }
 
     /// Writes a batch at once; it is on the disk afterwards.
     pub(super) fn write(&self, batch: Batch) -> Result<(), Problem> {
+        let Handles { database, tree } = self.handles()?;
         guarded(|| {
             let mut at_once = sled::Batch::default();
             for (key, value) in batch {
@@ -102,21 +110,31 @@ impl Tree {
                     None => at_once.remove(key),
                 }
             }
-            self.tree.apply_batch(at_once)?;
-            self.database.flush()
+            tree.apply_batch(at_once)?;
+            database.flush()
         })?;
         Ok(files::sync(&self.directory)?)
     }
 
-    /// Writes what is still in memory. Unlike a drop it cannot end the process.
-    pub(super) fn close(self) {
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(self)));
+    fn handles(&self) -> Result<&Handles, Problem> {
+        self.handles.as_ref().ok_or(Damage::Database.into())
     }
 
     /// Leaves it as it is: after a panic nothing of it may be used, not even its destructors.
     pub(super) fn abandon(self) {
         std::mem::forget(self);
     }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        drop_guarded(self.handles.take());
+    }
+}
+
+/// A panic of a destructor must not end the thread, and one that comes on top of another would end the process.
+fn drop_guarded<T>(value: T) {
+    let _ = catch_unwind(AssertUnwindSafe(move || drop(value)));
 }
 
 /// A snapshot that was being written when the process ended would be taken for the latest one.

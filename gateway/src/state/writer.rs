@@ -287,7 +287,6 @@ impl Writer {
     fn open_tree(&mut self) -> Result<(), Problem> {
         let tree = Tree::open(&self.places.database())?;
         if tree.image()? != self.image {
-            tree.close();
             return Err(Damage::Older.into());
         }
         self.tree = Some(tree);
@@ -315,7 +314,6 @@ impl Writer {
         files::sync_directory(directory)?;
         let tree = Tree::open(&database)?;
         if tree.image()? != self.image {
-            tree.close();
             return Err(Damage::Older.into());
         }
         self.tree = Some(tree);
@@ -378,7 +376,7 @@ impl Writer {
     /// Closes the database and seals its files for good.
     fn end(mut self) {
         if let Some(tree) = self.tree.take() {
-            tree.close();
+            drop(tree);
             if !self.is_owing {
                 // Without a seal the next start goes by what is in the files.
                 let _ = self.put_seal_on();
@@ -398,7 +396,7 @@ impl Writer {
         if let Some(tree) = self.tree.take() {
             match &problem {
                 Problem::Damaged(Damage::Panicked) => tree.abandon(),
-                _ => tree.close(),
+                _ => drop(tree),
             }
         }
         (self.unsealed, self.second_look) = (None, None);
@@ -446,3 +444,6 @@ impl Writer {
 fn seal_due_at((first, latest): (Instant, Instant)) -> Instant {
     (latest + QUIET).min(first + SEAL_INTERVAL)
 }
+
+#[cfg(test)]
+mod tests;
