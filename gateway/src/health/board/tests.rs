@@ -1,10 +1,13 @@
 use super::word::Word;
 use super::*;
 use crate::config;
-use crate::health::breaker::{BreakerRecord, State};
-use crate::health::{Fault, Record};
+use crate::health::Fault;
+use crate::health::breaker::State;
 use std::path::Path;
 use std::sync::mpsc;
+
+mod operator;
+mod restart;
 
 pub(super) const START: Moment = Moment::from_unix_ms(1_800_000_000_000);
 
@@ -267,70 +270,6 @@ fn one_request_may_try_both_the_account_and_its_address() {
 }
 
 #[test]
-fn the_operators_word_comes_first_and_ends_by_itself() {
-    let health = board(|_| {});
-    rate_limited(health, FIRST, after(600));
-    health.obey(FIRST, wish(Wish::Drained, Some(after(60))), START);
-    assert_eq!(health.standing(FIRST, after(59)), Standing::Draining);
-    let expected = blocked(after(600), true, Cause::RateLimited);
-    assert_eq!(health.standing(FIRST, after(60)), expected);
-    health.take_transitions();
-    health.tick(after(59));
-    assert_eq!(health.take_transitions(), []);
-    assert!(health.record(FIRST).operator.is_some());
-    health.tick(after(60));
-    health.tick(after(61));
-    let over = Transition {
-        account: FIRST,
-        address: None,
-        at: after(60),
-        change: Change::Wish(Wish::Enabled),
-    };
-    assert_eq!(health.take_transitions(), [over]);
-    assert_eq!(health.record(FIRST).operator, None);
-}
-
-#[test]
-fn what_the_configuration_switches_off_is_asked_once_the_operator_says_so() {
-    let health = board(|_| {});
-    assert_eq!(health.standing(THIRD, START), Standing::Disabled);
-    health.obey(THIRD, wish(Wish::Enabled, Some(after(60))), START);
-    assert_eq!(health.standing(THIRD, START), WELL);
-    assert_eq!(health.wish(THIRD, after(60)), Wish::Disabled);
-    health.tick(after(60));
-    assert_eq!(health.standing(THIRD, after(60)), Standing::Disabled);
-    health.obey(THIRD, wish(Wish::Enabled, None), after(60));
-    health.tick(after(1_000_000));
-    assert_eq!(health.standing(THIRD, after(1_000_000)), WELL);
-}
-
-#[test]
-fn by_order_the_account_and_its_addresses_are_well_at_once() {
-    let health = board(|_| {});
-    rate_limited(health, FIRST, after(600));
-    unreachable(health, 1, START);
-    health.take_transitions();
-    health.obey(FIRST, Order::Reset, after(1));
-    assert_eq!(health.standing(FIRST, after(1)), WELL);
-    assert_eq!(health.path_standing(FIRST, 1, after(1)), WELL);
-    let told = health.take_transitions();
-    assert_eq!(told.len(), 2);
-    for (transition, address) in told.iter().zip([None, Some(1)]) {
-        assert_eq!(transition.address, address);
-        assert!(matches!(
-            transition.change,
-            Change::Breaker {
-                from: State::Open,
-                to: State::Closed,
-                ordered: true,
-                ..
-            }
-        ));
-    }
-    assert_words_agree(health, true);
-}
-
-#[test]
 fn what_changes_is_told_and_counted() {
     let health = board(|_| {});
     let unchanged = health.changes();
@@ -368,87 +307,6 @@ fn what_changes_is_told_and_counted() {
         };
         assert_eq!(transition.change, change);
     }
-}
-
-#[test]
-fn a_restart_changes_nothing() {
-    let health = board(|_| {});
-    rate_limited(health, FIRST, after(3_600));
-    unreachable(health, 1, START);
-    health.obey(FIRST, wish(Wish::Drained, Some(after(60))), START);
-    health.note_latency(FIRST, Duration::from_millis(700), START);
-    health.failed(SECOND, 0, None, Fault::Refused, START, 0.5);
-    let trial = health.begin_trial(SECOND, 0, after(600));
-    health.succeeded(SECOND, 0, trial, after(600));
-    let restarted = board(|_| {});
-    let before = restarted.changes();
-    for account in [FIRST, SECOND, THIRD] {
-        let record = health.record(account);
-        restarted.restore(account, &record, after(601));
-        assert_eq!(restarted.record(account), record);
-        for now in [after(601), after(3_599), after(3_600), after(5_000)] {
-            assert_eq!(
-                restarted.standing(account, now),
-                health.standing(account, now)
-            );
-            let path = |health: &Health| health.path_standing(account, 0, now);
-            assert_eq!(path(restarted), path(health));
-        }
-        let latency = |health: &Health| health.latency(account, after(601));
-        assert_eq!(latency(restarted), latency(health));
-    }
-    assert!(restarted.changes() > before);
-    assert_eq!(restarted.take_transitions(), [], "nothing has happened");
-    assert_words_agree(restarted, true);
-}
-
-#[test]
-fn what_this_process_has_learned_stands_against_what_was_kept() {
-    let health = board(|_| {});
-    rate_limited(health, FIRST, after(10));
-    health.obey(FIRST, wish(Wish::Disabled, None), START);
-    let present = health.record(FIRST);
-    let kept = Record {
-        operator: Some(Override {
-            wish: Wish::Drained,
-            since: START,
-            until: None,
-            reason: None,
-        }),
-        account: BreakerRecord {
-            state: State::Open,
-            since: Some(START),
-            cause: Some(Cause::Refused),
-            until: Some(after(3_600)),
-            ..BreakerRecord::default()
-        },
-        addresses: vec![
-            // An address that it no longer has, and one that it has.
-            (
-                [127, 0, 7, 9].into(),
-                BreakerRecord {
-                    state: State::Open,
-                    ..BreakerRecord::default()
-                },
-            ),
-            (
-                [127, 0, 7, 2].into(),
-                BreakerRecord {
-                    state: State::Open,
-                    until: Some(after(30)),
-                    cause: Some(Cause::PortsShort),
-                    ..BreakerRecord::default()
-                },
-            ),
-        ],
-        latency: None,
-    };
-    health.restore(FIRST, &kept, START);
-    assert_eq!(health.record(FIRST).operator, present.operator);
-    assert_eq!(health.record(FIRST).account, present.account);
-    assert_eq!(health.path_standing(FIRST, 0, START), WELL);
-    let expected = blocked(after(30), false, Cause::PortsShort);
-    assert_eq!(health.path_standing(FIRST, 1, START), expected);
 }
 
 #[test]

@@ -1,0 +1,67 @@
+//! What the operator orders.
+
+use super::*;
+
+#[test]
+fn the_operators_word_comes_first_and_ends_by_itself() {
+    let health = board(|_| {});
+    rate_limited(health, FIRST, after(600));
+    health.obey(FIRST, wish(Wish::Drained, Some(after(60))), START);
+    assert_eq!(health.standing(FIRST, after(59)), Standing::Draining);
+    let expected = blocked(after(600), true, Cause::RateLimited);
+    assert_eq!(health.standing(FIRST, after(60)), expected);
+    health.take_transitions();
+    health.tick(after(59));
+    assert_eq!(health.take_transitions(), []);
+    assert!(health.record(FIRST).operator.is_some());
+    health.tick(after(60));
+    health.tick(after(61));
+    let over = Transition {
+        account: FIRST,
+        address: None,
+        at: after(60),
+        change: Change::Wish(Wish::Enabled),
+    };
+    assert_eq!(health.take_transitions(), [over]);
+    assert_eq!(health.record(FIRST).operator, None);
+}
+
+#[test]
+fn what_the_configuration_switches_off_is_asked_once_the_operator_says_so() {
+    let health = board(|_| {});
+    assert_eq!(health.standing(THIRD, START), Standing::Disabled);
+    health.obey(THIRD, wish(Wish::Enabled, Some(after(60))), START);
+    assert_eq!(health.standing(THIRD, START), WELL);
+    assert_eq!(health.wish(THIRD, after(60)), Wish::Disabled);
+    health.tick(after(60));
+    assert_eq!(health.standing(THIRD, after(60)), Standing::Disabled);
+    health.obey(THIRD, wish(Wish::Enabled, None), after(60));
+    health.tick(after(1_000_000));
+    assert_eq!(health.standing(THIRD, after(1_000_000)), WELL);
+}
+
+#[test]
+fn by_order_the_account_and_its_addresses_are_well_at_once() {
+    let health = board(|_| {});
+    rate_limited(health, FIRST, after(600));
+    unreachable(health, 1, START);
+    health.take_transitions();
+    health.obey(FIRST, Order::Reset, after(1));
+    assert_eq!(health.standing(FIRST, after(1)), WELL);
+    assert_eq!(health.path_standing(FIRST, 1, after(1)), WELL);
+    let told = health.take_transitions();
+    assert_eq!(told.len(), 2);
+    for (transition, address) in told.iter().zip([None, Some(1)]) {
+        assert_eq!(transition.address, address);
+        assert!(matches!(
+            transition.change,
+            Change::Breaker {
+                from: State::Open,
+                to: State::Closed,
+                ordered: true,
+                ..
+            }
+        ));
+    }
+    assert_words_agree(health, true);
+}
