@@ -14,5 +14,5 @@ pub use blame::{Blame, Charge, Fault};
 pub use board::{
     Change, Health, LatencyRecord, Order, Override, Record, Standing, Transition, Trial, Wish,
 };
-pub use breaker::{Breaker, BreakerRecord, Cause, Rules, State};
+pub use breaker::{Breaker, BreakerRecord, Cause, Openings, Rules, State};
 pub use moment::{Clock, Moment};

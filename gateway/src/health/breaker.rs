@@ -6,7 +6,7 @@
 
 mod rules;
 
-pub use rules::{Cause, Rules, STATED_BLOCK_MIN, State};
+pub use rules::{Cause, Openings, Rules, STATED_BLOCK_MIN, State};
 
 use super::blame::Charge;
 use super::moment::Moment;
@@ -29,8 +29,8 @@ pub struct BreakerRecord {
     pub until: Option<Moment>,
     /// The provider itself stated that.
     pub is_stated: bool,
-    /// How often it has opened without a stated time since it was last well for `backoff_max`: what the back-off goes by.
-    pub openings: u32,
+    /// Since it was last well for `backoff_max`: what the back-off goes by.
+    pub openings: Openings,
     /// When it opened first since it was last closed; `None` while it is closed.
     pub first_opened: Option<Moment>,
 }
@@ -282,11 +282,11 @@ impl Breaker {
         let now = circumstances.now;
         let was_well_for = |since: Moment| now.since(since) >= rules.backoff_max;
         if self.kept.state == State::Closed && self.kept.since.is_none_or(was_well_for) {
-            self.kept.openings = 0;
+            self.kept.openings = Openings::default();
         }
         let (until, is_stated) = self.block_end(charge, circumstances, rules);
         if !is_stated {
-            self.kept.openings = self.kept.openings.saturating_add(1);
+            self.kept.openings.count(charge.cause());
         }
         self.kept.cause = Some(charge.cause());
         self.kept.is_stated = is_stated;
@@ -307,7 +307,7 @@ impl Breaker {
     ) -> (Moment, bool) {
         let now = circumstances.now;
         let (shortest, longest) = rules.backoff(charge.cause());
-        let doubled = shortest.saturating_mul(1 << self.kept.openings.min(31));
+        let doubled = shortest.saturating_mul(1 << self.kept.openings.of(charge.cause()).min(31));
         let jitter = 0.8 + 0.4 * circumstances.random;
         let varied = doubled.min(longest).as_secs_f64() * jitter;
         let guessed = now + Duration::from_secs_f64(varied).min(longest).max(shortest);

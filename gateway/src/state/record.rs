@@ -2,7 +2,9 @@
 //! configuration looks like.
 
 use crate::config::policy::Account;
-use crate::health::{BreakerRecord, Cause, LatencyRecord, Moment, Override, Record, State, Wish};
+use crate::health::{
+    BreakerRecord, Cause, LatencyRecord, Moment, Openings, Override, Record, State, Wish,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
@@ -37,6 +39,9 @@ struct Breaker {
     until: Option<u64>,
     is_stated: bool,
     openings: u32,
+    /// Not in records of releases that counted all openings together.
+    #[serde(default)]
+    openings_of_credential: u32,
     first_opened: Option<u64>,
 }
 
@@ -73,21 +78,21 @@ pub(super) fn encode(account: &Account, record: &Record) -> Vec<u8> {
 /// What such a payload says of this account; `None` if it is not understood.
 pub(super) fn decode(account: &Account, payload: &[u8]) -> Option<Record> {
     let kept: Kept = serde_json::from_slice(payload).ok()?;
-    let own = kept.account.understood()?;
-    let is_of_credential = matches!(own.cause, Some(Cause::Refused | Cause::QuotaExhausted));
-    let is_other_credential = kept.credential != fingerprint(account);
+    let mut own = kept.account.understood()?;
+    // A credential was exchanged because the old one was refused, or had nothing left.
+    if kept.credential != fingerprint(account) {
+        if own.cause.is_some_and(Cause::is_of_credential) {
+            own = BreakerRecord::default();
+        }
+        own.openings.of_credential = 0;
+    }
     let addresses = kept.addresses.into_iter();
     Some(Record {
         operator: match kept.operator {
             Some(word) => Some(word.understood()?),
             None => None,
         },
-        // A credential was exchanged because the old one was refused, or had nothing left.
-        account: if is_of_credential && is_other_credential {
-            BreakerRecord::default()
-        } else {
-            own
-        },
+        account: own,
         addresses: addresses
             .map(|(address, breaker)| Some((address, breaker.understood()?)))
             .collect::<Option<_>>()?,
@@ -118,7 +123,8 @@ impl Breaker {
             cause: record.cause.map(|cause| cause.as_str().to_owned()),
             until: record.until.map(Moment::unix_ms),
             is_stated: record.is_stated,
-            openings: record.openings,
+            openings: record.openings.others,
+            openings_of_credential: record.openings.of_credential,
             first_opened: record.first_opened.map(Moment::unix_ms),
         }
     }
@@ -139,7 +145,10 @@ impl Breaker {
             cause,
             until: self.until.map(Moment::from_unix_ms),
             is_stated: self.is_stated,
-            openings: self.openings,
+            openings: Openings {
+                of_credential: self.openings_of_credential,
+                others: self.openings,
+            },
             first_opened: self.first_opened.map(Moment::from_unix_ms),
         })
     }
@@ -195,7 +204,10 @@ mod tests {
             cause: Some(cause),
             until: moment(2),
             is_stated: true,
-            openings: 3,
+            openings: Openings {
+                of_credential: 2,
+                others: 3,
+            },
             first_opened: moment(4),
         }
     }
@@ -243,6 +255,19 @@ mod tests {
     }
 
     #[test]
+    fn records_that_count_all_openings_together_are_understood() {
+        let account = account("sk-one");
+        let record = record(Cause::Resets);
+        let payload = String::from_utf8(encode(&account, &record)).unwrap();
+        let older = payload.replace(",\"openings_of_credential\":2", "");
+        assert_ne!(older, payload);
+        let mut expected = record;
+        expected.account.openings.of_credential = 0;
+        expected.addresses[1].1.openings.of_credential = 0;
+        assert_eq!(decode(&account, older.as_bytes()), Some(expected));
+    }
+
+    #[test]
     fn what_is_not_understood_is_nothing() {
         let account = account("sk-one");
         let payload = String::from_utf8(encode(&account, &record(Cause::Resets))).unwrap();
@@ -269,7 +294,9 @@ mod tests {
             let expected = if is_forgotten {
                 BreakerRecord::default()
             } else {
-                open(cause)
+                let mut expected = open(cause);
+                expected.openings.of_credential = 0;
+                expected
             };
             assert_eq!(read.account, expected, "{cause:?}");
             assert_eq!(read.addresses, record(cause).addresses);

@@ -201,7 +201,7 @@ fn describe(admin: &Admin, id: AccountId, now: Moment) -> Account {
             until: said.and_then(|said| said.until).map(written),
             reason: said.and_then(|said| said.reason.as_deref().map(str::to_owned)),
         },
-        openings: record.account.openings,
+        openings: record.account.openings.all(),
         in_flight: admin.in_flight.of_account(id),
         max_concurrent: account.max_concurrent,
         latency_ms: health.latency(id, now).map(|time| time.as_millis() as u64),

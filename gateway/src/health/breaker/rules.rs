@@ -48,6 +48,11 @@ impl Cause {
         Self::ALL.into_iter().find(|cause| cause.as_str() == name)
     }
 
+    /// It lies in the credential: that is not taken, or may use nothing more. Another one mends it, waiting takes hours.
+    pub fn is_of_credential(self) -> bool {
+        matches!(self, Self::Refused | Self::QuotaExhausted)
+    }
+
     /// A name for logs, metrics and what is kept on disk.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -99,6 +104,42 @@ impl State {
     }
 }
 
+/// How often a breaker has opened without a stated time. Apart by their back-offs: after a row of resets, a first refusal is
+/// the first of its kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Openings {
+    /// For causes that lie in the credential.
+    pub of_credential: u32,
+    /// For all others.
+    pub others: u32,
+}
+
+impl Openings {
+    /// Whatever they were for.
+    pub fn all(self) -> u32 {
+        self.of_credential.saturating_add(self.others)
+    }
+
+    /// Those that the back-off of this cause goes by.
+    pub(super) fn of(self, cause: Cause) -> u32 {
+        if cause.is_of_credential() {
+            self.of_credential
+        } else {
+            self.others
+        }
+    }
+
+    /// One more.
+    pub(super) fn count(&mut self, cause: Cause) {
+        let openings = if cause.is_of_credential() {
+            &mut self.of_credential
+        } else {
+            &mut self.others
+        };
+        *openings = openings.saturating_add(1);
+    }
+}
+
 /// `[health]`: what the state machine goes by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rules {
@@ -133,11 +174,10 @@ pub struct Rules {
 impl Rules {
     /// A block of ours for this cause is at least and at most so long.
     pub(super) fn backoff(&self, cause: Cause) -> (Duration, Duration) {
-        match cause {
-            Cause::Refused | Cause::QuotaExhausted => {
-                (self.refused_backoff_min, self.refused_backoff_max)
-            }
-            _ => (self.backoff_min, self.backoff_max),
+        if cause.is_of_credential() {
+            (self.refused_backoff_min, self.refused_backoff_max)
+        } else {
+            (self.backoff_min, self.backoff_max)
         }
     }
 

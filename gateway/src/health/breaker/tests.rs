@@ -163,6 +163,30 @@ fn the_backoff_doubles_up_to_its_ceiling_and_is_forgotten_after_a_good_time() {
 }
 
 #[test]
+fn what_passes_in_seconds_makes_no_refusal_longer_and_the_other_way_round() {
+    let mut breaker = Breaker::default();
+    let mut now = START;
+    for (cause, seconds) in [
+        (Cause::RateLimited, 2),
+        (Cause::Resets, 4),
+        (Cause::RateLimited, 8),
+        (Cause::Refused, 600),
+        (Cause::RateLimited, 16),
+        (Cause::QuotaExhausted, 1_200),
+        (Cause::Refused, 2_400),
+        (Cause::ServerErrors, 32),
+    ] {
+        breaker.note_failure(at_once(cause, None), &at(now), &RULES);
+        let until = now + Duration::from_secs(seconds);
+        assert_eq!(breaker.record().until, Some(until), "{cause:?}");
+        now = until;
+        let record = breaker.record();
+        breaker = Breaker::restore(record, &RULES, now);
+        close(&mut breaker, now);
+    }
+}
+
+#[test]
 fn jitter_stays_between_floor_and_ceiling() {
     for (openings, random, expected_ms) in [
         (0, 0.0, 2_000),
@@ -174,7 +198,10 @@ fn jitter_stays_between_floor_and_ceiling() {
         (u32::MAX, 0.5, 60_000),
     ] {
         let record = BreakerRecord {
-            openings,
+            openings: Openings {
+                of_credential: 3,
+                others: openings,
+            },
             since: Some(START),
             ..BreakerRecord::default()
         };
@@ -221,7 +248,7 @@ fn a_stated_time_wins_within_what_is_believed() {
             Some(START + Duration::from_millis(expected_ms))
         );
         assert!(record.is_stated);
-        assert_eq!(record.openings, 0, "nothing was guessed");
+        assert_eq!(record.openings.all(), 0, "nothing was guessed");
     }
 }
 

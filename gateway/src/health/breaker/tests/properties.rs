@@ -277,7 +277,7 @@ proptest! {
         cause in option::of(select(&Cause::ALL[..])),
         moments in (option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>())),
         is_stated in any::<bool>(),
-        openings in any::<u32>(),
+        openings in any::<(u32, u32)>(),
     ) {
         let moment = |ms: Option<u64>| ms.map(Moment::from_unix_ms);
         let record = BreakerRecord {
@@ -286,7 +286,7 @@ proptest! {
             cause,
             until: moment(moments.1),
             is_stated,
-            openings,
+            openings: Openings { of_credential: openings.0, others: openings.1 },
             first_opened: moment(moments.2),
         };
         let mut world = World::new(rules);
