@@ -6,6 +6,9 @@ struct Hasher(u64);
 const FNV_OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
+/// The part of a response's hash that all responses of its tenant have in common.
+pub(super) const TENANT_MASK: u64 = 0xff << 56;
+
 impl Hasher {
     /// What is hashed for one purpose has nothing to do with what is hashed for another.
     fn new(purpose: &str) -> Self {
@@ -50,12 +53,14 @@ pub fn account_hash(name: &str) -> u64 {
     Hasher::new("account").part(name.as_bytes()).finish()
 }
 
-/// The hash of a stored response of this tenant.
+/// The hash of a stored response of this tenant. Its upper byte is the tenant's alone, by which the table keeps them apart.
 pub(super) fn response_hash(tenant_name: &str, response_id: &[u8]) -> u64 {
-    Hasher::new("response")
+    let tenant = Hasher::new("tenant").part(tenant_name.as_bytes()).finish();
+    let response = Hasher::new("response")
         .part(tenant_name.as_bytes())
         .part(response_id)
-        .finish()
+        .finish();
+    (tenant & TENANT_MASK) | (response & !TENANT_MASK)
 }
 
 /// How far a conversation is from an account, over 0: divided by the accounts' weights, the least of these says where it
@@ -93,8 +98,18 @@ mod tests {
             0x286e_393a_099e_a988
         );
         assert_eq!(account_hash("primary"), 0x951b_c374_d4c1_44fc);
-        assert_eq!(response_hash("acme", b"resp_1"), 0x500f_8eaa_fa05_2285);
+        assert_eq!(response_hash("acme", b"resp_1"), 0x1e0f_8eaa_fa05_2285);
         assert_eq!(mixed(1), 0xb456_bcfc_34c2_cb2c);
+    }
+
+    #[test]
+    fn responses_of_a_tenant_have_their_upper_byte_in_common() {
+        let tenant = |tenant_name, id| response_hash(tenant_name, id) & TENANT_MASK;
+        assert_eq!(tenant("acme", b"resp_1"), tenant("acme", b"resp_2"));
+        assert_ne!(tenant("acme", b"resp_1"), tenant("other", b"resp_1"));
+        // And nothing else: two tenants may share that byte.
+        let rest = |tenant_name| response_hash(tenant_name, b"resp_1") & !TENANT_MASK;
+        assert_ne!(rest("acme"), rest("other"));
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! Which account stores which response: a table of fixed size that all threads read and write without a lock.
 
+use super::hash::TENANT_MASK;
 use crate::config::policy::AccountId;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Places that a response may take. With 8 of them, hardly anything is lost before the table is nearly full.
 const WAYS: usize = 8;
 
-/// An entry is the upper 48 bits of the response's hash and the 16 of its account. One that never was is zero.
+/// An entry is the upper 48 bits of the response's hash, of which eight are the tenant's, and the 16 of its account. One that
+/// never was is zero.
 pub(super) struct Owners {
     sets: Box<[Set]>,
-    /// Which way of a full set is given up next.
+    /// Which of the ways that may be given up in a full set is the next.
     turn: AtomicU32,
 }
 
@@ -57,7 +59,8 @@ impl Owners {
         });
         if !is_placed {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) as usize;
-            ways[turn % WAYS].store(entry, Ordering::Relaxed);
+            let present = ways.each_ref().map(|way| way.load(Ordering::Relaxed));
+            ways[given_up(&present, entry, turn)].store(entry, Ordering::Relaxed);
         }
         true
     }
@@ -66,6 +69,20 @@ impl Owners {
     fn set(&self, response: u64) -> &Set {
         &self.sets[(response % self.sets.len() as u64) as usize]
     }
+}
+
+/// The way that is given up for a newcomer: one of the tenant that would have most of them with it. So who stores a lot
+/// displaces what is its own, and nobody has more than the others only because it stores more often.
+fn given_up(present: &[u64; WAYS], newcomer: u64, turn: usize) -> usize {
+    let is_same = |one: u64, other: u64| (one ^ other) & TENANT_MASK == 0;
+    let share = present.map(|entry| {
+        let others = present.iter().filter(|&&other| is_same(entry, other));
+        others.count() + usize::from(is_same(entry, newcomer))
+    });
+    let most = share.into_iter().max().unwrap_or_default();
+    let start = turn % WAYS;
+    let mut in_turn = (start..WAYS).chain(0..start);
+    in_turn.find(|&way| share[way] == most).unwrap_or(start)
 }
 
 /// Never that of an empty entry.
@@ -82,7 +99,11 @@ mod tests {
     use crate::affinity::hash::response_hash;
 
     fn response(number: usize) -> u64 {
-        response_hash("tenant", number.to_string().as_bytes())
+        response_of("tenant", number)
+    }
+
+    fn response_of(tenant_name: &str, number: usize) -> u64 {
+        response_hash(tenant_name, number.to_string().as_bytes())
     }
 
     fn account(number: usize) -> AccountId {
@@ -123,6 +144,46 @@ mod tests {
         }
         let kept = found(&owners, 0..100_000);
         assert!((1_000..=1_024).contains(&kept), "{kept} of 1,024");
+    }
+
+    fn kept_of(owners: &Owners, tenant_name: &str, count: usize) -> usize {
+        (0..count)
+            .filter(|&number| owners.find(response_of(tenant_name, number)).is_some())
+            .count()
+    }
+
+    #[test]
+    fn who_stores_a_lot_displaces_nobody_who_stores_little() {
+        let owners = Owners::new(1_024);
+        for number in 0..128 {
+            owners.insert(response_of("modest", number), account(number));
+        }
+        for number in 0..100_000 {
+            owners.insert(response_of("greedy", number), account(number));
+        }
+        let kept = kept_of(&owners, "modest", 128);
+        assert!(kept >= 126, "{kept} of 128");
+        // And who comes later finds room too.
+        for number in 0..128 {
+            owners.insert(response_of("late", number), account(number));
+        }
+        let kept = kept_of(&owners, "late", 128);
+        assert!(kept >= 120, "{kept} of 128");
+    }
+
+    #[test]
+    fn tenants_that_all_store_a_lot_share_the_table() {
+        let owners = Owners::new(1_024);
+        let tenants = ["one", "two", "three", "four"];
+        for (tenant, rounds) in tenants.iter().zip([1, 2, 4, 8]) {
+            for number in 0..rounds * 5_000 {
+                owners.insert(response_of(tenant, number), account(number));
+            }
+        }
+        for (tenant, rounds) in tenants.iter().zip([1, 2, 4, 8]) {
+            let kept = kept_of(&owners, tenant, rounds * 5_000);
+            assert!((250..=262).contains(&kept), "{tenant}: {kept} of 256");
+        }
     }
 
     #[test]
