@@ -121,7 +121,7 @@ pub struct Probe {
     pub path: String,
     /// Between two probes of one account from one address.
     pub interval: Duration,
-    /// For the connection and the head of the answer.
+    /// For the answer's head, once there is a connection.
     pub timeout: Duration,
     /// Probes of this upstream at most, over all accounts.
     pub per_second_max: u32,

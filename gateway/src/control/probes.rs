@@ -1,5 +1,6 @@
 //! Active probes: where the operator wants it, accounts are tried from time to time, also while nobody asks for them. Each
-//! probe is a cheap request from one of the account's addresses, and means for its health what a request would mean.
+//! probe is a cheap request from one of the account's addresses. Its failure means for the account's health what a request's
+//! would mean; that it goes well means less, for it is not what tenants ask.
 
 mod exchange;
 mod schedule;
@@ -10,7 +11,7 @@ use crate::accounts::Accounts;
 use crate::config::Policy;
 use crate::config::policy::{Probe, UpstreamId};
 use crate::connections::Connections;
-use crate::health::{Health, Moment, Standing, State, Trial, Wish};
+use crate::health::{Cause, Health, Moment, Standing, State, Trial, Wish};
 use crate::request::egress::Failure;
 use crate::worker::mailbox::Mailbox;
 use exchange::Means;
@@ -124,7 +125,7 @@ impl Round {
         count_probe(policy, target.account, result(&outcome));
         let (account, address, now) = (target.account, target.address, health.clock().now());
         match outcome {
-            Ok(200..=299) => health.succeeded(account, address, trial, now),
+            Ok(200..=299) => health.probe_succeeded(account, address, trial, now),
             Ok(status) => {
                 if self.odd_status.swap(status, Ordering::Relaxed) != status {
                     // Where many wait, one more tells nothing new.
@@ -133,7 +134,7 @@ impl Round {
             }
             Err(failure) => {
                 if let Some(fault) = failure.fault() {
-                    health.failed(account, address, trial, fault, now, fastrand::f64());
+                    health.probe_failed(account, address, trial, fault, now, fastrand::f64());
                 }
             }
         }
@@ -160,7 +161,7 @@ fn targets(policy: &Policy, upstream: UpstreamId) -> impl Iterator<Item = Target
 
 /// Whether a target is probed.
 enum Admission {
-    /// Yes; as a trial, if one is due.
+    /// Yes; as a trial, if one is due that a probe can be.
     Now(Option<Trial>),
     /// It is blocked: a probe before that would be held against it.
     NotBefore(Moment),
@@ -184,9 +185,13 @@ fn admit(health: &'static Health, target: Target, now: Moment) -> Admission {
     {
         return Admission::NotBefore(until);
     }
-    match health.begin_trial(account, address, now) {
+    // Where a probe is no trial, it may still find that the account is not well yet, before a tenant does.
+    let is_told = own.cause.is_none_or(Cause::is_seen_by_probes);
+    match health.begin_probe_trial(account, address, now) {
         Some(trial) => Admission::Now(Some(trial)),
-        None if own.state == State::Closed && matches!(path, Standing::Usable { .. }) => {
+        None if (own.state == State::Closed || !is_told)
+            && matches!(path, Standing::Usable { .. }) =>
+        {
             Admission::Now(None)
         }
         None => Admission::No,
@@ -200,7 +205,6 @@ mod tests {
     use crate::health::{Fault, Order};
     use std::path::Path;
 
-    const SECOND: Duration = Duration::from_secs(1);
     const TARGET: Target = Target {
         account: AccountId(0),
         address: 1,
@@ -268,21 +272,29 @@ mod tests {
     }
 
     #[test]
-    fn who_is_blocked_is_probed_when_that_is_over_and_then_it_is_a_trial() {
+    fn who_is_blocked_is_probed_when_that_is_over() {
         for drained in [false, true] {
-            let (_, health) = one_account();
-            let until = now() + 60 * SECOND;
-            let limited = Fault::RateLimited { until: Some(until) };
-            if drained {
-                health.obey(TARGET.account, word(Wish::Drained), now());
+            for (fault, is_trial) in [
+                (Fault::Refused, true),
+                (Fault::RateLimited { until: None }, false),
+                (Fault::QuotaExhausted { until: None }, false),
+            ] {
+                let (_, health) = one_account();
+                if drained {
+                    health.obey(TARGET.account, word(Wish::Drained), now());
+                }
+                health.failed(TARGET.account, 0, None, fault, now(), 0.5);
+                let until = health.record(TARGET.account).account.until;
+                let admission = admit(health, TARGET, now());
+                assert!(matches!(admission, Admission::NotBefore(at) if Some(at) == until));
+                let Some(until) = until else {
+                    panic!("{fault:?}")
+                };
+                let Admission::Now(trial) = admit(health, TARGET, until) else {
+                    panic!("a probe is due: {fault:?}");
+                };
+                assert_eq!(trial.is_some(), is_trial, "{fault:?}");
             }
-            health.failed(TARGET.account, 0, None, limited, now(), 0.5);
-            let admission = admit(health, TARGET, now());
-            assert!(matches!(admission, Admission::NotBefore(at) if at == until));
-            let Admission::Now(Some(trial)) = admit(health, TARGET, until) else {
-                panic!("a trial is due");
-            };
-            health.succeeded(TARGET.account, TARGET.address, Some(trial), until);
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Breaker {
     kept: BreakerRecord,
     /// Weights of the failures since the last success, while closed.
     failures_in_row: u32,
+    /// The same of probes, since the last probe or request that went well.
+    probe_failures_in_row: u32,
     window: Option<Window>,
     /// Of the present half-open state, or of the last one.
     round: u32,
@@ -92,6 +94,8 @@ pub struct Circumstances {
     pub now: Moment,
     /// From 0 up to 1, for jitter.
     pub random: f64,
+    /// It was a probe that failed, not a tenant's request.
+    pub is_probe: bool,
 }
 
 impl Breaker {
@@ -132,7 +136,13 @@ impl Breaker {
 
     /// Whether a success would change anything although it is no trial's.
     pub fn is_troubled(&self) -> bool {
-        self.kept.state == State::Closed && self.failures_in_row > 0
+        self.kept.state == State::Closed
+            && (self.failures_in_row > 0 || self.probe_failures_in_row > 0)
+    }
+
+    /// Whether a probe that goes well tells that what it opened for is over.
+    pub fn is_seen_by_probes(&self) -> bool {
+        self.kept.cause.is_none_or(Cause::is_seen_by_probes)
     }
 
     /// When a further trial has a place, if all are taken now.
@@ -187,6 +197,7 @@ impl Breaker {
         match self.kept.state {
             State::Closed => {
                 self.failures_in_row = 0;
+                self.probe_failures_in_row = 0;
                 None
             }
             State::HalfOpen if self.is_present(ticket) => {
@@ -199,7 +210,25 @@ impl Breaker {
         }
     }
 
-    /// A request failed in a way for which this breaker has to answer.
+    /// A probe went well; with the ticket of the trial that it was. Unless it was one, it says nothing of what requests have met
+    /// with: it only makes up for probes that failed.
+    pub fn note_probe_success(
+        &mut self,
+        ticket: Option<Ticket>,
+        now: Moment,
+        rules: &Rules,
+    ) -> Option<Shift> {
+        if self.kept.state != State::Closed {
+            return self.note_success(ticket, now, rules);
+        }
+        if let Some(ticket) = ticket {
+            self.give_back(ticket);
+        }
+        self.probe_failures_in_row = 0;
+        None
+    }
+
+    /// A request or a probe failed in a way for which this breaker has to answer.
     pub fn note_failure(
         &mut self,
         charge: Charge,
@@ -228,8 +257,7 @@ impl Breaker {
     pub fn reset(&mut self, now: Moment) -> Option<Shift> {
         let shift = (self.kept.state != State::Closed).then(|| self.shift(State::Closed, now));
         self.kept = BreakerRecord::default();
-        self.failures_in_row = 0;
-        self.window = None;
+        self.forget_failures();
         shift
     }
 
@@ -243,8 +271,23 @@ impl Breaker {
         let Charge::Counted { weight, .. } = charge else {
             return false;
         };
+        let in_row = if circumstances.is_probe {
+            &mut self.probe_failures_in_row
+        } else {
+            &mut self.failures_in_row
+        };
+        *in_row = in_row.saturating_add(weight);
+        let in_row = self
+            .failures_in_row
+            .saturating_add(self.probe_failures_in_row);
+        // The share is one of requests: probes that go well are not among those that were completed.
+        let is_share = !circumstances.is_probe && self.is_share_reached(circumstances, rules);
+        in_row >= rules.failures_max || is_share
+    }
+
+    /// Counts a request's failure in its window; whether too large a share of them fails.
+    fn is_share_reached(&mut self, circumstances: &Circumstances, rules: &Rules) -> bool {
         let (now, completed) = (circumstances.now, circumstances.completed);
-        self.failures_in_row = self.failures_in_row.saturating_add(weight);
         let lasts = |window: &Window| now.since(window.began_at) <= rules.failure_window;
         let mut window = self.window.filter(lasts).unwrap_or(Window {
             began_at: now,
@@ -256,8 +299,7 @@ impl Breaker {
         let requests = window.failures + completed.saturating_sub(window.completed_before);
         let are_enough = requests >= u64::from(rules.failure_rate_requests_min);
         let share = window.failures as f64 / requests as f64;
-        self.failures_in_row >= rules.failures_max
-            || (are_enough && share >= rules.failure_rate_max)
+        are_enough && share >= rules.failure_rate_max
     }
 
     /// An open breaker stays open for longer if the provider says so.
@@ -292,9 +334,14 @@ impl Breaker {
         self.kept.is_stated = is_stated;
         self.kept.until = Some(until);
         self.kept.first_opened = self.kept.first_opened.or(Some(now));
-        self.failures_in_row = 0;
-        self.window = None;
+        self.forget_failures();
         self.shift(State::Open, now)
+    }
+
+    fn forget_failures(&mut self) {
+        self.failures_in_row = 0;
+        self.probe_failures_in_row = 0;
+        self.window = None;
     }
 
     /// When a block that begins now is over, and whether the provider said so. For what is blocked at once its word alone

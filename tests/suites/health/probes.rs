@@ -3,16 +3,34 @@
 use crate::{asked, order, shown, told, two, wait_state};
 use relay_tests::upstream::Received;
 use relay_tests::{
-    Account, Config, Exchange, Gateway, Mode, Upstream, eventually, in_each_mode, openai,
+    Account, Config, Exchange, Gateway, Mode, Request, Upstream, eventually, in_each_mode, openai,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Between the bytes of an answer that trickles: far below any limit on silence.
+const PACE: Duration = Duration::from_millis(20);
 
 /// Often, but one after the other: a probe is over before the next one of the same account is due.
 fn probing(config: Config) -> Config {
     let probe = r#"{ interval = "300ms", timeout = "240ms", per_second_max = 1000 }"#;
     config.upstream_key("openai", "probe", probe)
+}
+
+/// Blocks are over soon, and so is the recovery from them.
+fn soon_tried(mut config: Config) -> Config {
+    for key in [
+        "backoff_min",
+        "backoff_max",
+        "refused_backoff_min",
+        "refused_backoff_max",
+    ] {
+        config = config.set("health", key, "\"100ms\"");
+    }
+    config.set("health", "slow_start", "\"0s\"")
 }
 
 /// Waits until so many requests of this account have come.
@@ -167,16 +185,13 @@ fn an_account_recovers_by_probes_alone() {
         let fails = fails.clone();
         move |exchange| {
             if fails.load(Ordering::SeqCst) {
-                exchange.send(openai::error(500, "server_error", &[]));
+                exchange.send(openai::error(401, "invalid_api_key", &[]));
             } else {
                 exchange.send(openai::plain());
             }
         }
     });
-    let config = Config::simple(upstream.address())
-        .set("health", "backoff_min", "\"100ms\"")
-        .set("health", "backoff_max", "\"100ms\"")
-        .set("health", "slow_start", "\"0s\"");
+    let config = soon_tried(Config::simple(upstream.address()));
     let gateway = Gateway::start(&probing(config));
     told(&gateway, "first", 1);
     fails.store(false, Ordering::SeqCst);
@@ -185,12 +200,57 @@ fn an_account_recovers_by_probes_alone() {
         let closed = lines.iter().find(|line| line.json["to"] == "closed");
         closed.map(|line| line.json.clone())
     });
-    assert_eq!(closed["reason"], "server_errors", "{closed}");
+    assert_eq!(closed["reason"], "refused", "{closed}");
     assert!(closed["recovered_after_s"].is_string(), "{closed}");
     eventually("the recovery is counted", || {
         let count = gateway.metric("relay_account_recovery_seconds_count", &["first"]);
         (count >= 1.0).then_some(())
     });
+}
+
+#[test]
+fn what_only_requests_can_tell_is_not_over_because_probes_go_well() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let upstream = Upstream::start({
+        let fails = fails.clone();
+        move |exchange| {
+            let is_probe = exchange.request.method == "GET";
+            if !is_probe && fails.load(Ordering::SeqCst) {
+                exchange.send(openai::error(429, "insufficient_quota", &[]));
+            } else {
+                exchange.send(openai::plain());
+            }
+        }
+    });
+    let config = Config::for_upstream(upstream.address());
+    let config = soon_tried(config.account(Account::new("first", "127.0.7.1")));
+    let gateway = Gateway::start(&probing(config));
+    assert_ne!(gateway.call(&Request::plain()).status(), 200);
+    // Two of them would be enough, and probes go on while it is due.
+    wait_probed(&upstream, "first", count(&upstream, "first") + 6);
+    let account = shown(&gateway, "first");
+    assert_eq!(account["state"], "due", "{account}");
+    assert_eq!(account["reason"], "quota_exhausted", "{account}");
+    fails.store(false, Ordering::SeqCst);
+    for _ in 0..2 {
+        assert_eq!(gateway.call(&Request::plain()).status(), 200);
+    }
+    wait_state(&gateway, "first", "usable", None);
+}
+
+#[test]
+fn an_error_whose_body_trickles_is_told_and_let_go() {
+    let upstream = Upstream::start(|exchange| {
+        exchange.send(
+            "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 60000\r\nretry-after: 600\r\n\r\n",
+        );
+        while exchange.send(" ") {
+            thread::sleep(PACE);
+        }
+    });
+    let gateway = Gateway::start(&probing(Config::simple(upstream.address())));
+    wait_state(&gateway, "first", "blocked", Some("rate_limited"));
+    upstream.wait_ended(0);
 }
 
 #[test]

@@ -75,7 +75,7 @@ pub(in crate::config) struct Probe {
     pub(in crate::config) path: Text<RequestPath>,
     /// Between two probes of one account from one address.
     pub(in crate::config) interval: Period<{ 100 * MS }, { 24 * HOUR }>,
-    /// For the connection and the head of the answer.
+    /// For the answer's head, once there is a connection; that may take `timeouts.upstream_connect`, as it may for requests.
     pub(in crate::config) timeout: Period<{ 10 * MS }, MINUTE>,
     /// Probes of this upstream at most, over all of its accounts.
     #[schemars(range(min = 1, max = 1_000))]

@@ -16,7 +16,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// Room for the head of an answer; most need less.
 const ANSWER_BYTES: usize = 4096;
@@ -35,8 +35,8 @@ pub(super) struct Means<'p> {
 pub(super) async fn ask(means: Means<'_>, target: Target, probe: &Probe) -> Result<u16, Failure> {
     let policy = means.policy;
     let account = policy.account(target.account);
+    let mut opened = open(means, target).await?;
     let ends_at = Instant::now() + probe.timeout;
-    let mut opened = open(means, target, ends_at).await?;
     let head = write_head(policy, account.upstream, &probe.path);
     let mut answer = Answer {
         limits: HeadLimits {
@@ -60,25 +60,27 @@ pub(super) async fn ask(means: Means<'_>, target: Target, probe: &Probe) -> Resu
         return Ok(head.status);
     }
     let depth_max = policy.limits.json_depth_max;
+    // For all of it: whoever sends it byte by byte holds nothing for long.
+    let body_ends_at = ends_at.min(Instant::now() + BODY_TIMEOUT);
     let now = means.clock.now();
     loop {
         let (failure, is_whole) = judge(&head, &answer.bytes, depth_max, now);
         let is_enough = is_whole || answer.bytes.len() >= head.head_bytes + BODY_BYTES_MAX;
         let more = opened.stream.read_buf(&mut answer.bytes);
-        if is_enough || !matches!(timeout(BODY_TIMEOUT, more).await, Ok(Ok(1..))) {
+        if is_enough || !matches!(timeout_at(body_ends_at, more).await, Ok(Ok(1..))) {
             return Err(failure);
         }
     }
 }
 
-/// As on the path of a request: an address that is dead does not stop an account.
-async fn open(means: Means<'_>, target: Target, ends_at: Instant) -> Result<Opened, Failure> {
+/// As on the path of a request, and with as much time: an address that is dead does not stop an account, and what is only slow
+/// does not count against the way.
+async fn open(means: Means<'_>, target: Target) -> Result<Opened, Failure> {
     let source = means.policy.account(target.account).egress[target.address];
     let limit = means.policy.timeouts.upstream_connect;
     let mut failure = Failure::NoDestination;
     for destination in destinations(means.addresses, source, fastrand::f64()) {
-        let left = ends_at.saturating_duration_since(Instant::now());
-        let (connections, limit) = (means.connections, limit.min(left));
+        let connections = means.connections;
         match connect::open(connections, target.account, source, destination, limit).await {
             Ok(opened) => return Ok(opened),
             Err(error) => failure = meaning(error),

@@ -1,4 +1,4 @@
-//! What requests report: how they ended, and whose trial they were.
+//! What requests and probes report: how they ended, and whose trial they were.
 
 use super::account::Locked;
 use super::word::Gate;
@@ -25,6 +25,21 @@ struct Tickets {
     path: Option<Ticket>,
 }
 
+/// How something went wrong.
+#[derive(Clone, Copy)]
+struct Failed {
+    fault: Fault,
+    now: Moment,
+    random: f64,
+    is_probe: bool,
+}
+
+impl Tickets {
+    fn are_some(self) -> bool {
+        self.account.is_some() || self.path.is_some()
+    }
+}
+
 impl Trial {
     /// For the verdict: after it there is nothing to give back.
     fn into_tickets(mut self, account: AccountId, address: usize) -> Tickets {
@@ -35,7 +50,7 @@ impl Trial {
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        if self.tickets.account.is_some() || self.tickets.path.is_some() {
+        if self.tickets.are_some() {
             self.health.give_back(self);
         }
     }
@@ -51,6 +66,27 @@ impl Health {
         address: usize,
         now: Moment,
     ) -> Option<Trial> {
+        self.begin(account, address, now, |_| true)
+    }
+
+    /// The same for a probe: a trial of what probes can tell, and of nothing else.
+    pub fn begin_probe_trial(
+        &'static self,
+        account: AccountId,
+        address: usize,
+        now: Moment,
+    ) -> Option<Trial> {
+        self.begin(account, address, now, Breaker::is_seen_by_probes)
+    }
+
+    /// `is_told`: whether it can tell that this breaker may close.
+    fn begin(
+        &'static self,
+        account: AccountId,
+        address: usize,
+        now: Moment,
+        is_told: fn(&Breaker) -> bool,
+    ) -> Option<Trial> {
         let shared = self.shared(account);
         let own = shared.gate.word().standing(now, &self.rules);
         let path = self.path_standing(account, address, now);
@@ -59,12 +95,12 @@ impl Health {
         }
         let mut locked = shared.lock();
         let mut tickets = Tickets::default();
-        if own == Standing::Due {
+        if own == Standing::Due && is_told(&locked.breaker) {
             let (ticket, shift) = locked.breaker.admit(now, &self.rules)?;
             tickets.account = Some(ticket);
             self.tell(account, None, now, shift);
         }
-        if path == Standing::Due {
+        if path == Standing::Due && is_told(&locked.paths[address]) {
             match locked.paths[address].admit(now, &self.rules) {
                 Some((ticket, shift)) => {
                     tickets.path = Some(ticket);
@@ -80,7 +116,7 @@ impl Health {
             }
         }
         shared.publish(&locked, address, &self.rules);
-        Some(Trial {
+        tickets.are_some().then(|| Trial {
             health: self,
             account,
             address,
@@ -110,6 +146,26 @@ impl Health {
         shared.publish(&locked, address, &self.rules);
     }
 
+    /// A probe went well; `trial`: if it was one. Nothing that a request has met with is over because of it.
+    pub fn probe_succeeded(
+        &self,
+        account: AccountId,
+        address: usize,
+        trial: Option<Trial>,
+        now: Moment,
+    ) {
+        let shared = self.shared(account);
+        let tickets = trial.map(|trial| trial.into_tickets(account, address));
+        let tickets = tickets.unwrap_or_default();
+        let mut locked = shared.lock();
+        let Locked { breaker, paths, .. } = &mut *locked;
+        let shift = breaker.note_probe_success(tickets.account, now, &self.rules);
+        self.tell(account, None, now, shift);
+        let shift = paths[address].note_probe_success(tickets.path, now, &self.rules);
+        self.tell(account, Some(address), now, shift);
+        shared.publish(&locked, address, &self.rules);
+    }
+
     /// Something went wrong; `trial`: if it was one. `random`: 0 up to 1, for jitter.
     pub fn failed(
         &self,
@@ -120,6 +176,42 @@ impl Health {
         now: Moment,
         random: f64,
     ) {
+        let end = Failed {
+            fault,
+            now,
+            random,
+            is_probe: false,
+        };
+        self.note_failed(account, address, trial, end);
+    }
+
+    /// The same of a probe. It counts as a request's does, until a probe goes well.
+    pub fn probe_failed(
+        &self,
+        account: AccountId,
+        address: usize,
+        trial: Option<Trial>,
+        fault: Fault,
+        now: Moment,
+        random: f64,
+    ) {
+        let end = Failed {
+            fault,
+            now,
+            random,
+            is_probe: true,
+        };
+        self.note_failed(account, address, trial, end);
+    }
+
+    fn note_failed(
+        &self,
+        account: AccountId,
+        address: usize,
+        trial: Option<Trial>,
+        failed: Failed,
+    ) {
+        let Failed { fault, now, .. } = failed;
         let shared = self.shared(account);
         let tickets = trial.map(|trial| trial.into_tickets(account, address));
         let tickets = tickets.unwrap_or_default();
@@ -130,7 +222,8 @@ impl Health {
             ticket,
             completed,
             now,
-            random,
+            random: failed.random,
+            is_probe: failed.is_probe,
         };
         match blame(fault) {
             Blame::Account(charge) => {
@@ -138,7 +231,11 @@ impl Health {
                 let shift = breaker.note_failure(charge, &circumstances, &self.rules);
                 self.tell(account, None, now, shift);
                 if fault.is_an_answer() {
-                    let shift = path.note_success(tickets.path, now, &self.rules);
+                    let shift = if failed.is_probe {
+                        path.note_probe_success(tickets.path, now, &self.rules)
+                    } else {
+                        path.note_success(tickets.path, now, &self.rules)
+                    };
                     self.tell(account, Some(address), now, shift);
                 } else {
                     give_back(path, tickets.path);

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::mpsc;
 
 mod operator;
+mod probes;
 mod restart;
 
 pub(super) const START: Moment = Moment::from_unix_ms(1_800_000_000_000);

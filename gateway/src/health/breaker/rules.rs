@@ -53,6 +53,25 @@ impl Cause {
         matches!(self, Self::Refused | Self::QuotaExhausted)
     }
 
+    /// Whether a probe that goes well tells that it is over. A probe costs nothing: an account answers it that is limited, has
+    /// used up its quota, or fails at what tenants ask of it. Of these only tenants' requests tell.
+    pub fn is_seen_by_probes(self) -> bool {
+        match self {
+            Self::RateLimited | Self::QuotaExhausted | Self::ServerErrors | Self::BrokenStreams => {
+                false
+            }
+            Self::Refused
+            | Self::Resets
+            | Self::TimeOuts
+            | Self::Malformed
+            | Self::Unreachable
+            | Self::AddressMissing
+            | Self::ForeignAddress
+            | Self::PortsShort
+            | Self::Retransmits => true,
+        }
+    }
+
     /// A name for logs, metrics and what is kept on disk.
     pub fn as_str(self) -> &'static str {
         match self {

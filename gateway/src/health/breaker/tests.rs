@@ -43,6 +43,7 @@ fn at(now: Moment) -> Circumstances {
         completed: 0,
         now,
         random: 0.5,
+        is_probe: false,
     }
 }
 

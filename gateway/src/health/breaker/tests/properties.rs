@@ -200,6 +200,7 @@ impl World {
             completed: self.completed,
             now: self.now,
             random,
+            is_probe: false,
         };
         let before = self.breaker.record();
         let shift = self
