@@ -23,6 +23,7 @@ use axum::routing::{get, post};
 use relay_ebpf::Feature;
 use relay_io::Engine;
 use serde_json::{Value, json};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// What the admin API answers from.
@@ -192,7 +193,7 @@ async fn egress_connections(State(admin): State<Admin>) -> Response {
 
 /// Opens a connection for each account and address.
 async fn egress_check(State(admin): State<Admin>, headers: HeaderMap, body: Bytes) -> Response {
-    if let Err(refusal) = require_json(&headers) {
+    if let Err(refusal) = require_order(&headers) {
         return refusal;
     }
     let order: check::Order = match serde_json::from_slice(&body) {
@@ -205,15 +206,48 @@ async fn egress_check(State(admin): State<Admin>, headers: HeaderMap, body: Byte
     }
 }
 
-/// Of everything that does something, so that no web page can do it: a browser asks first before it sends this type elsewhere.
+/// Of everything that does something, so that no web page can do it. A browser asks first before it sends this type elsewhere,
+/// and a page whose own name was made to lead here has that name in `Host`: an address cannot be made to lead elsewhere.
 #[allow(clippy::result_large_err, reason = "it is made once and handed on")]
-fn require_json(headers: &HeaderMap) -> Result<(), Response> {
-    let is_json = |value: &HeaderValue| value.as_bytes() == b"application/json";
+fn require_order(headers: &HeaderMap) -> Result<(), Response> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    if !hosts.next().is_some_and(is_direct) || hosts.next().is_some() {
+        let why = "orders are taken by address alone: Host must be an IP address or localhost";
+        return Err(refused(StatusCode::FORBIDDEN, why));
+    }
     if headers.get(header::CONTENT_TYPE).is_some_and(is_json) {
         return Ok(());
     }
     let why = "the content type must be application/json";
     Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why))
+}
+
+/// An IP address or `localhost`, with or without a port (RFC 9110, section 7.2).
+fn is_direct(host: &HeaderValue) -> bool {
+    let Ok(text) = host.to_str() else {
+        return false;
+    };
+    if text.parse::<SocketAddr>().is_ok() || text.parse::<Ipv4Addr>().is_ok() {
+        return true;
+    }
+    let bracketed = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    if let Some(address) = bracketed {
+        return address.parse::<Ipv6Addr>().is_ok();
+    }
+    let (name, port) = text.split_once(':').unwrap_or((text, "0"));
+    name.eq_ignore_ascii_case("localhost") && port.parse::<u16>().is_ok()
+}
+
+/// With or without parameters (RFC 9110, section 8.3.1).
+fn is_json(content_type: &HeaderValue) -> bool {
+    let bytes = content_type.as_bytes();
+    let end = bytes.iter().position(|&byte| byte == b';');
+    let essence = &bytes[..end.unwrap_or(bytes.len())];
+    essence
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"application/json")
 }
 
 fn refused(status: StatusCode, why: &str) -> Response {
@@ -227,4 +261,71 @@ fn answer(status: StatusCode, body: &Value) -> Response {
         format!("{body}\n"),
     )
         .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(host: &str, content_type: &str) -> u16 {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
+        match require_order(&headers) {
+            Ok(()) => 200,
+            Err(refusal) => refusal.status().as_u16(),
+        }
+    }
+
+    #[test]
+    fn orders_are_taken_by_address_alone() {
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:9901",
+            "192.0.2.7:80",
+            "[::1]",
+            "[::1]:9901",
+            "localhost",
+            "LocalHost:9901",
+        ] {
+            assert_eq!(with(host, "application/json"), 200, "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:9901",
+            "127.0.0.1.evil.example",
+            "127.0.0.1@evil.example",
+            "localhost.evil.example",
+            "localhost:9901:x",
+            "::1",
+            "[::1",
+            "[evil.example]",
+            "2130706433",
+        ] {
+            assert_eq!(with(host, "application/json"), 403, "{host}");
+        }
+        let mut headers = HeaderMap::new();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+        assert!(require_order(&headers).is_err(), "without Host");
+        for host in ["127.0.0.1", "evil.example"] {
+            headers.append(header::HOST, HeaderValue::from_static(host));
+        }
+        assert!(require_order(&headers).is_err(), "which of the two?");
+    }
+
+    #[test]
+    fn orders_are_json() {
+        for (content_type, status) in [
+            ("application/json; charset=utf-8", 200),
+            ("Application/JSON ;x=y", 200),
+            ("text/plain", 415),
+            ("text/plain; application/json", 415),
+            ("application/jsonp", 415),
+            ("", 415),
+        ] {
+            assert_eq!(with("localhost", content_type), status, "{content_type}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use super::metrics::accounts::{count_transition, note_recovery};
 use crate::accounts::Accounts;
 use crate::config::Policy;
 use crate::config::policy::{AccountId, UpstreamId};
-use crate::health::{Change, Health, Moment, Standing, State, Transition, Wish};
+use crate::health::{Change, Health, Moment, Order, Standing, State, Transition, Wish};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ impl Watch {
         let transitions = health.take_transitions();
         let mut changed = Vec::new();
         for transition in &transitions {
-            tell(policy, health, transition, log);
+            tell(policy, transition, log);
             if !changed.contains(&transition.account) {
                 changed.push(transition.account);
             }
@@ -116,14 +116,17 @@ impl Watch {
     }
 }
 
+/// What a line of the log says.
+type Members = Vec<(&'static str, String)>;
+
 /// Into the log and the metrics.
-fn tell(policy: &Policy, health: &Health, transition: &Transition, log: &mut Log) {
+fn tell(policy: &Policy, transition: &Transition, log: &mut Log) {
     let account = policy.account(transition.account);
-    let mut members = vec![("account", account.name.clone())];
+    let mut members: Members = vec![("account", account.name.clone())];
     if let Some(address) = transition.address {
         members.push(("address", account.egress[address].to_string()));
     }
-    let is_bad = match transition.change {
+    let is_bad = match &transition.change {
         Change::Breaker {
             from,
             to,
@@ -132,31 +135,27 @@ fn tell(policy: &Policy, health: &Health, transition: &Transition, log: &mut Log
             recovered_after,
             ordered,
         } => {
-            let reason = if ordered { OPERATOR } else { cause.as_str() };
+            let reason = if *ordered { OPERATOR } else { cause.as_str() };
             count_transition(policy, transition.account, to.as_str(), reason);
             members.push(("from", from.as_str().to_owned()));
             members.push(("to", to.as_str().to_owned()));
             members.push(("reason", reason.to_owned()));
-            push_end(&mut members, until);
+            push_end(&mut members, *until);
             if let Some(after) = recovered_after {
-                note_recovery(policy, transition.account, after);
+                note_recovery(policy, transition.account, *after);
                 members.push(("recovered_after_s", after.as_secs().to_string()));
             }
-            to == State::Open
+            *to == State::Open
         }
-        Change::Wish(wish) => {
-            let said = health.record(transition.account).operator;
-            let reason = if said.is_some() { OPERATOR } else { EXPIRED };
-            let to = wish_name(wish);
-            count_transition(policy, transition.account, to, reason);
+        Change::Ordered(order) => {
+            push_order(&mut members, policy, transition.account, order);
+            false
+        }
+        Change::Expired(wish) => {
+            let to = wish_name(*wish);
+            count_transition(policy, transition.account, to, EXPIRED);
             members.push(("to", to.to_owned()));
-            members.push(("reason", reason.to_owned()));
-            if let Some(said) = said {
-                push_end(&mut members, said.until);
-                if let Some(words) = said.reason {
-                    members.push(("words", words.into_string()));
-                }
-            }
+            members.push(("reason", EXPIRED.to_owned()));
             false
         }
     };
@@ -167,7 +166,28 @@ fn tell(policy: &Policy, health: &Health, transition: &Transition, log: &mut Log
     }
 }
 
-fn push_end(members: &mut Vec<(&'static str, String)>, until: Option<Moment>) {
+/// One line for each order, so that it is known later what was wanted, and why.
+fn push_order(members: &mut Members, policy: &Policy, account: AccountId, order: &Order) {
+    let (to, until, words) = match order {
+        Order::Wish {
+            wish,
+            until,
+            reason,
+        } => {
+            let to = wish_name(*wish);
+            count_transition(policy, account, to, OPERATOR);
+            (to, *until, reason)
+        }
+        Order::Reset { reason } => ("reset", None, reason),
+    };
+    members.push(("to", to.to_owned()));
+    members.push(("reason", OPERATOR.to_owned()));
+    members.push(("ordered", true.to_string()));
+    push_end(members, until);
+    members.extend(words.as_deref().map(|words| ("words", words.to_owned())));
+}
+
+fn push_end(members: &mut Members, until: Option<Moment>) {
     members.extend(until.map(|until| ("until", written(until))));
 }
 
@@ -195,7 +215,7 @@ const EXPIRED: &str = "expired";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::{Fault, Order};
+    use crate::health::Fault;
     use std::path::Path;
 
     const FIRST: AccountId = AccountId(0);
@@ -272,17 +292,38 @@ mod tests {
         assert_eq!(told[1]["address"], "127.0.7.2", "{told:?}");
         assert_eq!(told[1]["reason"], "address_missing", "{told:?}");
 
-        health.obey(FIRST, Order::Reset, now());
+        let order = || Order::Reset {
+            reason: Some("new key".into()),
+        };
+        health.obey(FIRST, order(), now());
         assert_eq!(watch.tick(&policy, now(), &mut log), [FIRST]);
-        let told = lines(&log, &mut seen);
+        let mut told = lines(&log, &mut seen);
+        let by_order = told.pop().unwrap_or_default();
         for line in &told {
             assert_eq!(
                 (&line["to"], &line["reason"]),
                 (&"closed".into(), &"operator".into())
             );
             assert_eq!(line["level"], "info");
+            assert!(line["ordered"].is_null(), "{line}");
         }
         assert_eq!(told.len(), 2, "{told:?}");
+        // Each order has one line of its own, also the one that changes nothing.
+        health.obey(FIRST, order(), now());
+        assert_eq!(watch.tick(&policy, now(), &mut log), [FIRST]);
+        let told = lines(&log, &mut seen);
+        assert_eq!(told.len(), 1, "{told:?}");
+        for line in [&by_order, &told[0]] {
+            for (member, value) in [
+                ("account", "first"),
+                ("to", "reset"),
+                ("reason", "operator"),
+                ("ordered", "true"),
+                ("words", "new key"),
+            ] {
+                assert_eq!(line[member], value, "{line}");
+            }
+        }
     }
 
     #[test]
@@ -303,6 +344,7 @@ mod tests {
             ("account", "second"),
             ("to", "drained"),
             ("reason", "operator"),
+            ("ordered", "true"),
             ("until", "2027-01-15T08:01:00Z"),
             ("words", "new key"),
         ] {
@@ -334,7 +376,7 @@ mod tests {
         health.failed(SECOND, 0, None, Fault::Refused, now(), 0.5);
         assert_eq!(events(&mut watch), ["panic_mode"]);
         assert_eq!(events(&mut watch), [""; 0], "it is said once");
-        health.obey(FIRST, Order::Reset, now());
+        health.obey(FIRST, Order::Reset { reason: None }, now());
         assert_eq!(events(&mut watch), ["panic_mode_over"]);
     }
 

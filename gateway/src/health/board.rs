@@ -73,7 +73,10 @@ pub enum Order {
         reason: Option<Box<str>>,
     },
     /// Forget all failures: the account and its addresses are well from now on.
-    Reset,
+    Reset {
+        /// Why, in the operator's own words.
+        reason: Option<Box<str>>,
+    },
 }
 
 /// The health of all accounts. One per process; lives as long as the process.
@@ -222,22 +225,21 @@ impl Health {
     pub fn obey(&self, account: AccountId, order: Order, now: Moment) {
         let shared = self.shared(account);
         let mut locked = shared.lock();
-        match order {
+        match &order {
             Order::Wish {
                 wish,
                 until,
                 reason,
             } => {
                 locked.operator = Some(Override {
-                    wish,
+                    wish: *wish,
                     since: now,
-                    until,
-                    reason,
+                    until: *until,
+                    reason: reason.clone(),
                 });
                 shared.publish_wish(&locked);
-                self.tell_wish(account, wish, now);
             }
-            Order::Reset => {
+            Order::Reset { .. } => {
                 if let Some(shift) = locked.breaker.reset(now) {
                     self.tell_of(account, None, now, shift, true);
                 }
@@ -247,9 +249,15 @@ impl Health {
                     }
                 }
                 shared.publish_all(&locked, &self.rules);
-                self.transitions.note_change();
             }
         }
+        // Also if nothing changed: who looks at it later sees what was ordered, and when.
+        self.transitions.push(Transition {
+            account,
+            address: None,
+            at: now,
+            change: Change::Ordered(order),
+        });
     }
 
     /// Ends what the operator has said for a time, and says so. Readers see the end by themselves.
@@ -263,7 +271,12 @@ impl Health {
             if shared.wish.word().is_over(now) {
                 locked.operator = None;
                 shared.publish_wish(&locked);
-                self.tell_wish(AccountId(index), shared.configured, now);
+                self.transitions.push(Transition {
+                    account: AccountId(index),
+                    address: None,
+                    at: now,
+                    change: Change::Expired(shared.configured),
+                });
             }
         }
     }
@@ -282,15 +295,6 @@ impl Health {
     /// What has changed since it was last asked, oldest first.
     pub fn take_transitions(&self) -> Vec<Transition> {
         self.transitions.take()
-    }
-
-    fn tell_wish(&self, account: AccountId, wish: Wish, at: Moment) {
-        self.transitions.push(Transition {
-            account,
-            address: None,
-            at,
-            change: Change::Wish(wish),
-        });
     }
 
     fn tell(&self, account: AccountId, address: Option<usize>, at: Moment, shift: Option<Shift>) {

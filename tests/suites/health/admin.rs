@@ -1,6 +1,6 @@
 //! `/accounts`: what is said, and what is obeyed.
 
-use crate::{asked, order, post, shown, told, two, wait_state};
+use crate::{asked, order, post, post_to, shown, told, two, wait_state};
 use relay_tests::{Account, Config, Gateway, Request, Signal, Upstream, eventually, openai};
 
 /// The accounts that so many requests, one after the other, come to.
@@ -171,13 +171,13 @@ fn a_reset_forgets_what_has_failed() {
         let time = blocked[member].as_str().unwrap_or_default();
         assert!(time.ends_with('Z'), "{blocked}");
     }
-    let well = order(&gateway, "first", "reset", "{}");
+    let well = order(&gateway, "first", "reset", r#"{"reason":"new key"}"#);
     assert!(
         ["usable", "recovering"].contains(&well["state"].as_str().unwrap_or_default()),
         "{well}"
     );
     assert!(well["until"].is_null(), "{well}");
-    let lines = told(&gateway, "first", 2);
+    let lines = told(&gateway, "first", 3);
     assert_eq!(
         (&lines[0]["to"], &lines[0]["reason"]),
         (&"open".into(), &"refused".into())
@@ -186,6 +186,35 @@ fn a_reset_forgets_what_has_failed() {
         (&lines[1]["to"], &lines[1]["reason"]),
         (&"closed".into(), &"operator".into())
     );
+    assert_eq!(
+        (&lines[2]["to"], &lines[2]["ordered"], &lines[2]["words"]),
+        (&"reset".into(), &"true".into(), &"new key".into())
+    );
+}
+
+#[test]
+fn a_page_whose_name_leads_here_gives_no_orders() {
+    let upstream = Upstream::untouched();
+    let gateway = Gateway::start(&two(&upstream));
+    let json = "application/json";
+    for path in ["/accounts/first/disable", "/egress/check"] {
+        let answer = post_to(&gateway, "page.example:9901", path, json, "{}");
+        assert_eq!(answer.status(), 403, "{path}");
+        let error = answer.json()["error"].clone();
+        let said = error.as_str().unwrap_or_default();
+        assert!(said.contains("localhost"), "{path}: {said}");
+    }
+    assert_eq!(shown(&gateway, "first")["state"], "usable");
+    let path = "/accounts/first/disable";
+    let answer = post_to(
+        &gateway,
+        "localhost",
+        path,
+        "application/json; charset=utf-8",
+        "{}",
+    );
+    assert_eq!(answer.status(), 200);
+    assert_eq!(shown(&gateway, "first")["state"], "disabled");
 }
 
 #[test]

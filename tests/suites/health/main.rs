@@ -29,9 +29,15 @@ fn asked(request: &Received) -> String {
 
 /// POST to the admin API.
 fn post(gateway: &Gateway, path: &str, content_type: &str, body: &str) -> Response {
+    let host = gateway.admin_address().to_string();
+    post_to(gateway, &host, path, content_type, body)
+}
+
+/// The same under another name.
+fn post_to(gateway: &Gateway, host: &str, path: &str, content_type: &str, body: &str) -> Response {
     let mut client = RawClient::connect(gateway.admin_address());
     client.send(format!(
-        "POST {path} HTTP/1.1\r\nHost: admin\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     ));
     client.read_response()

@@ -102,7 +102,7 @@ fn no_web_page_can_order_a_check() {
     let upstream = Upstream::untouched();
     let gateway = Gateway::start(&Config::simple(upstream.address()));
     let mut client = RawClient::connect(gateway.admin_address());
-    client.send("POST /egress/check HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}");
+    client.send("POST /egress/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}");
     assert_eq!(client.read_response().status(), 415);
     assert_eq!(upstream.connection_count(), 0);
 }

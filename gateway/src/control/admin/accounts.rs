@@ -57,7 +57,7 @@ pub(super) async fn obey(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Err(refusal) = super::require_json(&headers) {
+    if let Err(refusal) = super::require_order(&headers) {
         return refusal;
     }
     let account = match find(&admin, &name) {
@@ -106,6 +106,7 @@ fn meaning(verb: Verb, order: Order, now: Moment) -> Result<health::Order, Strin
             "`reason` is longer than {REASON_CHARACTERS_MAX} characters"
         ));
     }
+    let reason = reason.map(String::into_boxed_str);
     let end = end(order.for_seconds, order.until.as_deref(), now)?;
     let wish = match verb {
         Verb::Reset if end.is_some() => {
@@ -113,7 +114,7 @@ fn meaning(verb: Verb, order: Order, now: Moment) -> Result<health::Order, Strin
                 "a reset has no end: it takes neither `for_seconds` nor `until`".to_owned(),
             );
         }
-        Verb::Reset => return Ok(health::Order::Reset),
+        Verb::Reset => return Ok(health::Order::Reset { reason }),
         Verb::Drain => health::Wish::Drained,
         Verb::Enable => health::Wish::Enabled,
         Verb::Disable => health::Wish::Disabled,
@@ -121,7 +122,7 @@ fn meaning(verb: Verb, order: Order, now: Moment) -> Result<health::Order, Strin
     Ok(health::Order::Wish {
         wish,
         until: end,
-        reason: reason.map(String::into_boxed_str),
+        reason,
     })
 }
 
@@ -343,7 +344,9 @@ mod tests {
             (
                 Verb::Reset,
                 r#"{"reason": "seen to"}"#,
-                health::Order::Reset,
+                health::Order::Reset {
+                    reason: Some("seen to".into()),
+                },
             ),
         ] {
             assert_eq!(meaning(verb, order(body), now()), Ok(meant), "{body}");

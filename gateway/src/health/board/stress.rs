@@ -1,6 +1,6 @@
 //! Many threads on one board, and whatever one thread does to it.
 
-use super::tests::{FIRST, SECOND, START, assert_words_agree, board};
+use super::tests::{FIRST, RESET, SECOND, START, assert_words_agree, board};
 use super::*;
 use crate::health::Fault;
 use crate::health::breaker::TRIAL_PLACE_AGE_MAX;
@@ -160,7 +160,7 @@ proptest! {
                 }
                 Step::End(..) => {}
                 Step::Request(turn, outcome) => end(turn, outcome, None, now),
-                Step::Reset(turn) => health.obey(places()[turn].0, Order::Reset, now),
+                Step::Reset(turn) => health.obey(places()[turn].0, RESET, now),
             }
             assert_words_agree(health, false);
         }

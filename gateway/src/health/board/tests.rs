@@ -16,6 +16,9 @@ pub(super) const START: Moment = Moment::from_unix_ms(1_800_000_000_000);
 pub(super) const FIRST: AccountId = AccountId(0);
 /// With one.
 pub(super) const SECOND: AccountId = AccountId(1);
+/// Forgets everything, without a word.
+pub(super) const RESET: Order = Order::Reset { reason: None };
+
 /// Switched off in the configuration.
 const THIRD: AccountId = AccountId(2);
 
@@ -246,7 +249,7 @@ fn one_request_may_try_both_the_account_and_its_address() {
     assert!(health.begin_trial(FIRST, 1, after(2)).is_none());
     drop(both);
     // The account has a place, the address has none: the account alone is tried.
-    health.obey(FIRST, Order::Reset, after(2));
+    health.obey(FIRST, RESET, after(2));
     unreachable(health, 0, after(3));
     let address = health.begin_trial(FIRST, 0, after(60));
     assert!(address.is_some());

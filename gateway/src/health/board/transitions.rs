@@ -1,6 +1,6 @@
 //! What has changed, until the control thread takes it.
 
-use super::Wish;
+use super::{Order, Wish};
 use crate::config::policy::AccountId;
 use crate::health::breaker::{Cause, State};
 use crate::health::moment::Moment;
@@ -46,8 +46,10 @@ pub enum Change {
         /// By the operator's order.
         ordered: bool,
     },
-    /// The operator has spoken, or the time of what was said is over: this applies now.
-    Wish(Wish),
+    /// The operator has given an order, whether or not anything changed.
+    Ordered(Order),
+    /// The time of what the operator has said is over: this applies now.
+    Expired(Wish),
 }
 
 /// Those that nobody has taken yet.

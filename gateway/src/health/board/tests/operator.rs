@@ -20,7 +20,7 @@ fn the_operators_word_comes_first_and_ends_by_itself() {
         account: FIRST,
         address: None,
         at: after(60),
-        change: Change::Wish(Wish::Enabled),
+        change: Change::Expired(Wish::Enabled),
     };
     assert_eq!(health.take_transitions(), [over]);
     assert_eq!(health.record(FIRST).operator, None);
@@ -46,10 +46,15 @@ fn by_order_the_account_and_its_addresses_are_well_at_once() {
     rate_limited(health, FIRST, after(600));
     unreachable(health, 1, START);
     health.take_transitions();
-    health.obey(FIRST, Order::Reset, after(1));
+    let order = Order::Reset {
+        reason: Some("new key".into()),
+    };
+    health.obey(FIRST, order.clone(), after(1));
     assert_eq!(health.standing(FIRST, after(1)), WELL);
     assert_eq!(health.path_standing(FIRST, 1, after(1)), WELL);
-    let told = health.take_transitions();
+    let mut told = health.take_transitions();
+    let last = told.pop().map(|transition| transition.change);
+    assert_eq!(last, Some(Change::Ordered(order)));
     assert_eq!(told.len(), 2);
     for (transition, address) in told.iter().zip([None, Some(1)]) {
         assert_eq!(transition.address, address);
@@ -64,4 +69,29 @@ fn by_order_the_account_and_its_addresses_are_well_at_once() {
         ));
     }
     assert_words_agree(health, true);
+}
+
+#[test]
+fn every_order_is_told_with_its_words_whether_or_not_anything_changes() {
+    let health = board(|_| {});
+    let reset = Order::Reset {
+        reason: Some("to be sure".into()),
+    };
+    let orders = [
+        wish(Wish::Drained, Some(after(60))),
+        wish(Wish::Drained, None),
+        reset.clone(),
+        reset,
+    ];
+    for order in &orders {
+        let before = health.changes();
+        health.obey(SECOND, order.clone(), START);
+        assert!(health.changes() > before, "it is to be saved");
+    }
+    let told = health.take_transitions().into_iter();
+    let told: Vec<_> = told
+        .map(|transition| (transition.account, transition.change))
+        .collect();
+    let expected = orders.map(|order| (SECOND, Change::Ordered(order)));
+    assert_eq!(told, expected);
 }

@@ -81,7 +81,7 @@ fn a_probe_may_be_a_trial_of_the_address_but_not_of_the_account() {
 fn probes_that_go_well_do_not_make_up_for_requests_that_fail() {
     let health = board(|_| {});
     for fault in [Fault::ServerError { until: None }, Fault::Unreachable] {
-        health.obey(FIRST, Order::Reset, START);
+        health.obey(FIRST, RESET, START);
         for _ in 0..2 {
             health.failed(FIRST, 0, None, fault, START, 0.5);
             health.probe_succeeded(FIRST, 0, None, START);
