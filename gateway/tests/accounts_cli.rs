@@ -81,6 +81,9 @@ fn answer(stream: &mut TcpStream, asked: &Mutex<Vec<Asked>>, saved: bool) {
             let error = json!({ "error": "no time before now" });
             ("400 Bad Request", error)
         }
+        "POST /accounts/claude-1/enable" => {
+            ("503 Service Unavailable", json!({ "error": "not now" }))
+        }
         _ if line.starts_with("POST /accounts/openai-1/") => ("200 OK", blocked(saved)),
         _ => ("404 Not Found", json!({ "error": "no such account" })),
     };
@@ -267,6 +270,11 @@ fn orders_are_passed_on_and_what_has_become_of_them_is_shown() {
             json!({ "until": "2999-01-01T00:00:00Z" }),
         ),
         (&["reset", "openai-1"], "reset", json!({})),
+        (
+            &["reset", "openai-1", "--reason", "new key"],
+            "reset",
+            json!({ "reason": "new key" }),
+        ),
     ] {
         let output = admin.accounts(arguments);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -297,13 +305,16 @@ fn an_order_that_is_not_on_disk_is_said_to_be() {
 fn what_the_gateway_refuses_is_said_in_its_words() {
     let admin = Admin::start(true);
     let refused = admin.accounts(&["drain", "claude-1"]);
-    assert_eq!(refused.status.code(), Some(74), "{refused:?}");
+    assert_eq!(refused.status.code(), Some(65), "{refused:?}");
     assert_eq!(text(&refused.stderr), "no time before now\n");
     let odd = admin.accounts(&["show", "broken"]);
     assert_eq!(odd.status.code(), Some(65), "{odd:?}");
     let unknown = admin.accounts(&["drain", "openai-2"]);
-    assert_eq!(unknown.status.code(), Some(74), "{unknown:?}");
+    assert_eq!(unknown.status.code(), Some(64), "{unknown:?}");
     assert_eq!(text(&unknown.stderr), "no such account\n");
+    let unable = admin.accounts(&["enable", "claude-1"]);
+    assert_eq!(unable.status.code(), Some(74), "{unable:?}");
+    assert_eq!(text(&unable.stderr), "not now\n");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod show;
 
-use super::{EX_DATAERR, EX_IOERR, EX_USAGE, Place, admin, print, times};
+use super::{EX_DATAERR, EX_USAGE, Place, admin, print, times};
 use clap::Subcommand;
 use codex_relay::control::accounts::{Account, Listing, Order, Verb};
 use jiff::Timestamp;
@@ -12,6 +12,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// How long the gateway may say nothing: it waits for the disk for two seconds at most.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Subcommand)]
 pub(super) enum Accounts {
@@ -53,6 +56,9 @@ pub(super) enum Accounts {
     Reset {
         #[command(flatten)]
         named: Named,
+        /// Why, for those who read the log later
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
 }
 
@@ -118,7 +124,13 @@ pub(super) fn run(command: Accounts) -> ExitCode {
         Accounts::Drain { named, wish } => named.order(Verb::Drain, &wish.into()),
         Accounts::Enable { named, wish } => named.order(Verb::Enable, &wish.into()),
         Accounts::Disable { named, wish } => named.order(Verb::Disable, &wish.into()),
-        Accounts::Reset { named } => named.order(Verb::Reset, &Order::default()),
+        Accounts::Reset { named, reason } => {
+            let order = Order {
+                reason,
+                ..Order::default()
+            };
+            named.order(Verb::Reset, &order)
+        }
     };
     done.unwrap_or_else(|code| code)
 }
@@ -202,9 +214,9 @@ fn is_name(text: &str) -> bool {
 }
 
 fn ask(admin: SocketAddr, path: &str, body: Option<&Value>) -> Result<Value, ExitCode> {
-    admin::call(admin, path, body).map_err(|why| {
+    admin::call(admin, path, body, SILENCE_MAX).map_err(|why| {
         eprintln!("{why}");
-        EX_IOERR.into()
+        why.exit_code()
     })
 }
 

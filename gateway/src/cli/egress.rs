@@ -9,6 +9,10 @@ use serde_json::json;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long the gateway may say nothing: longer than any check of a thousand addresses.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
 
 #[derive(Subcommand)]
 pub(super) enum Egress {
@@ -67,7 +71,7 @@ pub(super) fn run(command: Egress) -> ExitCode {
 
 /// 0 if every connection has come from the address that it should.
 fn check(admin: SocketAddr, order: &Order, json: bool) -> ExitCode {
-    let answer = admin::call(admin, "/egress/check", Some(&json!(order)));
+    let answer = admin::call(admin, "/egress/check", Some(&json!(order)), SILENCE_MAX);
     let checks: Vec<Check> = match answer.map(|mut answer| answer["checks"].take()) {
         Ok(checks) => match serde_json::from_value(checks) {
             Ok(checks) => checks,
@@ -78,7 +82,7 @@ fn check(admin: SocketAddr, order: &Order, json: bool) -> ExitCode {
         },
         Err(why) => {
             eprintln!("{why}");
-            return EX_IOERR.into();
+            return why.exit_code();
         }
     };
     let text = if json {

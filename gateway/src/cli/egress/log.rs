@@ -1,9 +1,7 @@
 //! `codex-relay egress log`
 
-use super::super::{
-    EX_DATAERR, EX_IOERR, EX_NOINPUT, EX_USAGE, Place, admin, print, table::table, times,
-};
-use super::milliseconds;
+use super::super::{EX_DATAERR, EX_NOINPUT, EX_USAGE, Place, admin, print, table::table, times};
+use super::{SILENCE_MAX, milliseconds};
 use codex_relay::config::Policy;
 use codex_relay::control::egress::record::{self, Record};
 use jiff::{SignedDuration, Timestamp};
@@ -122,10 +120,11 @@ fn since(text: Option<&str>, now: Timestamp) -> Option<String> {
 }
 
 fn open_now(admin: SocketAddr) -> Result<Vec<Record>, ExitCode> {
-    let mut answer = admin::call(admin, "/egress/connections", None).map_err(|why| {
-        eprintln!("{why}");
-        ExitCode::from(EX_IOERR)
-    })?;
+    let mut answer =
+        admin::call(admin, "/egress/connections", None, SILENCE_MAX).map_err(|why| {
+            eprintln!("{why}");
+            why.exit_code()
+        })?;
     if let Some(why) = answer["missing"].as_str() {
         eprintln!("the gateway is not told of its connections by the kernel ({why})");
         return Err(ExitCode::FAILURE);
