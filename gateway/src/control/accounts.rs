@@ -32,8 +32,10 @@ impl Condition {
         Self::Disabled,
     ];
 
-    /// Those that an address can be in: the operator's orders are for accounts.
-    pub const OF_ADDRESSES: [Self; 4] = [Self::Usable, Self::Recovering, Self::Due, Self::Blocked];
+    /// For metrics: 0 (usable), 1 (recovering), 2 (due) or 3 (blocked); more if the operator has ordered it.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
 
     /// A name for metrics and the operator.
     pub fn as_str(self) -> &'static str {

@@ -176,6 +176,8 @@ fn a_destination_that_is_not_there_is_the_fault_of_the_way_not_of_the_account() 
     let account = shown(&gateway, "first");
     assert_eq!(account["addresses"][0]["state"], "blocked", "{account}");
     assert_eq!(account["openings"], 0, "{account}");
+    let state = gateway.metric("relay_account_address_state", &["account=\"first\""]);
+    assert_eq!(state, 3.0);
 }
 
 #[test]

@@ -134,16 +134,12 @@ pub(super) fn read(policy: &Policy, accounts: &Accounts, now: Moment) {
             gauge!("relay_account_state", "account" => account, "state" => name)
                 .set(one_if(is == state));
         }
+        // One series each: there may be tens of thousands.
         for (number, address) in account.egress.iter().enumerate() {
             let is = condition(health.path_standing(id, number, now));
-            for state in Condition::OF_ADDRESSES {
-                let labels = [
-                    ("account", account.name.clone()),
-                    ("address", address.to_string()),
-                    ("state", state.as_str().to_owned()),
-                ];
-                gauge!("relay_account_address_state", &labels).set(one_if(is == state));
-            }
+            let (account, address) = (account.name.clone(), address.to_string());
+            gauge!("relay_account_address_state", "account" => account, "address" => address)
+                .set(is.number());
         }
     }
     for (index, upstream) in policy.upstreams.iter().enumerate() {
@@ -170,7 +166,7 @@ pub(super) fn describe() {
         ),
         (
             "relay_account_address_state",
-            "1 for the state that the address is in, by account, address and state",
+            "The state that the address is in, by account and address: 0 usable, 1 recovering, 2 due, 3 blocked",
         ),
         (
             "relay_upstream_panic",
