@@ -10,6 +10,7 @@ mod retry_time;
 
 pub use failure::{Failure, Reset};
 pub use head::{connection_values, names_field};
+pub use retry_time::Told;
 
 use super::Request;
 use super::body::Interrupted;
@@ -19,15 +20,18 @@ use super::route::Candidate;
 use crate::accounts::Slot;
 use crate::config::policy::UpstreamId;
 use crate::upstreams::Connection;
-use crate::worker::Worker;
+use crate::worker::{HeldBytes, Worker};
 use relay_io::{Interrupt, IoError, Lease, Received, Stream};
 use relay_wire::body::{BodyParser, Sender};
-use relay_wire::dialect::Dialect;
+use relay_wire::dialect::{Dialect, RequestScan};
 use relay_wire::head::{FramingError, Method, ResponseHead};
 use std::time::{Duration, Instant};
 
 /// Informational answers that are skipped before the final one (RFC 9110 section 15.2); more are a storm.
 pub(crate) const INFORMATIONAL_MAX: u32 = 8;
+
+/// A stream begins soon where all is well, so whoever only tries an account does not wait for it as long as for others.
+const TRIAL_TIMEOUT_MAX: Duration = Duration::from_secs(15);
 
 /// An answer whose head, and of a stream as much as decides whether it is worth forwarding, have been read; nothing of it was
 /// sent to the client yet. Boxed where it is handed on: it goes through many hands, and is large.
@@ -40,6 +44,8 @@ pub struct Answer {
     /// parser has seen none of the body; the observer of a stream has seen all that is in `lease` and here, and that of
     /// another answer nothing.
     pub held: Vec<Lease>,
+    /// Counts that for as long as it waits: for output to come, and then for the client to take it.
+    pub held_bytes: HeldBytes,
     /// Finds the end of the body; stands behind the head.
     pub parser: BodyParser,
     /// Looks at the body as it passes.
@@ -58,6 +64,8 @@ pub struct Answer {
     pub overhead: Duration,
     /// When as much of the request was sent as goes out before an answer.
     pub asked_at: Instant,
+    /// When its head had come.
+    pub head_at: Instant,
     /// When it was found worth forwarding: a stream mostly at its first output, unless that was long in coming
     /// (`observer.progress()` tells), another answer with its head.
     pub answered_at: Instant,
@@ -76,6 +84,7 @@ pub async fn open(
     let upstream = worker.policy.upstream(candidate.upstream);
     let mut buffer = worker.head_buffer();
     head::write_head(&mut buffer, worker, request, &candidate, upstream);
+    let head_timeout = patience(worker.policy.timeouts.response_head, request, &candidate);
     let mut may_reuse = true;
     let outcome = loop {
         let (connection, waited) =
@@ -85,7 +94,7 @@ pub async fn open(
             };
         request.client.tie(&connection.stream);
         let head = head::with_credential(&buffer, upstream, account);
-        match ask(worker, request, &connection.stream, &head).await {
+        match ask(worker, request, &connection.stream, &head, head_timeout).await {
             Ok(begun) => {
                 let overhead = begun
                     .asked_at
@@ -105,6 +114,20 @@ pub async fn open(
     judge(worker, request, begun, connection, candidate, overhead).await
 }
 
+/// How long is waited for what begins an answer, by the time-out that goes for everybody.
+fn patience(timeout: Duration, request: &Request<'_>, candidate: &Candidate) -> Duration {
+    let wants_stream = request.body.said().is_some_and(RequestScan::stream);
+    shortened(timeout, candidate.is_trial, wants_stream)
+}
+
+fn shortened(timeout: Duration, is_trial: bool, wants_stream: bool) -> Duration {
+    if is_trial && wants_stream {
+        timeout.min(TRIAL_TIMEOUT_MAX)
+    } else {
+        timeout
+    }
+}
+
 /// An answer's head and what came with it.
 struct Begun {
     head: ResponseHead,
@@ -119,6 +142,7 @@ async fn ask(
     request: &mut Request<'_>,
     upstream: &Stream,
     head: &[&[u8]; 4],
+    head_timeout: Duration,
 ) -> Result<Begun, Failure> {
     let mut lease = worker.pool.small();
     let mut request_was_sent = match request.body.send_held(worker, upstream, head).await {
@@ -138,7 +162,7 @@ async fn ask(
                 Err(Interrupted::Client(refusal)) => return Err(Failure::Client(refusal)),
             }
         }
-        upstream.set_deadline(worker.policy.timeouts.response_head);
+        upstream.set_deadline(head_timeout);
         let head = read_head(worker, request, upstream, &mut lease).await?;
         upstream.clear_deadline();
         if head.status >= 200 {
@@ -220,11 +244,13 @@ async fn judge(
         )
     };
     let parser = BodyParser::new(head.framing, Sender::Upstream);
-    let answered_at = Instant::now();
+    let head_at = Instant::now();
+    let first_event_timeout = patience(worker.policy.timeouts.first_event, request, &candidate);
     let mut answer = Box::new(Answer {
         head,
         lease,
         held: Vec::new(),
+        held_bytes: worker.hold_nothing(),
         parser,
         observer,
         upstream: candidate.upstream,
@@ -234,10 +260,11 @@ async fn judge(
         request_was_sent,
         overhead,
         asked_at,
-        answered_at,
+        head_at,
+        answered_at: head_at,
     });
     if answer.observer.is_stream() {
-        commit::await_commit(worker, request, &mut answer).await?;
+        commit::await_commit(worker, request, &mut answer, first_event_timeout).await?;
         answer.answered_at = Instant::now();
     }
     Ok(answer)
@@ -252,5 +279,25 @@ fn broken(client: &Stream, error: &IoError) -> Failure {
             _ => Failure::Client(Refusal::ClientGone),
         },
         _ => Failure::Broken,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_trial_of_a_stream_is_given_less_time() {
+        let (long, short) = (Duration::from_secs(60), Duration::from_secs(3));
+        for (timeout, is_trial, wants_stream, wanted) in [
+            (long, true, true, TRIAL_TIMEOUT_MAX),
+            (short, true, true, short),
+            (long, true, false, long),
+            (long, false, true, long),
+            (long, false, false, long),
+        ] {
+            let found = shortened(timeout, is_trial, wants_stream);
+            assert_eq!(found, wanted, "{timeout:?}, {is_trial}, {wants_stream}");
+        }
     }
 }

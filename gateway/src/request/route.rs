@@ -39,6 +39,8 @@ pub struct Candidate {
     pub tenant: TenantId,
     /// Which attempt this is, from 1.
     pub attempt: u32,
+    /// It is asked to see whether it is well again.
+    pub is_trial: bool,
     /// From then on it is the gateway that takes time, not the client, another attempt or a queue.
     pub since: Instant,
 }
@@ -230,11 +232,13 @@ impl Candidates {
         } else {
             Instant::now()
         };
+        let is_trial = slot.trial.is_some();
         Candidate {
             upstream,
             slot,
             tenant: self.tenant,
             attempt: self.attempts,
+            is_trial,
             since,
         }
     }

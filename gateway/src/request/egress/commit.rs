@@ -1,7 +1,6 @@
 //! The commit point of a stream: its first output. Whatever comes before it is held back, since an overload may be reported
 //! behind it, and then another account can still be asked without the client having seen anything.
 
-use super::failure::Reset;
 use super::retry_time::Told;
 use super::{Answer, Failure, broken};
 use crate::request::Request;
@@ -10,7 +9,7 @@ use crate::worker::Worker;
 use relay_io::{Either, Lease, Received, either, pause};
 use relay_wire::body::{BodyParser, Piece};
 use relay_wire::dialect::{ErrorKind, ErrorReport, Progress};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes that are held back at most. The events before the first output repeat the request's instructions and tools.
 const HELD_BYTES_MAX: usize = 256 * 1024;
@@ -26,15 +25,16 @@ pub(super) async fn await_commit(
     worker: &'static Worker,
     request: &Request<'_>,
     answer: &mut Answer,
+    first_event_timeout: Duration,
 ) -> Result<(), Failure> {
     let mut ahead = LookAhead {
         parser: answer.parser.clone(),
         seen_bytes: answer.head.head_bytes,
     };
-    await_first_bytes(worker, request, answer).await?;
+    await_first_bytes(request, answer, first_event_timeout).await?;
     let mut outlook = ahead.take_in(&mut answer.observer, answer.lease.filled());
     if outlook == Outlook::Open && !worker.policy.timeouts.commit.is_zero() {
-        outlook = hold(worker, request, answer, &mut ahead).await?;
+        outlook = hold(worker, request, answer, &mut ahead, first_event_timeout).await?;
     }
     answer.connection.stream.clear_deadline();
     match outlook {
@@ -46,12 +46,12 @@ pub(super) async fn await_commit(
 
 /// Waits for the first bytes of the body. The head goes out together with them.
 async fn await_first_bytes(
-    worker: &Worker,
     request: &Request<'_>,
     answer: &mut Answer,
+    timeout: Duration,
 ) -> Result<(), Failure> {
     let stream = &answer.connection.stream;
-    stream.set_deadline(worker.policy.timeouts.first_event);
+    stream.set_deadline(timeout);
     while !answer.parser.is_complete() && answer.lease.len() == answer.head.head_bytes {
         if answer.lease.spare_bytes() == 0 {
             answer.lease = answer.lease.take().widen();
@@ -75,10 +75,10 @@ async fn hold(
     request: &Request<'_>,
     answer: &mut Answer,
     ahead: &mut LookAhead,
+    first_event_timeout: Duration,
 ) -> Result<Outlook, Failure> {
     let timeouts = &worker.policy.timeouts;
     let commits_at = Instant::now() + timeouts.commit;
-    let mut held_bytes = worker.hold_nothing();
     loop {
         let read_bytes = answer.held.iter().map(Lease::len).sum::<usize>();
         let left = commits_at.saturating_duration_since(Instant::now());
@@ -88,7 +88,7 @@ async fn hold(
         let last = answer.held.last().unwrap_or(&answer.lease);
         if last.spare_bytes() < ROOM_BYTES_MIN {
             let lease = worker.pool.large();
-            if !held_bytes.grow(lease.spare_bytes()) {
+            if !answer.held_bytes.grow(lease.spare_bytes()) {
                 return Ok(Outlook::Open);
             }
             answer.held.push(lease);
@@ -96,7 +96,7 @@ async fn hold(
         }
         let stream = &answer.connection.stream;
         stream.set_deadline(if answer.observer.events() == 0 {
-            timeouts.first_event
+            first_event_timeout
         } else {
             timeouts.event_idle
         });
@@ -137,14 +137,12 @@ fn cut_off(failure: Failure) -> Failure {
 }
 
 fn failed(worker: &Worker, answer: &Answer, report: &ErrorReport) -> Failure {
-    let now = worker.accounts.health.clock().now();
-    // What the head says about the rate has nothing to do with an overload.
-    let resets: Option<Reset> = (report.kind != ErrorKind::Overloaded)
-        .then(|| Told::by(&answer.head, answer.lease.filled(), now).reset(report, now))
-        .flatten();
+    let clock = worker.accounts.health.clock();
+    let head_at = clock.at(answer.head_at);
+    let told = Told::by(&answer.head, answer.lease.filled(), head_at);
     Failure::FailedStream {
         kind: report.kind,
-        resets,
+        resets: told.reset_of_stream(report, clock.now()),
     }
 }
 

@@ -3,16 +3,18 @@
 use super::failure::Reset;
 use crate::health::Moment;
 use jiff::fmt::rfc2822;
-use relay_wire::dialect::ErrorReport;
+use relay_wire::dialect::{ErrorKind, ErrorReport};
 use relay_wire::head::ResponseHead;
 use std::time::Duration;
 
 /// What is longer is not meant as a time to wait.
 const SECONDS_MAX: f64 = 1e9;
 
-/// What the head of an error answer says about time.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Told {
+/// What the head of an answer says about time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Told {
+    /// When that was, by this host's clock.
+    heard_at: Moment,
     /// `Retry-After`, or its more precise sibling.
     retry_after: Option<Duration>,
     /// Until the limits of the rate that are used up are set anew.
@@ -22,7 +24,8 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub(super) fn by(head: &ResponseHead, bytes: &[u8], now: Moment) -> Self {
+    /// By a head that was heard just then.
+    pub fn by(head: &ResponseHead, bytes: &[u8], heard_at: Moment) -> Self {
         let text = |name: &str| std::str::from_utf8(head.value(bytes, name)?).ok();
         let date = text("date").and_then(http_date);
         let in_milliseconds = text("retry-after-ms")
@@ -31,35 +34,56 @@ impl Told {
         // Seconds or a date (RFC 9110 section 10.2.3).
         let in_seconds = || {
             let told = text("retry-after")?;
-            seconds(told).or_else(|| Some(http_date(told)?.since(date.unwrap_or(now))))
+            seconds(told).or_else(|| Some(http_date(told)?.since(date.unwrap_or(heard_at))))
         };
-        let used_up = |limit: &str| {
-            let remaining = text(&format!("x-ratelimit-remaining-{limit}"))?;
-            (remaining.trim() == "0")
-                .then(|| span(text(&format!("x-ratelimit-reset-{limit}"))?))
-                .flatten()
+        let used_up = |remaining: &str, reset: &str| {
+            let is_used_up = text(remaining)?.trim() == "0";
+            is_used_up.then(|| span(text(reset)?)).flatten()
         };
+        let requests = used_up(
+            "x-ratelimit-remaining-requests",
+            "x-ratelimit-reset-requests",
+        );
+        let tokens = used_up("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens");
         Self {
+            heard_at,
             retry_after: in_milliseconds.or_else(in_seconds),
-            rate_resets_after: used_up("requests").max(used_up("tokens")),
+            rate_resets_after: requests.max(tokens),
             date,
         }
     }
 
-    /// When it is over. What names a point in time is meant by the provider's clock, which may differ from this host's.
-    pub(super) fn reset(&self, report: &ErrorReport, now: Moment) -> Option<Reset> {
+    /// When it is over, by what the head and the report say. What names a point in time is meant by the provider's clock, which
+    /// may differ from this host's.
+    pub fn reset(&self, report: &ErrorReport, now: Moment) -> Option<Reset> {
+        let of_head = |after: Duration| self.heard_at + after;
         let at = |since_epoch: Duration| {
-            (Moment::default() + since_epoch).since(self.date.unwrap_or(now))
+            let date = self.date.unwrap_or(self.heard_at);
+            of_head((Moment::default() + since_epoch).since(date))
         };
-        let after = self
+        let until = self
             .retry_after
-            .or(report.resets_after)
+            .map(of_head)
+            .or(report.resets_after.map(|after| now + after))
             .or_else(|| report.resets_at.map(at))
-            .or(self.rate_resets_after)?;
+            .or(self.rate_resets_after.map(of_head))?;
         Some(Reset {
-            until: now + after,
-            after,
+            until,
+            after: until.since(now),
         })
+    }
+
+    /// The same for a failure that a stream reports. What its head says about the rate has nothing to do with an overload.
+    pub fn reset_of_stream(&self, report: &ErrorReport, now: Moment) -> Option<Reset> {
+        let told = match report.kind {
+            ErrorKind::Overloaded => Self {
+                retry_after: None,
+                rate_resets_after: None,
+                ..*self
+            },
+            _ => *self,
+        };
+        told.reset(report, now)
     }
 }
 
@@ -194,6 +218,45 @@ mod tests {
         assert_eq!(after(&with(ahead), &only_at), Some(50_000));
         assert_eq!(after(&rate, &nothing), Some(2_000));
         assert_eq!(after(&[], &nothing), None);
+    }
+
+    #[test]
+    fn a_report_that_comes_long_after_its_head() {
+        let minute = Duration::from_secs(60);
+        let now = NOW + minute;
+        let of_head = |field: (&str, &str), report: &ErrorReport| {
+            let date = ("date", "Sun, 06 Nov 1994 08:00:00 GMT");
+            let reset = told(&[date, field]).reset_of_stream(report, now)?;
+            assert_eq!(reset.until, now + reset.after);
+            Some(reset.after.as_secs())
+        };
+        let date_seconds = 784_108_800;
+        let nothing = ErrorReport::default();
+        let at = ErrorReport {
+            resets_at: Some(Duration::from_secs(date_seconds + 90)),
+            ..nothing
+        };
+        let after = ErrorReport {
+            resets_after: Some(minute),
+            ..nothing
+        };
+        let overloaded = |report| ErrorReport {
+            kind: ErrorKind::Overloaded,
+            ..report
+        };
+        let (other, waits) = (("x-other", ""), ("retry-after", "70"));
+        for (field, report, wanted) in [
+            (other, nothing, None),
+            (other, at, Some(30)),
+            (other, overloaded(at), Some(30)),
+            (other, after, Some(60)),
+            (waits, nothing, Some(10)),
+            (waits, after, Some(10)),
+            (waits, overloaded(nothing), None),
+            (waits, overloaded(after), Some(60)),
+        ] {
+            assert_eq!(of_head(field, &report), wanted, "{field:?} {report:?}");
+        }
     }
 
     #[test]
