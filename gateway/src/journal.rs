@@ -62,7 +62,7 @@ pub struct Record {
     pub attempts: u32,
     /// How the last one was chosen, from a closed set.
     pub chosen: Option<&'static str>,
-    /// The provider's status in the last attempt that did not work out.
+    /// The provider's status where the client saw another one: of the last attempt that did not work out.
     pub failed_status: Option<u16>,
     /// How long it waited for an account to have a place free.
     pub queued: Option<Duration>,

@@ -113,7 +113,7 @@ pub async fn serve<'c>(
             done
         }
         Err(refusal) => {
-            trail.note_refusal(&refusal);
+            trail.note_refusal(&refusal, client.is_begun());
             client
                 .refuse(worker, request, &refusal, trail.attempts())
                 .await

@@ -137,6 +137,7 @@ pub struct RawClient {
     body: Option<BodyDecoder>,
     payload: Vec<u8>,
     was_reset: bool,
+    patience: Duration,
 }
 
 impl RawClient {
@@ -197,7 +198,18 @@ impl RawClient {
             body: None,
             payload: Vec::new(),
             was_reset: false,
+            patience: DEADLINE,
         }
+    }
+
+    /// Waits for so long where something takes longer than anything else is waited for.
+    ///
+    /// # Panics
+    /// If the kernel does not allow it.
+    pub fn be_patient(&mut self, patience: Duration) {
+        let set = self.stream.set_read_timeout(Some(patience));
+        set.expect("a connected socket");
+        self.patience = patience;
     }
 
     /// Sends bytes.
@@ -439,7 +451,8 @@ impl RawClient {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 panic!(
-                    "nothing came within {DEADLINE:?}; before that: {}",
+                    "nothing came within {:?}; before that: {}",
+                    self.patience,
                     lossy(&self.buffer)
                 )
             }

@@ -7,7 +7,7 @@ use super::authenticate::Caller;
 use super::egress::Failure;
 use super::meter::Transcript;
 use super::refusal::Refusal;
-use super::reply::RequestId;
+use super::reply::{EARLY_STATUS, RequestId};
 use super::route::{Asked, Candidate};
 use crate::config::policy::TenantId;
 use crate::journal::{Record, Report};
@@ -150,9 +150,18 @@ impl Trail {
         self.record.ended = transcript.ending.as_str();
     }
 
-    /// Why nothing was forwarded.
-    pub fn note_refusal(&mut self, refusal: &Refusal) {
-        self.record.status = refusal.shape(self.record.attempts).status;
+    /// The provider's status, where that is not what the client saw.
+    pub fn note_failed_status(&mut self, status: u16) {
+        self.record.failed_status = Some(status);
+    }
+
+    /// Why nothing was forwarded. `is_begun`: the client had seen the head of a stream by then.
+    pub fn note_refusal(&mut self, refusal: &Refusal, is_begun: bool) {
+        self.record.status = if is_begun {
+            EARLY_STATUS
+        } else {
+            refusal.shape(self.record.attempts).status
+        };
         self.record.code = Some(refusal.code());
         self.record.ended = match refusal {
             Refusal::ClientGone => "client_gone",

@@ -15,7 +15,7 @@ use super::egress::Answer;
 use super::meter::Transcript;
 use super::reply::{AwaitingHead, Done, Owed, Reply};
 use crate::worker::Worker;
-use lessons::Lessons;
+use lessons::{End, Lessons};
 use passage::Passage;
 use relay_wire::head::{Framing, Version};
 use std::time::{Duration, Instant};
@@ -95,8 +95,14 @@ pub async fn forward<'c>(
         }
         Owed::Rest(client) if replaced::fits(&answer) => (Owed::Rest(client), Vec::new()),
         Owed::Rest(client) => {
-            let (done, transcript) = replaced::replace(worker, request, &mut answer, client).await;
-            lessons::report(worker, &mut answer, transcript.ending, false);
+            let (done, transcript) =
+                replaced::replace(worker, request, &mut answer, client, trail).await;
+            let end = End {
+                ending: transcript.ending,
+                has_begun: false,
+                ran_out_of_time: false,
+            };
+            lessons::report(worker, &mut answer, &end, None);
             return (done, transcript);
         }
     };

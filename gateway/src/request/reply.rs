@@ -7,7 +7,7 @@
 mod early;
 mod id;
 
-pub use early::Early;
+pub use early::{EARLY_STATUS, Early};
 pub use id::RequestId;
 
 use super::Request;

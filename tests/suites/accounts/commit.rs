@@ -3,8 +3,8 @@
 use crate::{config, key, two};
 use relay_tests::http::{LAST_CHUNK, chunk};
 use relay_tests::{
-    Account, Config, Ending, Exchange, Gateway, Request, Response, Signal, Upstream, eventually,
-    openai,
+    Account, Config, Ending, Exchange, Gateway, RawClient, Request, Response, Signal, Upstream,
+    eventually, openai,
 };
 
 /// Begins a stream in this way for the first request, and answers all others.
@@ -165,6 +165,42 @@ fn no_more_is_held_back_than_fits() {
     };
     assert_committed_before_output(|config| config, &event(300_000));
     assert_committed_before_output(|config| config, &event(1_000).repeat(300));
+}
+
+#[test]
+fn what_slow_clients_have_not_taken_yet_counts_as_held_back() {
+    let event = |bytes: usize| {
+        let more = "x".repeat(bytes);
+        format!(
+            "event: response.created\ndata: {{\"type\":\"response.created\",\"more\":\"{more}\"}}\n\n"
+        )
+        .into_bytes()
+    };
+    let upstream = Upstream::start(move |exchange| {
+        exchange.send(openai::STREAM_HEAD);
+        if exchange.request.target == "/v1/responses?slow" {
+            exchange.send(chunk(&event(200_000)));
+            exchange.send(chunk(&openai::delta("a")));
+        } else {
+            exchange.send(chunk(&event(100_000)));
+        }
+        // The stream goes on for as long as the gateway keeps its connection.
+    });
+    let gateway = Gateway::start(&patient(&upstream).limit("held_body_bytes_max", 1 << 20));
+    let body = br#"{"model":"gpt-5","stream":true,"input":"x"}"#;
+    let slow: Vec<RawClient> = (0..8)
+        .map(|_| {
+            let mut client = RawClient::connect_narrow(gateway.address(), 4096);
+            client.send(Request::post("/v1/responses?slow", body).bytes());
+            assert_eq!(client.begin_response().status(), 200);
+            client
+        })
+        .collect();
+    // Of a stream without output nothing can be held back beside theirs.
+    let mut client = gateway.client();
+    client.send(Request::streamed().bytes());
+    assert_eq!(client.begin_response().status(), 200);
+    drop(slow);
 }
 
 #[test]

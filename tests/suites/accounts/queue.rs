@@ -234,7 +234,7 @@ fn who_has_waited_in_vain_sees_a_stream_that_failed() {
     upstream.wait_for("the first request", |record| {
         (record.completed == 1).then_some(())
     });
-    let mut second = begun(&gateway, &Request::streamed());
+    let mut second = begun(&gateway, &Request::streamed().id("in-vain"));
     assert_eq!(second.begin_response().status(), 200);
     let (payload, ending) = second.finish_response();
     assert_eq!(
@@ -245,6 +245,12 @@ fn who_has_waited_in_vain_sees_a_stream_that_failed() {
     let text = String::from_utf8(payload).expect("UTF-8");
     assert!(text.contains("event: error\n"), "{text}");
     assert!(text.contains("\"no_account_available\""), "{text}");
+    let line = gateway.logged("in-vain");
+    assert_eq!(
+        (&line["status"], &line["code"]),
+        (&200.into(), &"no_account_available".into()),
+        "the status that the client saw: {line}"
+    );
     go_on.send();
     assert_eq!(first.read_response().status(), 200);
 }
@@ -268,7 +274,7 @@ fn an_early_stream_that_then_meets_an_error_of_the_provider_shows_it() {
     upstream.wait_for("the first request", |record| {
         (record.completed == 1).then_some(())
     });
-    let mut second = begun(&gateway, &Request::streamed());
+    let mut second = begun(&gateway, &Request::streamed().id("replaced"));
     assert_eq!(second.begin_response().status(), 200);
     go_on.send();
     assert_eq!(first.read_response().status(), 200);
@@ -277,4 +283,10 @@ fn an_early_stream_that_then_meets_an_error_of_the_provider_shows_it() {
     assert_eq!(ending, Ending::Truncated);
     let text = String::from_utf8(payload).expect("UTF-8");
     assert!(text.contains("event: error\n"), "{text}");
+    let line = gateway.logged("replaced");
+    assert_eq!(
+        (&line["status"], &line["failed_status"]),
+        (&200.into(), &400.into()),
+        "the client saw one status, the provider said another: {line}"
+    );
 }

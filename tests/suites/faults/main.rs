@@ -5,6 +5,7 @@ mod all;
 mod one_of_three;
 mod operator;
 mod paths;
+mod streams;
 
 use relay_tests::http::chunk;
 use relay_tests::{Account, Config, Exchange, Gateway, RawClient, Request, Upstream, openai};
@@ -90,7 +91,7 @@ const FAULTS: &[Fault] = &[
                 429,
                 "rate_limit_exceeded",
                 &[("retry-after", "600")],
-            )
+            );
         },
         told: Some((429, "upstream_rate_limited")),
         attempts: "3",

@@ -5,6 +5,7 @@ use super::{Answer, Ending};
 use crate::config::policy::TenantId;
 use crate::health::{Fault, Moment};
 use crate::request::Request;
+use crate::request::egress::{Failure, Told};
 use crate::worker::Worker;
 use relay_wire::dialect::{Dialect, ErrorKind, ErrorReport, Progress, RequestScan};
 use relay_wire::head::Method;
@@ -12,6 +13,8 @@ use std::time::Instant;
 
 /// What is still to be learned from an answer.
 pub(super) struct Lessons {
+    /// What the head of a stream says about time: it may yet report a failure.
+    told: Option<Told>,
     /// How soon its output began. Only streams tell: how long a document takes depends on how long it is.
     awaits_output: bool,
     /// Whose response it is, if its identifier is to be remembered.
@@ -26,9 +29,20 @@ impl Lessons {
             && request.head.method == Method::Post
             && request.body.said().is_none_or(RequestScan::stores_response);
         Self {
+            told: None,
             awaits_output: is_good && answer.observer.is_stream(),
             owner_of_response: tenant.filter(|_| is_good && is_stored),
         }
+    }
+
+    /// What a stream's head says about time, to be told when its client has been served: it seldom matters.
+    pub(super) fn note_told(&mut self, told: Told) {
+        self.told = Some(told);
+    }
+
+    /// What its head says about time.
+    pub(super) fn told(&self) -> Option<Told> {
+        self.told
     }
 
     /// The answer will name a response, and has not yet: the client's next request may refer to it, at another worker.
@@ -58,12 +72,14 @@ impl Lessons {
 }
 
 /// Tells the account's health how the answer ended.
-pub(super) fn report(worker: &Worker, answer: &mut Answer, ending: Ending, ran_out_of_time: bool) {
+pub(super) fn report(worker: &Worker, answer: &mut Answer, end: &End, told: Option<Told>) {
     let health = &worker.accounts.health;
     let now = health.clock().now();
     let (account, address) = (answer.slot.account, answer.slot.address);
     let trial = answer.slot.trial.take();
-    match verdict(ending, ran_out_of_time, answer.observer.failure(), now) {
+    let reported = answer.observer.failure();
+    let fault = reported.and_then(|report| fault_of_report(&report, told, now));
+    match fault.map_or_else(|| verdict(end), Verdict::AtFault) {
         Verdict::Well => health.succeeded(account, address, trial, now),
         Verdict::AtFault(fault) => {
             let random = worker.random_fraction();
@@ -71,6 +87,17 @@ pub(super) fn report(worker: &Worker, answer: &mut Answer, ending: Ending, ran_o
         }
         Verdict::Open => {}
     }
+}
+
+/// How an answer ended, as far as it says something about the account.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub ending: Ending,
+    /// An event of it was seen.
+    pub has_begun: bool,
+    /// The time of the whole answer was over while the provider had not been silent for long: a slow client adds its part to
+    /// that, and some answers are long.
+    pub ran_out_of_time: bool,
 }
 
 /// What an ending says about the account.
@@ -84,112 +111,94 @@ enum Verdict {
     Open,
 }
 
-/// The table. `ran_out_of_time`: the time of the whole answer is over, to which a slow client adds its part.
-fn verdict(
-    ending: Ending,
-    ran_out_of_time: bool,
-    failure: Option<ErrorReport>,
-    now: Moment,
-) -> Verdict {
-    match ending {
-        Ending::Complete | Ending::Unfinished | Ending::Replaced => match failure {
-            Some(report) => verdict_of_report(&report, now),
-            None => Verdict::Well,
-        },
+/// The table, for whatever has not reported a failure of the provider's itself.
+fn verdict(end: &End) -> Verdict {
+    match end.ending {
+        // A proxy may end its framing in order though the stream behind it broke.
+        Ending::Unfinished if end.has_begun => Verdict::AtFault(Fault::BrokenOff),
+        Ending::Complete | Ending::Unfinished | Ending::Replaced => Verdict::Well,
         Ending::UpstreamBroken => Verdict::AtFault(Fault::BrokenOff),
-        Ending::Deadline if !ran_out_of_time => Verdict::AtFault(Fault::TimedOut),
+        Ending::Deadline if !end.ran_out_of_time => Verdict::AtFault(Fault::TimedOut),
         Ending::Deadline | Ending::ClientGone | Ending::ClientStalled => Verdict::Open,
     }
 }
 
-/// A stream that reports a failure of the provider's counts like an answer with the status that means the same; one that is
-/// about the request's own mistake is an answer like any other.
-fn verdict_of_report(report: &ErrorReport, now: Moment) -> Verdict {
-    let after = report.resets_after.map(|after| now + after);
-    let until = after.or(report.resets_at.map(|at| Moment::default() + at));
-    match report.kind {
-        ErrorKind::Overloaded => Verdict::AtFault(Fault::ServerError { until }),
-        ErrorKind::RateLimited => Verdict::AtFault(Fault::RateLimited { until }),
-        ErrorKind::QuotaExhausted => Verdict::AtFault(Fault::QuotaExhausted { until }),
-        ErrorKind::Other => Verdict::Well,
-    }
+/// A stream that reports a failure of the provider's counts like an answer with the status that means the same, whoever ended
+/// it: clients leave as soon as they have read it. One that is about the request's own mistake is an answer like any other.
+fn fault_of_report(report: &ErrorReport, told: Option<Told>, now: Moment) -> Option<Fault> {
+    let failure = Failure::FailedStream {
+        kind: report.kind,
+        resets: told.and_then(|told| told.reset_of_stream(report, now)),
+    };
+    (report.kind != ErrorKind::Other)
+        .then(|| failure.fault())
+        .flatten()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use relay_wire::head::{HeadLimits, ResponseHead};
     use std::time::Duration;
 
     const NOW: Moment = Moment::from_unix_ms(1_800_000_000_000);
 
     #[test]
     fn what_each_ending_says_about_the_account() {
-        for (ending, ran_out_of_time, said) in [
-            (Ending::Complete, false, Verdict::Well),
-            (Ending::Complete, true, Verdict::Well),
-            (Ending::Unfinished, false, Verdict::Well),
-            (Ending::Replaced, false, Verdict::Well),
-            (
-                Ending::UpstreamBroken,
-                false,
-                Verdict::AtFault(Fault::BrokenOff),
-            ),
-            (Ending::Deadline, false, Verdict::AtFault(Fault::TimedOut)),
-            (Ending::Deadline, true, Verdict::Open),
-            (Ending::ClientGone, false, Verdict::Open),
-            (Ending::ClientStalled, false, Verdict::Open),
+        let broken = Verdict::AtFault(Fault::BrokenOff);
+        let timed_out = Verdict::AtFault(Fault::TimedOut);
+        for (ending, has_begun, ran_out_of_time, said) in [
+            (Ending::Complete, true, false, Verdict::Well),
+            (Ending::Complete, true, true, Verdict::Well),
+            (Ending::Unfinished, true, false, broken),
+            (Ending::Unfinished, false, false, Verdict::Well),
+            (Ending::Replaced, false, false, Verdict::Well),
+            (Ending::UpstreamBroken, true, false, broken),
+            (Ending::UpstreamBroken, false, false, broken),
+            (Ending::Deadline, true, false, timed_out),
+            (Ending::Deadline, true, true, Verdict::Open),
+            (Ending::ClientGone, true, false, Verdict::Open),
+            (Ending::ClientStalled, true, false, Verdict::Open),
         ] {
-            assert_eq!(
-                verdict(ending, ran_out_of_time, None, NOW),
-                said,
-                "{ending:?}, {ran_out_of_time}"
-            );
+            let end = End {
+                ending,
+                has_begun,
+                ran_out_of_time,
+            };
+            assert_eq!(verdict(&end), said, "{end:?}");
         }
     }
 
     #[test]
     fn a_failure_that_a_stream_reports_counts_like_the_status_that_means_the_same() {
+        let limits = HeadLimits {
+            head_bytes_max: 1024,
+            fields_max: 10,
+            target_bytes_max: 0,
+        };
+        let text = b"HTTP/1.1 200 OK\r\n\r\n";
+        let head = ResponseHead::parse(text, &limits, false).unwrap().unwrap();
+        let told = Some(Told::by(&head, text, NOW));
         let minute = Duration::from_secs(60);
         let until = Some(NOW + minute);
         let at = Duration::from_millis(NOW.unix_ms());
         for (kind, said) in [
-            (ErrorKind::Other, Verdict::Well),
-            (
-                ErrorKind::Overloaded,
-                Verdict::AtFault(Fault::ServerError { until }),
-            ),
-            (
-                ErrorKind::RateLimited,
-                Verdict::AtFault(Fault::RateLimited { until }),
-            ),
+            (ErrorKind::Other, None),
+            (ErrorKind::Overloaded, Some(Fault::ServerError { until })),
+            (ErrorKind::RateLimited, Some(Fault::RateLimited { until })),
             (
                 ErrorKind::QuotaExhausted,
-                Verdict::AtFault(Fault::QuotaExhausted { until }),
+                Some(Fault::QuotaExhausted { until }),
             ),
         ] {
-            for report in [
-                ErrorReport {
+            for (resets_at, resets_after) in [(None, Some(minute)), (Some(at + minute), None)] {
+                let report = ErrorReport {
                     kind,
-                    resets_at: None,
-                    resets_after: Some(minute),
-                },
-                ErrorReport {
-                    kind,
-                    resets_at: Some(at + minute),
-                    resets_after: None,
-                },
-            ] {
-                let seen = verdict(Ending::Complete, false, Some(report), NOW);
-                assert_eq!(seen, said, "{report:?}");
+                    resets_at,
+                    resets_after,
+                };
+                assert_eq!(fault_of_report(&report, told, NOW), said, "{report:?}");
             }
         }
-        let report = ErrorReport {
-            kind: ErrorKind::RateLimited,
-            ..ErrorReport::default()
-        };
-        assert_eq!(
-            verdict(Ending::ClientGone, false, Some(report), NOW),
-            Verdict::Open
-        );
     }
 }

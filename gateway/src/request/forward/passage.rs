@@ -1,15 +1,15 @@
 //! An answer on its way to the client, from its first byte to its end.
 
-use super::lessons::{self, Lessons};
+use super::lessons::{self, End, Lessons};
 use super::{Ending, Form};
 use crate::request::Request;
-use crate::request::egress::Answer;
+use crate::request::egress::{Answer, Told};
 use crate::request::meter::Transcript;
 use crate::request::reply::{Owed, Reply, Streaming, chunk};
 use crate::worker::Worker;
 use relay_io::{Interrupt, IoError, Lease, Stream};
 use relay_wire::body::Piece;
-use relay_wire::dialect::Terminal;
+use relay_wire::dialect::{Progress, Terminal};
 use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
 use relay_wire::head::Framing;
 use smallvec::SmallVec;
@@ -39,6 +39,8 @@ pub(super) struct Passage {
     has_excess: bool,
     /// The point in time at which it must be over.
     total_deadline: u64,
+    /// The point in time from which on a provider that was heard last before it is silent for too long, whatever it sends.
+    patience_ends: u64,
 }
 
 impl Passage {
@@ -49,8 +51,10 @@ impl Passage {
         } else {
             worker.policy.timeouts.answer_total
         };
+        let event_idle_timeout = worker.policy.timeouts.event_idle;
         Self {
             total_deadline: answer.connection.stream.deadline_at(total),
+            patience_ends: answer.connection.stream.deadline_at(event_idle_timeout),
             answer,
             form,
             lessons,
@@ -81,13 +85,14 @@ impl Passage {
 
     /// Tells the account's health how it ended.
     pub(super) fn report(&mut self, worker: &Worker, ending: Ending) {
-        let ran_out_of_time = self.answer.observer.is_stream()
-            && self
-                .answer
-                .connection
-                .stream
-                .has_passed(self.total_deadline);
-        lessons::report(worker, &mut self.answer, ending, ran_out_of_time);
+        let stream = &self.answer.connection.stream;
+        let end = End {
+            ending,
+            has_begun: self.answer.observer.progress() > Progress::Silent,
+            ran_out_of_time: stream.has_passed(self.total_deadline)
+                && !stream.has_passed(self.patience_ends),
+        };
+        lessons::report(worker, &mut self.answer, &end, self.lessons.told());
     }
 
     /// Passes all of it on. `head`: nothing where it is out already.
@@ -131,7 +136,12 @@ impl Passage {
                 self.observe(worker, lease.filled());
             }
             if let Err(error) = self.send(worker, client.client(), &lease).await {
-                return (client, self.client_failed(&error));
+                let ending = self.client_failed(&error);
+                // The provider has said it, though the client was gone by then.
+                if !looks_first {
+                    self.observe(worker, lease.filled());
+                }
+                return (client, ending);
             }
             self.body_bytes += self.payload_bytes() as u64;
             if !looks_first {
@@ -150,18 +160,18 @@ impl Passage {
     ) -> (Reply<'c, Streaming>, Result<Step, IoError>) {
         let answered_at = self.answer.answered_at;
         self.lessons.look(worker, &self.answer, || answered_at);
-        let mut first = self.answer.lease.take();
-        first.consume(self.answer.head.head_bytes);
+        let first = self.answer.lease.take();
         let held = std::mem::take(&mut self.answer.held);
         let mut line = [0; CHUNK_SIZE_LINE_MAX];
         let mut step = Step::More;
         let mut parts = Parts::new();
         let mut payload_bytes = 0;
-        for lease in std::iter::once(&first).chain(&held) {
-            step = self.frame(lease.filled());
+        let beginning = &first.filled()[self.answer.head.head_bytes..];
+        for bytes in std::iter::once(beginning).chain(held.iter().map(Lease::filled)) {
+            step = self.frame(bytes);
             payload_bytes += self.payload_bytes();
             let places = self.sent.iter().cloned();
-            parts.extend(places.map(|range| IoSlice::new(&lease.filled()[range])));
+            parts.extend(places.map(|range| IoSlice::new(&bytes[range])));
             if !matches!(step, Step::More) {
                 break;
             }
@@ -177,15 +187,21 @@ impl Passage {
             self.lessons.names_response(),
         );
         if !is_seen && looks_first {
-            self.observe(worker, first.filled());
+            self.observe(worker, beginning);
         }
         let (client, sent) = self.send_opening(worker, client, head, parts).await;
+        self.answer.held_bytes.give_back();
+        if is_seen {
+            let head_at = worker.accounts.health.clock().at(self.answer.head_at);
+            let told = Told::by(&self.answer.head, first.filled(), head_at);
+            self.lessons.note_told(told);
+        }
         if let Err(error) = sent {
             return (client, Err(error));
         }
         self.body_bytes += payload_bytes as u64;
         if !is_seen && !looks_first {
-            self.observe(worker, first.filled());
+            self.observe(worker, beginning);
         }
         (client, Ok(step))
     }
@@ -333,7 +349,7 @@ impl Passage {
         (&line[CHUNK_SIZE_LINE_MAX - taken..], b"\r\n")
     }
 
-    fn set_deadline(&self, worker: &Worker) {
+    fn set_deadline(&mut self, worker: &Worker) {
         let timeouts = &worker.policy.timeouts;
         let idle_timeout = if !self.answer.observer.is_stream() {
             timeouts.answer_total
@@ -342,10 +358,9 @@ impl Passage {
         } else {
             timeouts.event_idle
         };
-        self.answer
-            .connection
-            .stream
-            .set_deadline_within(idle_timeout, self.total_deadline);
+        let stream = &self.answer.connection.stream;
+        self.patience_ends = stream.deadline_at(timeouts.event_idle);
+        stream.set_deadline_within(idle_timeout, self.total_deadline);
     }
 
     /// While the upstream is silent between two events, the client may be sent something harmless.

@@ -2,8 +2,9 @@
 
 use super::{Answer, Ending};
 use crate::request::Request;
+use crate::request::audit::Trail;
 use crate::request::meter::{Transcript, is_media_type};
-use crate::request::reply::{Break, Done, Reply, Streaming};
+use crate::request::reply::{Break, Done, EARLY_STATUS, Reply, Streaming};
 use crate::worker::Worker;
 use relay_wire::body::Piece;
 use serde::Deserialize;
@@ -23,8 +24,10 @@ pub(super) async fn replace<'c>(
     request: &Request<'c>,
     answer: &mut Answer,
     client: Reply<'c, Streaming>,
+    trail: &mut Trail,
 ) -> (Reply<'c, Done>, Transcript) {
     let status = answer.head.status;
+    trail.note_failed_status(status);
     let said = said_in(&payload_at_hand(answer));
     let message = said.message.unwrap_or_else(|| {
         format!("The provider answered with status {status}, and not with a stream.")
@@ -37,7 +40,7 @@ pub(super) async fn replace<'c>(
     let done = client.break_off(worker, request.dialect, &why).await;
     let transcript = Transcript {
         ending: Ending::Replaced,
-        status,
+        status: EARLY_STATUS,
         body_bytes: 0,
         events: 0,
         usage: None,

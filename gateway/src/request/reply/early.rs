@@ -12,6 +12,9 @@ use relay_wire::head::Version;
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
+/// The status that the client of such a stream sees, whatever comes of it.
+pub const EARLY_STATUS: u16 = 200;
+
 /// The right to begin a stream while there is no answer. It cannot do anything else to the reply: neither answer, nor refuse,
 /// nor end it.
 ///
@@ -154,7 +157,7 @@ struct Head<'h> {
 
 impl Head<'_> {
     fn write(&self, out: &mut Vec<u8>) {
-        let mut head = HeadWriter::response(out, 200);
+        let mut head = HeadWriter::response(out, EARLY_STATUS);
         head.known("content-type", "text/event-stream");
         for (name, value) in self.set {
             if !name.eq_ignore_ascii_case("content-type") {
