@@ -1,15 +1,18 @@
 //! An answer on its way to the client, from its first byte to its end.
 
+mod end;
+
 use super::lessons::{self, End, Lessons};
 use super::{Ending, Form};
 use crate::request::Request;
 use crate::request::egress::{Answer, Told};
 use crate::request::meter::Transcript;
-use crate::request::reply::{Owed, Reply, Streaming, chunk};
+use crate::request::reply::{Owed, Reply, Streaming};
 use crate::worker::Worker;
-use relay_io::{Interrupt, IoError, Lease, Stream};
+use end::client_failed;
+use relay_io::{IoError, Lease, Stream};
 use relay_wire::body::Piece;
-use relay_wire::dialect::{Progress, Terminal};
+use relay_wire::dialect::Progress;
 use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
 use relay_wire::head::Framing;
 use smallvec::SmallVec;
@@ -388,102 +391,6 @@ impl Passage {
         }
     }
 
-    fn ended(&self) -> Ending {
-        match self.answer.observer.terminal() {
-            None if self.answer.observer.is_stream() && !self.answer.is_opaque => {
-                Ending::Unfinished
-            }
-            _ => Ending::Complete,
-        }
-    }
-
-    /// All of the body was passed on.
-    async fn end<'c>(
-        &mut self,
-        worker: &Worker,
-        client: Reply<'c, Streaming>,
-    ) -> (Reply<'c, Streaming>, Ending) {
-        if self.form == Form::Rechunked {
-            let mut last = [IoSlice::new(b"0\r\n\r\n")];
-            if let Err(error) = self.send_parts(worker, client.client(), &mut last).await {
-                return (client, self.client_failed(&error));
-            }
-        }
-        self.is_whole = true;
-        (client, self.ended())
-    }
-
-    /// The upstream has closed the connection, and that is how this body ends.
-    async fn end_without_framing<'c>(
-        &mut self,
-        worker: &Worker,
-        request: &Request<'_>,
-        client: Reply<'c, Streaming>,
-    ) -> (Reply<'c, Streaming>, Ending) {
-        if self.ended() == Ending::Unfinished {
-            // Nothing tells a proper end from a broken connection here, so the stream's own last event has to.
-            return self.broke(request, client, Ending::UpstreamBroken);
-        }
-        self.end(worker, client).await
-    }
-
-    /// The answer cannot go on. If the client is still there and stands between two events, it is told in its dialect; in
-    /// any case it must see that this is not the end.
-    fn broke<'c>(
-        &self,
-        request: &Request<'_>,
-        client: Reply<'c, Streaming>,
-        ending: Ending,
-    ) -> (Reply<'c, Streaming>, Ending) {
-        if matches!(ending, Ending::Complete | Ending::ClientGone) {
-            return (client, ending);
-        }
-        if self.answer.observer.terminal().is_none()
-            && self.answer.observer.is_at_boundary()
-            && self.answer.parser.at_chunk_boundary()
-            && (self.form != Form::AsIs || !matches!(self.answer.head.framing, Framing::Length(_)))
-            && let Some(event) = request.dialect.error_event(
-                "upstream_stream_incomplete",
-                "The provider's stream ended before it was complete.",
-                None,
-                request.id.as_str(),
-            )
-        {
-            let mut line = [0; CHUNK_SIZE_LINE_MAX];
-            let parts = chunk(&event, self.is_chunked_to_client(), &mut line);
-            // Last words: if the client does not take them at once, the cut alone has to do.
-            client.client().send_without_waiting(&parts);
-        }
-        (client, ending)
-    }
-
-    fn client_failed(&self, error: &IoError) -> Ending {
-        // Clients close as soon as they have read the event that ends the stream.
-        if self.answer.observer.terminal() == Some(Terminal::Completed) {
-            return Ending::Complete;
-        }
-        client_failed(error)
-    }
-
-    fn upstream_failed(&self, error: &IoError, client: &Stream) -> Ending {
-        match error {
-            // Clients close as soon as they have read the event that ends the stream.
-            IoError::Interrupted(Interrupt::Tied)
-                if self.answer.observer.terminal() == Some(Terminal::Completed) =>
-            {
-                Ending::Complete
-            }
-            IoError::Interrupted(Interrupt::Tied)
-                if client.interrupted() == Some(Interrupt::Deadline) =>
-            {
-                Ending::ClientStalled
-            }
-            IoError::Interrupted(Interrupt::Tied) => Ending::ClientGone,
-            IoError::Interrupted(Interrupt::Deadline) => Ending::Deadline,
-            _ => Ending::UpstreamBroken,
-        }
-    }
-
     /// Keeps the connection for the next request, if it is certain where the next answer begins.
     pub(super) fn release(self, worker: &Worker) {
         let answer = *self.answer;
@@ -491,13 +398,6 @@ impl Passage {
         if ends_itself && answer.request_was_sent && !self.has_excess {
             worker.idle.keep(answer.connection, &worker.policy.timeouts);
         }
-    }
-}
-
-fn client_failed(error: &IoError) -> Ending {
-    match error {
-        IoError::Interrupted(Interrupt::Deadline) => Ending::ClientStalled,
-        _ => Ending::ClientGone,
     }
 }
 

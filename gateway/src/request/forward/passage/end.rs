@@ -1,0 +1,117 @@
+//! How an answer on its way ends, and what the client sees of it.
+
+use super::Passage;
+use crate::request::Request;
+use crate::request::forward::{Ending, Form};
+use crate::request::reply::{Reply, Streaming, chunk};
+use crate::worker::Worker;
+use relay_io::{Interrupt, IoError, Stream};
+use relay_wire::dialect::Terminal;
+use relay_wire::encode::CHUNK_SIZE_LINE_MAX;
+use relay_wire::head::Framing;
+use std::io::IoSlice;
+
+impl Passage {
+    fn ended(&self) -> Ending {
+        match self.answer.observer.terminal() {
+            None if self.answer.observer.is_stream() && !self.answer.is_opaque => {
+                Ending::Unfinished
+            }
+            _ => Ending::Complete,
+        }
+    }
+
+    /// All of the body was passed on.
+    pub(super) async fn end<'c>(
+        &mut self,
+        worker: &Worker,
+        client: Reply<'c, Streaming>,
+    ) -> (Reply<'c, Streaming>, Ending) {
+        if self.form == Form::Rechunked {
+            let mut last = [IoSlice::new(b"0\r\n\r\n")];
+            if let Err(error) = self.send_parts(worker, client.client(), &mut last).await {
+                return (client, self.client_failed(&error));
+            }
+        }
+        self.is_whole = true;
+        (client, self.ended())
+    }
+
+    /// The upstream has closed the connection, and that is how this body ends.
+    pub(super) async fn end_without_framing<'c>(
+        &mut self,
+        worker: &Worker,
+        request: &Request<'_>,
+        client: Reply<'c, Streaming>,
+    ) -> (Reply<'c, Streaming>, Ending) {
+        if self.ended() == Ending::Unfinished {
+            // Nothing tells a proper end from a broken connection here, so the stream's own last event has to.
+            return self.broke(request, client, Ending::UpstreamBroken);
+        }
+        self.end(worker, client).await
+    }
+
+    /// The answer cannot go on. If the client is still there and stands between two events, it is told in its dialect; in
+    /// any case it must see that this is not the end.
+    pub(super) fn broke<'c>(
+        &self,
+        request: &Request<'_>,
+        client: Reply<'c, Streaming>,
+        ending: Ending,
+    ) -> (Reply<'c, Streaming>, Ending) {
+        if matches!(ending, Ending::Complete | Ending::ClientGone) {
+            return (client, ending);
+        }
+        if self.answer.observer.terminal().is_none()
+            && self.answer.observer.is_at_boundary()
+            && self.answer.parser.at_chunk_boundary()
+            && (self.form != Form::AsIs || !matches!(self.answer.head.framing, Framing::Length(_)))
+            && let Some(event) = request.dialect.error_event(
+                "upstream_stream_incomplete",
+                "The provider's stream ended before it was complete.",
+                None,
+                request.id.as_str(),
+            )
+        {
+            let mut line = [0; CHUNK_SIZE_LINE_MAX];
+            let parts = chunk(&event, self.is_chunked_to_client(), &mut line);
+            // Last words: if the client does not take them at once, the cut alone has to do.
+            client.client().send_without_waiting(&parts);
+        }
+        (client, ending)
+    }
+
+    pub(super) fn client_failed(&self, error: &IoError) -> Ending {
+        // Clients close as soon as they have read the event that ends the stream.
+        if self.answer.observer.terminal() == Some(Terminal::Completed) {
+            return Ending::Complete;
+        }
+        client_failed(error)
+    }
+
+    pub(super) fn upstream_failed(&self, error: &IoError, client: &Stream) -> Ending {
+        match error {
+            // Clients close as soon as they have read the event that ends the stream.
+            IoError::Interrupted(Interrupt::Tied)
+                if self.answer.observer.terminal() == Some(Terminal::Completed) =>
+            {
+                Ending::Complete
+            }
+            IoError::Interrupted(Interrupt::Tied)
+                if client.interrupted() == Some(Interrupt::Deadline) =>
+            {
+                Ending::ClientStalled
+            }
+            IoError::Interrupted(Interrupt::Tied) => Ending::ClientGone,
+            IoError::Interrupted(Interrupt::Deadline) => Ending::Deadline,
+            _ => Ending::UpstreamBroken,
+        }
+    }
+}
+
+pub(super) fn client_failed(error: &IoError) -> Ending {
+    match error {
+        IoError::Interrupted(Interrupt::Deadline) => Ending::ClientStalled,
+        _ => Ending::ClientGone,
+    }
+}
