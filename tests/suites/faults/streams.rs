@@ -1,6 +1,6 @@
-//! Streams that go wrong behind their first output, or do not begin: what the account's health makes of it.
+//! Answers that go wrong behind their beginning, or do not begin: what the account's health makes of it.
 
-use crate::{account, answer, asked, config, standing};
+use crate::{FAILURES_MAX, account, answer, asked, config, standing};
 use relay_tests::http::{LAST_CHUNK, chunk};
 use relay_tests::{Config, Ending, Gateway, RawClient, Request, Upstream, eventually, openai};
 use serde_json::Value;
@@ -86,8 +86,9 @@ fn a_time_in_a_reported_failure_is_meant_by_the_providers_clock() {
         };
         let order = |seconds: u64| {
             let body = format!("{{\"for_seconds\":{seconds}}}");
-            let drain = Request::post("/accounts/second/drain", body);
-            let answer = RawClient::connect(gateway.admin_address()).call(&drain);
+            let admin = gateway.admin_address();
+            let drain = Request::post("/accounts/second/drain", body).without("Host");
+            let answer = RawClient::connect(admin).call(&drain.field("Host", &admin.to_string()));
             assert_eq!(answer.status(), 200, "{answer:?}");
             until("second")
         };
@@ -100,6 +101,32 @@ fn a_time_in_a_reported_failure_is_meant_by_the_providers_clock() {
             nine < blocked_until && blocked_until < eleven,
             "{date}: {blocked_until} is not between {nine} and {eleven}"
         );
+    }
+}
+
+#[test]
+fn an_answer_that_takes_too_long_is_the_accounts_fault_only_where_it_fell_silent() {
+    for (event_idle, state) in [("9m", "usable"), ("50ms", "blocked")] {
+        let upstream = Upstream::start(|exchange| {
+            let head =
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{";
+            exchange.send(head);
+            exchange.wait_closed();
+        });
+        let config = alone(&upstream)
+            .timeout("heartbeat", "0s")
+            .timeout("response_head", "100ms")
+            .timeout("upstream_connect", "100ms")
+            .timeout("answer_total", "200ms")
+            .timeout("event_idle", event_idle);
+        let gateway = Gateway::start(&config);
+        for number in 0..FAILURES_MAX {
+            let id = format!("long-{number}");
+            let answer = gateway.call(&Request::plain().id(&id));
+            assert_eq!(answer.ending, Ending::Truncated);
+            assert_eq!(gateway.logged(&id)["ended"], "deadline");
+        }
+        assert_eq!(standing(&gateway, "first").0, state, "{event_idle}");
     }
 }
 
