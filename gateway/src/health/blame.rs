@@ -7,7 +7,7 @@ use super::moment::Moment;
 /// is nobody's fault and does not come here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The provider does not take the account's credential, or not for this (401, 403).
+    /// The provider does not take the account's credential, or not for this (401, 402, 403).
     Refused,
     /// The provider limits the account's rate (429, or an event that says so).
     RateLimited {

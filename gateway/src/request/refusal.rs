@@ -49,6 +49,13 @@ pub enum Refusal {
         /// Until the first of them may be asked again.
         retry_after_seconds: u32,
     },
+    /// All accounts have used up what they may use.
+    UpstreamQuotaExhausted {
+        /// Until the first of them may be asked again, or a guess.
+        retry_after_seconds: u32,
+        /// The same in seconds since 1970, if the provider has said it.
+        resets_at: Option<u64>,
+    },
     /// The account that stores the response which the request refers to cannot be asked, and no other one has it.
     ResponseOwnerUnavailable {
         /// Until it may be asked again, or a guess.
@@ -123,6 +130,8 @@ pub struct Shape {
     pub retryable: bool,
     /// `Retry-After`, on every 429 and 503.
     pub retry_after_seconds: Option<u32>,
+    /// `error.resets_at`, in seconds since 1970, where what is used up comes back then.
+    pub resets_at: Option<u64>,
     /// `x-relay-error-source`
     pub source: Source,
 }
@@ -133,11 +142,16 @@ const PERMISSION: &str = "permission_error";
 const RATE_LIMIT: &str = "rate_limit_error";
 const GATEWAY: &str = "gateway_error";
 const UPSTREAM: &str = "upstream_error";
+/// The one type that Codex takes for a used-up quota: it says so, and when that ends, instead of coming again.
+const USAGE_LIMIT: &str = "usage_limit_reached";
 
 /// `Retry-After` where nobody said better: a place is usually free again after a moment.
-const RETRY_SOON_SECONDS: u32 = 1;
+pub(super) const RETRY_SOON_SECONDS: u32 = 1;
 /// `Retry-After` where something has to recover first.
-const RETRY_LATER_SECONDS: u32 = 5;
+pub(super) const RETRY_LATER_SECONDS: u32 = 5;
+/// `Retry-After` is never more: clients sleep for as long as they are told, an account may be well before that, and who comes
+/// back too early is answered here.
+const RETRY_AFTER_SECONDS_MAX: u32 = 120;
 
 impl Refusal {
     /// The `code` in the client's answer and in the record.
@@ -164,6 +178,7 @@ impl Refusal {
             Self::UpstreamRateLimited { .. } | Self::AccountsRateLimited { .. } => {
                 "upstream_rate_limited"
             }
+            Self::UpstreamQuotaExhausted { .. } => "upstream_quota_exhausted",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamError { .. } | Self::UpstreamMalformed => "upstream_error",
             Self::UpstreamOverloaded { .. } => "upstream_overloaded",
@@ -183,6 +198,7 @@ impl Refusal {
             param: None,
             retryable: false,
             retry_after_seconds: None,
+            resets_at: None,
             source: Source::Gateway,
         };
         let passing = |status, kind, after: u32, message: &str| Shape {
@@ -266,8 +282,23 @@ impl Refusal {
                 ..passing(
                     429,
                     RATE_LIMIT,
-                    at_least_a_second(*retry_after_seconds),
+                    within_bounds(*retry_after_seconds),
                     "The provider limits the rate of requests: no account may be asked for now.",
+                )
+            },
+            Self::UpstreamQuotaExhausted {
+                retry_after_seconds,
+                resets_at,
+            } => Shape {
+                source: Source::Upstream,
+                // Nobody is to hold on to a request for hours.
+                retryable: *retry_after_seconds <= RETRY_AFTER_SECONDS_MAX,
+                resets_at: *resets_at,
+                ..passing(
+                    429,
+                    USAGE_LIMIT,
+                    within_bounds(*retry_after_seconds),
+                    "What the accounts of the provider may use is used up.",
                 )
             },
             Self::ResponseOwnerUnavailable {
@@ -275,7 +306,7 @@ impl Refusal {
             } => passing(
                 503,
                 GATEWAY,
-                at_least_a_second(retry_after_seconds.unwrap_or(RETRY_LATER_SECONDS)),
+                within_bounds(retry_after_seconds.unwrap_or(RETRY_LATER_SECONDS)),
                 "The account that stores this response is not available at the moment, and no other one has it.",
             ),
             Self::ResponseNotFound { in_path: false } => Shape {
@@ -309,7 +340,7 @@ impl Refusal {
                 kind: RATE_LIMIT,
                 ..upstream(
                     429,
-                    Some(at_least_a_second(
+                    Some(within_bounds(
                         retry_after_seconds.unwrap_or(RETRY_LATER_SECONDS),
                     )),
                     "The provider limits the rate of requests.",
@@ -332,7 +363,7 @@ impl Refusal {
                 retry_after_seconds,
             } => upstream(
                 503,
-                Some(at_least_a_second(
+                Some(within_bounds(
                     retry_after_seconds.unwrap_or(RETRY_LATER_SECONDS),
                 )),
                 "The provider is busy.",
@@ -366,8 +397,8 @@ impl Refusal {
 }
 
 /// "At once" is no answer to a client that has just been refused: some of them would come back without a pause, for ever.
-fn at_least_a_second(seconds: u32) -> u32 {
-    seconds.max(1)
+fn within_bounds(seconds: u32) -> u32 {
+    seconds.clamp(1, RETRY_AFTER_SECONDS_MAX)
 }
 
 fn accounts_tried(attempts: u32) -> String {
@@ -391,17 +422,19 @@ fn framing_code(error: FramingError) -> &'static str {
 impl Shape {
     /// The body: OpenAI's error envelope, with two members of our own.
     pub fn body(&self, request_id: &str) -> Vec<u8> {
-        serde_json::json!({
-            "error": {
-                "message": self.message,
-                "type": self.kind,
-                "code": self.code,
-                "param": self.param,
-                "request_id": request_id,
-                "retryable": self.retryable,
-            }
-        })
-        .to_string()
-        .into_bytes()
+        let mut error = serde_json::json!({
+            "message": self.message,
+            "type": self.kind,
+            "code": self.code,
+            "param": self.param,
+            "request_id": request_id,
+            "retryable": self.retryable,
+        });
+        if let Some(seconds) = self.resets_at {
+            error["resets_at"] = seconds.into();
+        }
+        serde_json::json!({ "error": error })
+            .to_string()
+            .into_bytes()
     }
 }

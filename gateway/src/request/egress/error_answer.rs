@@ -17,9 +17,10 @@ use std::time::Duration;
 pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024;
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Is what this status says about the account, or about the provider? Anything else is the request's own.
+/// Is what this status says about the account, or about the provider? Anything else is the request's own, and so is a method or
+/// a version that the provider does not know (RFC 9110 sections 15.6.2 and 15.6.6): no account would get another answer.
 pub(crate) fn is_error_status(status: u16) -> bool {
-    matches!(status, 401..=403 | 429 | 500..=599)
+    matches!(status, 401..=403 | 429 | 500..=599) && !matches!(status, 501 | 505)
 }
 
 /// Reads what the answer says, and keeps the connection if it can be read to its end.
@@ -153,7 +154,7 @@ mod tests {
             .filter(|&status| is_error_status(status))
             .collect();
         let mut wanted = vec![401, 402, 403, 429];
-        wanted.extend(500..600);
+        wanted.extend((500..600).filter(|status| ![501, 505].contains(status)));
         assert_eq!(errors, wanted);
     }
 

@@ -9,9 +9,6 @@ use relay_wire::dialect::ErrorKind;
 use relay_wire::head::FramingError;
 use std::time::Duration;
 
-/// `Retry-After` is never longer than this.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
-
 /// Why a candidate did not work out.
 #[derive(Debug)]
 pub enum Failure {
@@ -73,9 +70,9 @@ pub struct Reset {
 }
 
 impl Reset {
-    /// For `Retry-After`: not too early, and not so late that nobody comes again.
+    /// For `Retry-After`: not too early.
     fn retry_after_seconds(self) -> u32 {
-        self.after.min(RETRY_AFTER_MAX).as_secs_f64().ceil() as u32
+        self.after.as_secs_f64().ceil() as u32
     }
 }
 
@@ -126,11 +123,6 @@ impl Failure {
                 kind: ErrorKind::QuotaExhausted,
                 resets,
             }
-            | Self::Status {
-                status: 402,
-                resets,
-                ..
-            }
             | Self::FailedStream {
                 kind: ErrorKind::QuotaExhausted,
                 resets,
@@ -138,7 +130,7 @@ impl Failure {
                 until: until(resets),
             },
             Self::Status {
-                status: 401 | 403, ..
+                status: 401..=403, ..
             } => Fault::Refused,
             Self::Status {
                 status: 429,

@@ -22,6 +22,10 @@ fn all() -> Vec<Refusal> {
         Refusal::AccountsRateLimited {
             retry_after_seconds: 0,
         },
+        Refusal::UpstreamQuotaExhausted {
+            retry_after_seconds: 0,
+            resets_at: Some(1_800_000_000),
+        },
         Refusal::ResponseOwnerUnavailable {
             retry_after_seconds: None,
         },
@@ -79,6 +83,56 @@ fn nobody_is_told_to_come_back_at_once() {
     }
 }
 
+#[test]
+fn nobody_is_sent_away_for_longer_than_two_minutes() {
+    let hours = 5 * 3600;
+    let later = Some(hours);
+    for refusal in [
+        Refusal::AccountsRateLimited {
+            retry_after_seconds: hours,
+        },
+        Refusal::UpstreamRateLimited {
+            retry_after_seconds: later,
+        },
+        Refusal::UpstreamOverloaded {
+            retry_after_seconds: later,
+        },
+        Refusal::ResponseOwnerUnavailable {
+            retry_after_seconds: later,
+        },
+        Refusal::UpstreamQuotaExhausted {
+            retry_after_seconds: hours,
+            resets_at: None,
+        },
+    ] {
+        let seconds = refusal.shape(1).retry_after_seconds;
+        assert_eq!(seconds, Some(120), "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_quota_that_is_used_up_has_the_form_that_clients_know() {
+    let error = |retry_after_seconds, resets_at| {
+        let refusal = Refusal::UpstreamQuotaExhausted {
+            retry_after_seconds,
+            resets_at,
+        };
+        let shape = refusal.shape(1);
+        assert_eq!((shape.status, shape.source), (429, Source::Upstream));
+        let body: serde_json::Value = serde_json::from_slice(&shape.body("req-1")).unwrap();
+        body["error"].clone()
+    };
+    let known = error(18_000, Some(1_800_018_000));
+    assert_eq!(known["type"], "usage_limit_reached");
+    assert_eq!(known["code"], "upstream_quota_exhausted");
+    assert_eq!(known["resets_at"], 1_800_018_000);
+    assert_eq!(known["retryable"], false, "five hours are not waited for");
+    assert!(known["message"].is_string() && known["request_id"] == "req-1");
+    let unknown = error(60, None);
+    assert!(unknown.get("resets_at").is_none(), "only what is known");
+    assert_eq!(unknown["retryable"], true);
+}
+
 /// Status, code, parameter, whether a retry may help, when, and whose fault it was.
 type Row = (
     u16,
@@ -105,14 +159,14 @@ fn what_accounts_that_cannot_be_asked_look_like() {
         ),
         (
             Refusal::AccountsRateLimited {
-                retry_after_seconds: 3600,
+                retry_after_seconds: 90,
             },
             (
                 429,
                 "upstream_rate_limited",
                 None,
                 true,
-                Some(3600),
+                Some(90),
                 Source::Upstream,
             ),
         ),

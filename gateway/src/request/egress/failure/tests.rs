@@ -36,7 +36,7 @@ fn every_failure_has_its_row() {
     let rate_limited = Some(Fault::RateLimited { until });
     let quota_exhausted = Some(Fault::QuotaExhausted { until });
     let server_error = Some(Fault::ServerError { until });
-    let rows: [Row; 34] = [
+    let rows: [Row; 35] = [
         (
             Failure::Egress,
             503,
@@ -151,6 +151,14 @@ fn every_failure_has_its_row() {
         ),
         (
             status(402),
+            503,
+            "no_account_available",
+            Some(Fault::Refused),
+            true,
+            true,
+        ),
+        (
+            told(402, QuotaExhausted),
             503,
             "no_account_available",
             quota_exhausted,
@@ -324,7 +332,8 @@ fn every_failure_has_its_row() {
 fn failures_are_told_apart_in_metrics() {
     for (failure, kind) in [
         (status(401), "account_refused"),
-        (status(402), "quota_exhausted"),
+        (status(402), "account_refused"),
+        (told(402, ErrorKind::QuotaExhausted), "quota_exhausted"),
         (status(403), "account_refused"),
         (status(429), "rate_limited"),
         (told(429, ErrorKind::QuotaExhausted), "quota_exhausted"),
@@ -366,5 +375,5 @@ fn the_client_is_not_told_to_come_too_early_nor_in_a_year() {
     };
     assert_eq!(told(Duration::from_millis(6_001)), Some(7));
     assert_eq!(told(Duration::from_secs(7)), Some(7));
-    assert_eq!(told(Duration::from_secs(365 * 86_400)), Some(86_400));
+    assert_eq!(told(Duration::from_secs(365 * 86_400)), Some(120));
 }
