@@ -125,11 +125,6 @@ impl Trail {
         self.record.attempts
     }
 
-    /// How long it waited for an account.
-    pub fn queued(&self) -> Duration {
-        self.record.queued.unwrap_or_default()
-    }
-
     /// What the gateway added before the answer's head went out.
     pub fn note_overhead(&mut self, overhead: Duration) {
         self.record.overhead = Some(overhead);

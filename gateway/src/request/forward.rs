@@ -18,7 +18,7 @@ use crate::worker::Worker;
 use lessons::{End, Lessons};
 use passage::Passage;
 use relay_wire::head::{Framing, Version};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub async fn forward<'c>(
     // From here on nothing is sent a second time.
     request.body.let_go();
     trail.note_first_byte(answer.answered_at);
-    let overhead = overhead(&answer, trail);
+    let overhead = overhead(&answer);
     trail.note_overhead(overhead);
     let (client, head) = match client.owed() {
         Owed::All(client) => {
@@ -123,15 +123,9 @@ pub async fn forward<'c>(
     (done, transcript)
 }
 
-/// What the gateway itself has taken. To wait for an account is none of its work; before a further attempt it is not counted at
-/// all.
-fn overhead(answer: &Answer, trail: &Trail) -> Duration {
-    let waited = match trail.attempts() {
-        1 => trail.queued(),
-        _ => Duration::ZERO,
-    };
-    let since_answer = Instant::now().saturating_duration_since(answer.answered_at);
-    answer.overhead.saturating_sub(waited) + since_answer
+/// What the gateway itself has taken, before the provider and after it.
+fn overhead(answer: &Answer) -> Duration {
+    answer.overhead + answer.answered_at.elapsed()
 }
 
 fn form_for(framing: Framing, version: Version, head_is_out: bool) -> Form {
