@@ -2,7 +2,7 @@
 
 use crate::affinity::{Affinity, account_hash};
 use crate::budget::RetryBudgets;
-use crate::choice::{Choice, Reason, Terms, View, Views, Wanted, choose};
+use crate::choice::{Choice, Free, Reason, Terms, View, Views, Wanted, choose, free_places};
 use crate::config::Policy;
 use crate::config::policy::{Account, AccountId, UpstreamId};
 use crate::health::{Clock, Health, Moment, Standing, Trial};
@@ -178,35 +178,53 @@ impl Chooser {
         Pick::Wait { until: None }
     }
 
-    /// Places that are free in accounts of the upstream, for anybody.
-    pub fn free_places(&self, upstream: UpstreamId, now: Moment) -> usize {
-        let of = |&id: &AccountId| match self.accounts.health.standing(id, now) {
-            Standing::Usable { .. } | Standing::Due => {
-                let places = requests_max(self.policy.account(id));
-                places.saturating_sub(self.in_flight.of_account(id)) as usize
+    /// Places in accounts of the upstream that are free at this moment, for whoever asks for anybody.
+    pub fn free_places(&self, upstream: UpstreamId, now: Moment) -> Free {
+        let health = &self.accounts.health;
+        let view = |&id: &AccountId| {
+            let mut view = self.view_of_anybody(id, now);
+            if view.standing == Standing::Due {
+                // An account of which nobody knows whether it is well does not take as many as it otherwise would.
+                let trials = health.trials_left(id, now);
+                view.places = view.places.min(view.pending.saturating_add(trials));
             }
-            _ => 0,
+            view
         };
-        self.policy.upstream(upstream).accounts.iter().map(of).sum()
+        let views = &mut *self.views.borrow_mut();
+        views.clear();
+        views.extend(self.policy.upstream(upstream).accounts.iter().map(view));
+        free_places(views, self.policy.health.ejection_max)
     }
 
     fn view(&self, id: AccountId, ask: &Ask<'_>) -> View {
         let settings = self.policy.account(id);
         let health = &self.accounts.health;
-        let standing = health.standing(id, ask.now);
+        let view = self.view_of_anybody(id, ask.now);
         let tried = ask.tried.iter().find(|tried| tried.account == id);
         let (standing, is_tried) = match tried {
-            Some(tried) => as_tried(standing, *tried, ask.may_panic),
-            None => (standing, false),
+            Some(tried) => as_tried(view.standing, *tried, ask.may_panic),
+            None => (view.standing, false),
         };
         View {
             standing,
             is_near: settings.region == ask.region,
             is_tried,
+            latency_ms: health.latency(id, ask.now).map_or(0, in_whole_ms),
+            ..view
+        }
+    }
+
+    /// The account as it is to requests that have no wish and no past.
+    fn view_of_anybody(&self, id: AccountId, now: Moment) -> View {
+        let settings = self.policy.account(id);
+        View {
+            standing: self.accounts.health.standing(id, now),
+            is_near: true,
+            is_tried: false,
             pending: self.in_flight.of_account(id),
             places: requests_max(settings),
             weight: settings.weight,
-            latency_ms: health.latency(id, ask.now).map_or(0, in_whole_ms),
+            latency_ms: 0,
             name_hash: self.name_hashes[usize::from(id.0)],
         }
     }

@@ -5,8 +5,11 @@
 
 mod balance;
 mod home;
+mod places;
 #[cfg(test)]
 mod tests;
+
+pub use places::{Free, free_places};
 
 use crate::health::{Moment, Standing};
 use smallvec::SmallVec;

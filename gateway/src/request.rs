@@ -145,7 +145,7 @@ async fn reach(
         let asked = candidate.asked();
         trail.note_attempt(&candidate);
         match egress::open(worker, request, candidate).await {
-            Ok(answer) => return Ok((permit, asked.answers(answer))),
+            Ok(answer) => return Ok((permit, candidates.answered(worker, asked, answer))),
             Err(failure) => {
                 trail.note_failure(worker, &asked, &failure);
                 candidates.after(asked, failure, worker, request)?;

@@ -17,12 +17,14 @@ pub struct WaitingRooms {
     bounds: Bounds,
 }
 
-/// On a cache line of its own: each request reads the count.
+/// On a cache line of its own: each request reads the counts.
 #[derive(Default)]
 #[repr(align(128))]
 struct SharedRoom {
     /// Written under the lock, read without.
     count: AtomicUsize,
+    /// The same without those that stand aside.
+    in_line: AtomicUsize,
     room: Mutex<Room>,
 }
 
@@ -51,14 +53,14 @@ impl WaitingRooms {
         }
     }
 
-    /// Nobody waits there. Otherwise, who comes now has to wait too. One load.
-    pub fn is_empty(&self, upstream: UpstreamId) -> bool {
-        self.count(upstream) == 0
-    }
-
     /// Requests that wait there.
     pub fn count(&self, upstream: UpstreamId) -> usize {
         self.room(upstream).count.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that would take any place: who comes now comes after them. One load.
+    pub fn in_line(&self, upstream: UpstreamId) -> usize {
+        self.room(upstream).in_line.load(Ordering::Relaxed)
     }
 
     /// A place behind those of the same tenant, and between those of the others. `None`: there is none left, for all or for this tenant.
@@ -87,6 +89,7 @@ impl SharedRoom {
         let mut room = self.lock();
         let changed = change(&mut room);
         self.count.store(room.count(), Ordering::Relaxed);
+        self.in_line.store(room.in_line(), Ordering::Relaxed);
         changed
     }
 }
@@ -97,11 +100,11 @@ impl Ticket {
         self.room.lock().is_among_first(self.number, count)
     }
 
-    /// It looked, and found nothing that it can use while so many places were free for others. If there were any, those behind it look
-    /// past it until it has looked again: a request that only one account can serve does not hold up the rest. If there were none, it
-    /// stands where it stood.
-    pub fn looked_in_vain(&self, free: usize) {
-        self.room.lock().set_aside(self.number, free > 0);
+    /// Those behind it look past it, or no longer: a request that only one account can serve does not hold up the rest. It keeps its
+    /// place, but nobody has to wait behind it.
+    pub fn stand_aside(&self, is_aside: bool) {
+        self.room
+            .change(|room| room.set_aside(self.number, is_aside));
     }
 
     /// It has got what it waited for, which its tenant is charged for. A ticket that is merely dropped has waited in vain, and
@@ -146,11 +149,10 @@ mod tests {
     fn each_upstream_has_a_room_of_its_own() {
         let rooms = rooms(10, 10);
         let ticket = enter(rooms, 1);
-        assert!(!rooms.is_empty(ROOM) && rooms.is_empty(ELSEWHERE));
-        assert_eq!(rooms.count(ROOM), 1);
+        assert_eq!((rooms.count(ROOM), rooms.count(ELSEWHERE)), (1, 0));
         assert!(ticket.is_among_first(1) && !ticket.is_among_first(0));
         drop(ticket);
-        assert!(rooms.is_empty(ROOM));
+        assert_eq!(rooms.count(ROOM), 0);
     }
 
     #[test]
@@ -200,18 +202,22 @@ mod tests {
     fn who_can_use_no_free_place_lets_others_look_past_it() {
         let rooms = rooms(10, 10);
         let (first, second, third) = (enter(rooms, 1), enter(rooms, 2), enter(rooms, 3));
-        first.looked_in_vain(1);
+        assert_eq!(rooms.in_line(ROOM), 3);
+        first.stand_aside(true);
         assert!(second.is_among_first(1) && !third.is_among_first(1));
-        second.looked_in_vain(1);
+        second.stand_aside(true);
+        second.stand_aside(true);
         assert!(third.is_among_first(1) && first.is_among_first(1));
-        first.looked_in_vain(0);
-        assert!(
-            first.is_among_first(1),
-            "nothing was free: it is in line again"
-        );
+        assert_eq!((rooms.in_line(ROOM), rooms.count(ROOM)), (1, 3));
+        first.stand_aside(false);
+        assert!(first.is_among_first(1), "it is in line again");
         assert!(!third.is_among_first(1) && third.is_among_first(2));
         third.served();
-        assert_eq!(rooms.count(ROOM), 2);
+        assert_eq!((rooms.in_line(ROOM), rooms.count(ROOM)), (1, 2));
+        drop(second);
+        assert_eq!((rooms.in_line(ROOM), rooms.count(ROOM)), (1, 1));
+        first.served();
+        assert_eq!((rooms.in_line(ROOM), rooms.count(ROOM)), (0, 0));
     }
 
     #[test]
@@ -245,6 +251,6 @@ mod tests {
             }
         });
         assert_eq!(served.into_inner(), 8 * 200);
-        assert!(rooms.is_empty(ROOM));
+        assert_eq!(rooms.count(ROOM), 0);
     }
 }

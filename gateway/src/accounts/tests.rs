@@ -99,6 +99,12 @@ impl Rig {
         }
     }
 
+    fn free_places(&self) -> usize {
+        let free = self.chooser.free_places(UpstreamId(0), self.now);
+        assert!(!free.in_panic);
+        free.places
+    }
+
     fn fail(&self, account: AccountId, fault: Fault) {
         let health = &self.accounts.health;
         health.failed(account, 0, None, fault, self.now, 0.5);
@@ -130,10 +136,10 @@ fn places_are_filled_by_weight_then_far_away_then_waited_for() {
     assert_eq!(heavy, 3, "a weight of 3 against 1: {order:?}");
     assert_eq!(order.len(), 4 + 4 + 1, "every place once: {order:?}");
     assert_eq!(order[8], FAR, "the other region last: {order:?}");
-    assert_eq!(rig.chooser.free_places(UpstreamId(0), rig.now), 0);
+    assert_eq!(rig.free_places(), 0);
     assert!(matches!(rig.pick(&ask), Pick::Wait { until: None }));
     slots.truncate(7);
-    assert_eq!(rig.chooser.free_places(UpstreamId(0), rig.now), 2);
+    assert_eq!(rig.free_places(), 2);
     drop(slots);
     assert_ne!(rig.take(&ask).account, FAR);
 }
@@ -232,6 +238,30 @@ fn one_request_tries_an_account_whose_block_is_over_and_its_place_comes_back() {
     drop(trial);
     assert_eq!(rig.take(&ask).account, HEAVY, "nothing came of it");
     assert_eq!(rig.in_flight.of_account(HEAVY), 0);
+}
+
+#[test]
+fn a_recovering_account_has_as_many_places_as_there_are_trials_left() {
+    let rig = rig();
+    let until = rig.limit_for(HEAVY, 5);
+    assert_eq!(rig.free_places(), 4 + 1, "it is blocked");
+    let rig = Rig { now: until, ..rig };
+    assert_eq!(rig.free_places(), 4 + 1 + 1, "one trial at a time");
+    let trial = rig.take(&rig.ask(Target::Any, &[]));
+    assert_eq!(trial.account, HEAVY);
+    assert_eq!(rig.free_places(), 4 + 1);
+    drop(trial);
+    assert_eq!(rig.free_places(), 4 + 1 + 1);
+}
+
+#[test]
+fn where_nobody_is_well_the_places_of_those_that_may_be_asked_are_free() {
+    let rig = rig();
+    rig.fail(LIGHT, Fault::Refused);
+    rig.limit_for(HEAVY, 5);
+    rig.limit_for(FAR, 5);
+    let free = rig.chooser.free_places(UpstreamId(0), rig.now);
+    assert_eq!((free.places, free.in_panic), (4, true));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod conversations;
 mod load;
+mod places;
 mod properties;
 
 use super::*;

@@ -154,6 +154,19 @@ impl Breaker {
         oldest.map(|began_at| began_at + TRIAL_PLACE_AGE_MAX)
     }
 
+    /// So many requests would be let through now: all of them while it is closed.
+    pub fn trials_left(&self, now: Moment, rules: &Rules) -> u32 {
+        match self.kept.state {
+            State::Closed => u32::MAX,
+            State::Open if self.kept.until.is_some_and(|until| now < until) => 0,
+            State::Open | State::HalfOpen => {
+                let lasts = |since: Moment| now.since(since) < TRIAL_PLACE_AGE_MAX;
+                let taken = self.trials.iter().filter(|(_, since)| lasts(*since));
+                rules.trials_max.saturating_sub(taken.count() as u32)
+            }
+        }
+    }
+
     /// A place for a trial, if one is due and a place is left; the first one makes it half open.
     pub fn admit(&mut self, now: Moment, rules: &Rules) -> Option<(Ticket, Option<Shift>)> {
         let is_over = self.kept.until.is_none_or(|until| until <= now);

@@ -240,7 +240,8 @@ impl<'c> RequestBody<'c> {
         Ok(())
     }
 
-    /// Passes on what is not held, as it comes, until the body's end.
+    /// Passes on what is not held, as it comes, until the body's end; or until a response turns up in it to which it refers and which
+    /// is not stored where it goes, by `is_stored_there`. Of a body that cannot be looked into nothing is known of that.
     ///
     /// # Errors
     /// Either side ended it.
@@ -248,6 +249,7 @@ impl<'c> RequestBody<'c> {
         &mut self,
         worker: &'static Worker,
         upstream: &Stream,
+        is_stored_there: impl Fn(&str) -> bool,
     ) -> Result<(), Interrupted> {
         let stall_timeout = worker.policy.timeouts.write_stall;
         let chunked = self.onward_framing() == Framing::Chunked;
@@ -270,6 +272,13 @@ impl<'c> RequestBody<'c> {
                 // It was routed by the model that it seemed to name. What may name another one, or hides that it does,
                 // must not become complete.
                 return Err(Interrupted::Client(Refusal::BodyMalformed));
+            }
+            let previous = self.said().and_then(RequestScan::previous_response_id);
+            if previous.is_some_and(|id| !id.is_empty() && !is_stored_there(id)) {
+                // Nor must what only another account could answer.
+                return Err(Interrupted::Client(Refusal::ResponseNotFound {
+                    in_path: false,
+                }));
             }
             if lease.is_empty() {
                 continue;

@@ -84,7 +84,6 @@ pub async fn open(
     let upstream = worker.policy.upstream(candidate.upstream);
     let mut buffer = worker.head_buffer();
     head::write_head(&mut buffer, worker, request, &candidate, upstream);
-    let head_timeout = patience(worker.policy.timeouts.response_head, request, &candidate);
     let mut may_reuse = true;
     let outcome = loop {
         let (connection, waited) =
@@ -94,7 +93,7 @@ pub async fn open(
             };
         request.client.tie(&connection.stream);
         let head = head::with_credential(&buffer, upstream, account);
-        match ask(worker, request, &connection.stream, &head, head_timeout).await {
+        match ask(worker, request, &candidate, &connection.stream, &head).await {
             Ok(begun) => {
                 let overhead = begun
                     .asked_at
@@ -140,9 +139,9 @@ struct Begun {
 async fn ask(
     worker: &'static Worker,
     request: &mut Request<'_>,
+    candidate: &Candidate,
     upstream: &Stream,
     head: &[&[u8]; 4],
-    head_timeout: Duration,
 ) -> Result<Begun, Failure> {
     let mut lease = worker.pool.small();
     let mut request_was_sent = match request.body.send_held(worker, upstream, head).await {
@@ -155,14 +154,21 @@ async fn ask(
     let mut informational = 0;
     loop {
         if !request.body.is_complete() && lease.is_empty() {
-            match request.body.pass_on(worker, upstream).await {
+            let is_response = request.dialect == Dialect::Responses;
+            let is_stored_there = |id: &str| !is_response || candidate.may_have(worker, id);
+            let passed_on = request
+                .body
+                .pass_on(worker, upstream, is_stored_there)
+                .await;
+            match passed_on {
                 Ok(()) => request_was_sent = true,
                 Err(Interrupted::EarlyAnswer | Interrupted::Upstream(IoError::Socket(_))) => {}
                 Err(Interrupted::Upstream(error)) => return Err(broken(request.client, &error)),
                 Err(Interrupted::Client(refusal)) => return Err(Failure::Client(refusal)),
             }
         }
-        upstream.set_deadline(head_timeout);
+        let head_timeout = worker.policy.timeouts.response_head;
+        upstream.set_deadline(patience(head_timeout, request, candidate));
         let head = read_head(worker, request, upstream, &mut lease).await?;
         upstream.clear_deadline();
         if head.status >= 200 {

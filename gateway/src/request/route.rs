@@ -3,13 +3,16 @@
 //! ```text
 //! next ─┬─ survey: each upstream in the tenant's order, first among those who are well, then whoever is left
 //!       ├─ queue: nobody has a place yet, so wait for one                                  (bounded and fair)
-//!       └─ retry: a further attempt is paid for, and takes its time
-//! after ── blame: whose failure it was; and whether another attempt may follow
+//!       └─ retry: a further attempt takes its time, and is paid for
+//! after ── verdicts: whose failure it was; and whether another attempt may follow
+//! both ─── told: what the client hears where nobody is left
 //! ```
 
 mod queue;
 mod retry;
 mod survey;
+mod told;
+mod verdicts;
 mod wanted;
 
 use super::Request;
@@ -28,6 +31,8 @@ use retry::Retry;
 use smallvec::SmallVec;
 use std::time::Instant;
 use survey::{Found, Lack, survey};
+use told::Seen;
+use verdicts::Verdicts;
 
 /// An account that will be asked, from one of its own addresses.
 pub struct Candidate {
@@ -43,6 +48,8 @@ pub struct Candidate {
     pub is_trial: bool,
     /// From then on it is the gateway that takes time, not the client, another attempt or a queue.
     pub since: Instant,
+    /// All that serve the request: where else could be stored what it refers to.
+    serving: Upstreams,
 }
 
 /// Who was asked: what has to be known when it turns out how they are. The candidate itself goes into the attempt.
@@ -64,13 +71,12 @@ impl Candidate {
             trial: self.slot.trial.take(),
         }
     }
-}
 
-impl Asked {
-    /// They answer: how that ends decides the trial.
-    pub fn answers(self, mut answer: Box<Answer>) -> Box<Answer> {
-        answer.slot.trial = self.trial;
-        answer
+    /// Whether the account has the stored response that the tenant means by this ID, as far as can be known.
+    pub fn may_have(&self, worker: &Worker, response_id: &str) -> bool {
+        let id = response_id.as_bytes();
+        let owner = wanted::owner(worker, self.tenant, &self.serving, id);
+        owner == Some(self.slot.account)
     }
 }
 
@@ -82,6 +88,8 @@ pub struct Candidates {
     tenant: TenantId,
     /// Those that serve the model.
     upstreams: Upstreams,
+    /// Those of them that can still be asked.
+    left: Upstreams,
     target: Target,
     tried: SmallVec<[Tried; 4]>,
     /// Upstreams that the request was sent to.
@@ -91,8 +99,7 @@ pub struct Candidates {
     /// What the next attempt costs.
     retry: Option<Retry>,
     last_failure: Option<Failure>,
-    /// An account's credential was not taken for this request.
-    was_refused: bool,
+    verdicts: Verdicts,
 }
 
 /// Finds the accounts that may serve the request.
@@ -128,6 +135,7 @@ pub fn candidates(
     Ok(Candidates {
         tenant: caller.tenant(),
         target: wanted::target(worker, caller.tenant(), request, &upstreams)?,
+        left: upstreams.clone(),
         upstreams,
         tried: SmallVec::new(),
         reached: Upstreams::new(),
@@ -135,7 +143,7 @@ pub fn candidates(
         queue: Queue::new(worker.policy.timeouts.queue),
         retry: None,
         last_failure: None,
-        was_refused: false,
+        verdicts: Verdicts::default(),
     })
 }
 
@@ -184,34 +192,52 @@ impl Candidates {
         early: &mut Early<'_>,
         trail: &mut Trail,
     ) -> Result<Candidate, Refusal> {
+        let found = self.find(worker, request, early, trail).await;
+        if found.is_err() {
+            self.note_end(worker);
+        }
+        found
+    }
+
+    async fn find(
+        &mut self,
+        worker: &'static Worker,
+        request: &Request<'_>,
+        early: &mut Early<'_>,
+        trail: &mut Trail,
+    ) -> Result<Candidate, Refusal> {
         loop {
             let now = worker.accounts.health.clock().now();
             match self.look(worker, request, now) {
                 Found::Taken(upstream, slot) => {
                     self.queue.leave();
                     trail.note_queued(self.queue.waited());
-                    if let Some(retry) = self.retry.take() {
-                        let repeats = self.reached.contains(&upstream);
-                        if repeats && !retry.pay(worker, upstream, now) {
-                            return Err(self.refusal(Lack::None, now));
-                        }
-                        if !retry.pause.is_zero() {
-                            // Whoever is well now need not be so after it.
-                            drop(slot);
-                            retry::pause_while_present(request.client, retry.pause).await?;
-                            continue;
-                        }
+                    let pause = self.retry.as_mut().map(Retry::take_pause);
+                    if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
+                        // Whoever is well now need not be so after it.
+                        drop(slot);
+                        retry::pause_while_present(request.client, pause).await?;
+                    } else if self.pays(worker, upstream, now) {
+                        return Ok(self.candidate(worker, request, upstream, slot));
+                    } else {
+                        self.left.retain(|left| *left != upstream);
                     }
-                    return Ok(self.candidate(worker, request, upstream, slot));
                 }
                 Found::Wait(room) => {
                     let waited = self.wait(worker, request, early, room).await;
                     trail.note_queued(self.queue.waited());
                     waited?;
                 }
-                Found::Nobody(lack) => return Err(self.refusal(lack, now)),
+                Found::Nobody(lack) => return Err(self.refusal(worker, lack)),
             }
         }
+    }
+
+    /// A further attempt at the same upstream is taken out of its budget; one at another upstream is the first there.
+    fn pays(&self, worker: &Worker, upstream: UpstreamId, now: Moment) -> bool {
+        let repeats = self.reached.contains(&upstream);
+        let retry = self.retry.as_ref().filter(|_| repeats);
+        retry.is_none_or(|retry| retry.pay(worker, upstream, now))
     }
 
     fn candidate(
@@ -225,6 +251,7 @@ impl Candidates {
             self.reached.push(upstream);
             worker.accounts.budgets.note_request(upstream);
         }
+        self.retry = None;
         self.attempts += 1;
         let is_at_once = self.attempts == 1 && self.queue.waited().is_none();
         let since = if is_at_once {
@@ -240,28 +267,27 @@ impl Candidates {
             attempt: self.attempts,
             is_trial,
             since,
+            serving: self.upstreams.clone(),
         }
     }
 
-    /// Looks once at all upstreams. Who comes anew has to wait behind those that wait already, unless there is enough for all.
+    /// Looks once at all upstreams. Who comes anew has to wait behind those that wait already, unless there is enough for all; and so
+    /// has who may not wait, which is then refused: otherwise whoever sends the most would be served first.
     fn look(&self, worker: &Worker, request: &Request<'_>, now: Moment) -> Found<Slot> {
         let patience = self.patience(worker, request);
-        let is_new = self.attempts == 0 && !self.queue.is_entered();
-        survey(
-            &self.upstreams,
-            !patience.is_zero(),
-            |upstream, may_panic| {
-                let mut ask = self.ask(worker, request, upstream, now);
-                ask.waits_until = now + patience;
-                ask.may_panic = may_panic;
-                // Where nobody is well there is nothing to lose by a trial.
-                ask.may_try |= may_panic;
-                if is_new && !patience.is_zero() && queue::is_crowded(worker, upstream, now) {
-                    return Pick::Wait { until: None };
-                }
-                worker.chooser.pick(&ask, &mut || worker.random_fraction())
-            },
-        )
+        let comes_last =
+            self.queue.is_turned_away() || self.attempts == 0 && !self.queue.is_entered();
+        survey(&self.left, !patience.is_zero(), |upstream, may_panic| {
+            let mut ask = self.ask(worker, request, upstream, now);
+            ask.waits_until = now + patience;
+            ask.may_panic = may_panic;
+            // Where nobody is well there is nothing to lose by a trial.
+            ask.may_try |= may_panic;
+            if comes_last && queue::is_crowded(worker, upstream, may_panic, now) {
+                return Pick::Wait { until: None };
+            }
+            worker.chooser.pick(&ask, &mut || worker.random_fraction())
+        })
     }
 
     fn ask<'r>(
@@ -301,7 +327,7 @@ impl Candidates {
         request: &Request<'_>,
     ) -> Result<(), Refusal> {
         let (account, was_trial) = (asked.account, asked.trial.is_some());
-        let may_again = self.blame(worker, asked, &failure);
+        let may_again = self.judge(worker, asked, &failure);
         self.tried.retain(|tried| tried.account != account);
         self.tried.push(Tried { account, may_again });
         let (limits, timeouts) = (&worker.policy.limits, &worker.policy.timeouts);
@@ -317,49 +343,86 @@ impl Candidates {
             && begins_after < timeouts.retry
             && failure.may_be_retried()
             && request.body.can_be_sent_again();
+        self.last_failure = Some(failure);
         if !may_follow {
-            return Err(failure.into_refusal());
+            self.note_end(worker);
+            return Err(self.refusal(worker, Lack::None));
         }
         self.retry = Some(retry);
-        self.last_failure = Some(failure);
         Ok(())
+    }
+
+    /// They answer: how that ends decides the trial, and those who could not are to blame for it.
+    pub fn answered(
+        &mut self,
+        worker: &Worker,
+        asked: Asked,
+        mut answer: Box<Answer>,
+    ) -> Box<Answer> {
+        let charge = |asked, fault| charge(worker, asked, fault);
+        self.verdicts.note_answer(charge);
+        answer.slot.trial = asked.trial;
+        answer
+    }
+
+    /// Nobody answers the request.
+    fn note_end(&mut self, worker: &Worker) {
+        let charge = |asked, fault| charge(worker, asked, fault);
+        self.verdicts.note_end(self.tried.len(), charge);
     }
 
     /// Puts the failure on record, once, where it counts against somebody. True if the account has too much to do, and is blocked
     /// for that now.
-    fn blame(&mut self, worker: &Worker, asked: Asked, failure: &Failure) -> bool {
+    fn judge(&mut self, worker: &Worker, asked: Asked, failure: &Failure) -> bool {
         let Some(fault) = failure.fault() else {
             return false;
         };
-        // Where a second account is refused too, it may be the request that is.
-        if fault == Fault::Refused && std::mem::replace(&mut self.was_refused, true) {
-            return false;
-        }
-        let health = &worker.accounts.health;
-        let now = health.clock().now();
-        let Asked {
-            account,
-            address,
-            trial,
-        } = asked;
-        health.failed(
-            account,
-            address,
-            trial,
-            fault,
-            now,
-            worker.random_fraction(),
-        );
+        let account = asked.account;
+        let charge = |asked, fault| charge(worker, asked, fault);
+        self.verdicts.note(asked, fault, charge);
         let has_too_much = matches!(
             fault,
             Fault::RateLimited { .. } | Fault::QuotaExhausted { .. }
         );
-        has_too_much && matches!(health.standing(account, now), Standing::Blocked { .. })
+        let health = &worker.accounts.health;
+        let standing = health.standing(account, health.clock().now());
+        has_too_much && matches!(standing, Standing::Blocked { .. })
     }
 
-    /// What the client is told where nobody is left.
-    fn refusal(&mut self, lack: Lack, now: Moment) -> Refusal {
-        let is_owned = matches!(self.target, Target::Owner(_));
-        retry::refusal(self.last_failure.take(), lack, is_owned, now)
+    /// What the client is told where nobody is left, by how the accounts stand now.
+    fn refusal(&mut self, worker: &Worker, lack: Lack) -> Refusal {
+        let health = &worker.accounts.health;
+        let now = health.clock().now();
+        let owner = match self.target {
+            Target::Owner(owner) => Some(owner),
+            Target::Any | Target::Conversation(_) => None,
+        };
+        let all = self.upstreams.iter();
+        let accounts = all
+            .flat_map(|id| &worker.policy.upstream(*id).accounts)
+            .filter(|id| owner.is_none_or(|owner| owner == **id))
+            .map(|&id| Seen {
+                standing: health.standing(id, now),
+                was_tried: self.tried.iter().any(|tried| tried.account == id),
+            });
+        told::refusal(
+            self.last_failure.take(),
+            lack,
+            owner.is_some(),
+            accounts,
+            now,
+        )
     }
+}
+
+fn charge(worker: &Worker, asked: Asked, fault: Fault) {
+    let health = &worker.accounts.health;
+    let Asked {
+        account,
+        address,
+        trial,
+    } = asked;
+    let now = health.clock().now();
+    let random = worker.random_fraction();
+    health.failed(account, address, trial, fault, now, random);
 }

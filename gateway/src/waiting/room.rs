@@ -10,7 +10,7 @@ pub(super) struct Bounds {
     pub(super) per_tenant_max: usize,
 }
 
-/// Virtual time: the places given to the tenant that has been given the most since the room filled.
+/// Virtual time of start-time fair queueing, in places: one that is given to a tenant moves the start of its next request on by one.
 type VirtualTime = u64;
 
 /// Who waits, in order of virtual start, then of arrival.
@@ -18,8 +18,10 @@ type VirtualTime = u64;
 pub(super) struct Room {
     line: BTreeMap<Position, Waiting>,
     tenants: BTreeMap<TenantId, Share>,
-    /// The virtual start of the latest that was served.
+    /// The latest virtual start of one that was served: a tenant that comes anew begins there.
     now: VirtualTime,
+    /// So many in the line stand aside.
+    aside: usize,
     next_number: u64,
 }
 
@@ -43,6 +45,11 @@ struct Share {
 impl Room {
     pub(super) fn count(&self) -> usize {
         self.line.len()
+    }
+
+    /// Those that do not stand aside.
+    pub(super) fn in_line(&self) -> usize {
+        self.line.len() - self.aside
     }
 
     /// The number of the new one.
@@ -85,8 +92,15 @@ impl Room {
 
     pub(super) fn set_aside(&mut self, number: u64, is_aside: bool) {
         let own = self.line.iter_mut().find(|(own, _)| own.number == number);
-        if let Some((_, waiting)) = own {
+        if let Some((_, waiting)) = own
+            && waiting.is_aside != is_aside
+        {
             waiting.is_aside = is_aside;
+            if is_aside {
+                self.aside += 1;
+            } else {
+                self.aside -= 1;
+            }
         }
     }
 
@@ -111,7 +125,8 @@ impl Room {
             return;
         };
         if let Some(position) = share.positions.remove(index) {
-            self.line.remove(&position);
+            let removed = self.line.remove(&position);
+            self.aside -= usize::from(removed.is_some_and(|waiting| waiting.is_aside));
             if cost > 0 {
                 self.now = self.now.max(position.start);
             }
@@ -286,7 +301,7 @@ mod tests {
                     }
                     Step::Aside(index) if room.count() > 0 => {
                         let aside = at(&room, index.index(room.count())).unwrap();
-                        room.set_aside(aside.1, true);
+                        room.set_aside(aside.1, !room.line.values().next().is_some_and(|first| first.is_aside));
                     }
                     Step::Leave(_) | Step::Aside(_) => {}
                 }
@@ -300,6 +315,8 @@ mod tests {
                 positions.sort();
                 let in_line: Vec<_> = room.line.keys().copied().collect();
                 prop_assert_eq!(positions, in_line);
+                let aside = room.line.values().filter(|waiting| waiting.is_aside);
+                prop_assert_eq!(room.in_line(), room.count() - aside.count());
             }
         }
 

@@ -124,6 +124,14 @@ impl Health {
         })
     }
 
+    /// So many requests may try it at this moment, where it is due, itself or by its addresses.
+    pub fn trials_left(&self, account: AccountId, now: Moment) -> u32 {
+        let locked = self.shared(account).lock();
+        let left = |breaker: &Breaker| breaker.trials_left(now, &self.rules);
+        let by_address = locked.paths.iter().map(left);
+        left(&locked.breaker).min(by_address.fold(0, u32::saturating_add))
+    }
+
     /// An answer was passed on to its very end; `trial`: if it was one.
     pub fn succeeded(&self, account: AccountId, address: usize, trial: Option<Trial>, now: Moment) {
         let shared = self.shared(account);

@@ -4,6 +4,7 @@
 //! the order of their room, which is fair between tenants.
 
 use super::{Candidates, retry};
+use crate::accounts::Target;
 use crate::config::policy::UpstreamId;
 use crate::health::Moment;
 use crate::request::Request;
@@ -25,6 +26,7 @@ pub(super) struct Queue {
     left: Duration,
     waited: Option<Duration>,
     ticket: Option<Ticket>,
+    is_turned_away: bool,
 }
 
 impl Queue {
@@ -34,12 +36,24 @@ impl Queue {
             left: timeout,
             waited: None,
             ticket: None,
+            is_turned_away: false,
         }
     }
 
     /// The request has a place in a room.
     pub(super) fn is_entered(&self) -> bool {
         self.ticket.is_some()
+    }
+
+    /// There was no room for it, or its time was over before its turn came.
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.is_turned_away
+    }
+
+    fn turn_away(&mut self) {
+        self.left = Duration::ZERO;
+        self.ticket = None;
+        self.is_turned_away = true;
     }
 
     /// It has what it waited for.
@@ -60,10 +74,20 @@ impl Queue {
     }
 }
 
-/// As many wait there as there are places free, or more: who comes anew waits behind them.
-pub(super) fn is_crowded(worker: &Worker, upstream: UpstreamId, now: Moment) -> bool {
-    let waiting = worker.accounts.rooms.count(upstream);
-    waiting > 0 && waiting >= worker.chooser.free_places(upstream, now)
+/// As many wait there as there are places free, or more: who comes anew comes after them. Where nobody is well that is said of the
+/// accounts that are asked for want of others, once they may be.
+pub(super) fn is_crowded(
+    worker: &Worker,
+    upstream: UpstreamId,
+    may_panic: bool,
+    now: Moment,
+) -> bool {
+    let waiting = worker.accounts.rooms.in_line(upstream);
+    if waiting == 0 {
+        return false;
+    }
+    let free = worker.chooser.free_places(upstream, now);
+    waiting >= free.places && (may_panic || !free.in_panic)
 }
 
 impl Candidates {
@@ -87,12 +111,15 @@ impl Candidates {
         room: UpstreamId,
     ) -> Result<(), Refusal> {
         match &self.queue.ticket {
-            Some(ticket) => ticket.looked_in_vain(self.free_places(worker)),
+            // What is free is nothing for it, or what it waits for is nothing for others.
+            Some(ticket) => {
+                ticket.stand_aside(self.is_particular() || self.free_places(worker) > 0);
+            }
             None => self.queue.ticket = worker.accounts.rooms.enter(room, self.tenant),
         }
         loop {
             let Some(ticket) = &self.queue.ticket else {
-                self.queue.left = Duration::ZERO;
+                self.queue.turn_away();
                 return Ok(());
             };
             let is_near = ticket.is_among_first(NEAR_MAX);
@@ -102,10 +129,19 @@ impl Candidates {
             retry::pause_while_present(request.client, step.min(patience)).await?;
             self.queue.note_step(began_at.elapsed());
             early.begin_if_due(worker, request, room).await?;
-            if self.patience(worker, request).is_zero() || self.may_look(worker) {
+            if self.may_look(worker) {
+                return Ok(());
+            }
+            if self.patience(worker, request).is_zero() {
+                self.queue.turn_away();
                 return Ok(());
             }
         }
+    }
+
+    /// Most accounts would not do for it: it refers to what one has, or some have failed it.
+    fn is_particular(&self) -> bool {
+        matches!(self.target, Target::Owner(_)) || !self.tried.is_empty()
     }
 
     /// There may be a place for the request; and the first in the room looks in any case, since there may be no hope left.
@@ -115,10 +151,20 @@ impl Candidates {
         ticket.is_none_or(|ticket| ticket.is_among_first(free.max(1)))
     }
 
-    /// Places that are free for anybody.
+    /// Places that are free for anybody; those of accounts that are not well only count where nobody is well.
     fn free_places(&self, worker: &Worker) -> usize {
         let now = worker.accounts.health.clock().now();
-        let places = |&upstream: &UpstreamId| worker.chooser.free_places(upstream, now);
-        self.upstreams.iter().map(places).sum()
+        let free = |upstream: &UpstreamId| worker.chooser.free_places(*upstream, now);
+        let (mut well, mut in_panic, mut is_panic) = (0, 0, true);
+        for free in self.left.iter().map(free) {
+            is_panic &= free.in_panic;
+            let sum = if free.in_panic {
+                &mut in_panic
+            } else {
+                &mut well
+            };
+            *sum += free.places;
+        }
+        if is_panic { in_panic } else { well }
     }
 }

@@ -1,6 +1,5 @@
-//! Whether another attempt follows, what it costs, and what the client is told if none does.
+//! Whether another attempt follows, and what it costs.
 
-use super::survey::Lack;
 use crate::config::policy::UpstreamId;
 use crate::health::Moment;
 use crate::request::egress::Failure;
@@ -39,6 +38,11 @@ impl Retry {
         Self { is_free, pause }
     }
 
+    /// The pause, once.
+    pub(super) fn take_pause(&mut self) -> Duration {
+        std::mem::take(&mut self.pause)
+    }
+
     /// Takes it out of the upstream's budget. False if there is nothing left.
     pub(super) fn pay(&self, worker: &Worker, upstream: UpstreamId, now: Moment) -> bool {
         self.is_free || worker.accounts.budgets.take_retry(upstream, now)
@@ -59,45 +63,6 @@ fn has_not_left(failure: &Failure) -> bool {
 /// A trial may fail, so it is only for a request that could be sent again after it; where none ever is, for all.
 pub(super) fn may_try(attempts_max: u32, attempts: u32, body_is_complete: bool) -> bool {
     attempts_max == 1 || attempts + 1 < attempts_max && body_is_complete
-}
-
-/// What the client is told: what the last account said, or why none can be asked.
-pub(super) fn refusal(
-    last_failure: Option<Failure>,
-    lack: Lack,
-    is_owned: bool,
-    now: Moment,
-) -> Refusal {
-    let seconds_left = match lack {
-        Lack::Blocked(until) => Some(in_whole_seconds(until.since(now))),
-        Lack::Full | Lack::None => None,
-    };
-    match (last_failure.map(Failure::into_refusal), seconds_left) {
-        // Another account may be free before the one that was asked last.
-        (
-            Some(Refusal::UpstreamRateLimited {
-                retry_after_seconds,
-            }),
-            Some(seconds),
-        ) => Refusal::UpstreamRateLimited {
-            retry_after_seconds: Some(retry_after_seconds.map_or(seconds, |s| s.min(seconds))),
-        },
-        (Some(told), _) => told,
-        (None, _) if is_owned => Refusal::ResponseOwnerUnavailable {
-            retry_after_seconds: seconds_left,
-        },
-        (None, Some(seconds)) => Refusal::AccountsRateLimited {
-            retry_after_seconds: seconds,
-        },
-        (None, None) => Refusal::NoAccountAvailable,
-    }
-}
-
-/// Rounded up: who comes back a moment too early comes in vain.
-fn in_whole_seconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis().div_ceil(1000))
-        .unwrap_or(u32::MAX)
-        .max(1)
 }
 
 /// Longest stretch of a pause in which a client that leaves is not noticed.
@@ -194,45 +159,6 @@ mod tests {
             let found = may_try(attempts_max, attempts, body_is_complete);
             let name = format!("{attempts_max} {attempts} {body_is_complete}");
             assert_eq!(found, expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn whoever_is_refused_is_told_why_and_when_to_come_again() {
-        let blocked = |ms| Lack::Blocked(NOW + Duration::from_millis(ms));
-        let (busy, limited) = ("no_account_available", "upstream_rate_limited");
-        let owner = "response_owner_unavailable";
-        let limit = |seconds| Some(status(429, seconds));
-        for (failure, lack, is_owned, told, code, after) in [
-            (None, Lack::Full, false, 503, busy, Some(1)),
-            (None, Lack::None, false, 503, busy, Some(1)),
-            (None, blocked(2_000), false, 429, limited, Some(2)),
-            (None, blocked(2_001), false, 429, limited, Some(3)),
-            (None, blocked(0), false, 429, limited, Some(1)),
-            (None, Lack::Full, true, 503, owner, Some(5)),
-            (None, blocked(9_000), true, 503, owner, Some(9)),
-            // The last failure says more, but another account may be free before.
-            (
-                limit(Some(60)),
-                blocked(9_000),
-                false,
-                429,
-                limited,
-                Some(9),
-            ),
-            (limit(Some(7)), blocked(9_000), false, 429, limited, Some(7)),
-            (limit(None), blocked(9_000), true, 429, limited, Some(9)),
-            (limit(Some(7)), Lack::None, false, 429, limited, Some(7)),
-        ] {
-            let name = format!("{failure:?} {lack:?} {is_owned}");
-            let attempts = u32::from(failure.is_some());
-            let shape = refusal(failure, lack, is_owned, NOW).shape(attempts);
-            let found = (shape.status, shape.code, shape.retry_after_seconds);
-            assert_eq!(found, (told, code, after), "{name}");
-        }
-        for lack in [Lack::Full, Lack::None, blocked(9_000)] {
-            let shape = refusal(Some(status(500, None)), lack, true, NOW).shape(1);
-            assert_eq!((shape.status, shape.code), (502, "upstream_error"));
         }
     }
 }

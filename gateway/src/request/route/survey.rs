@@ -2,7 +2,6 @@
 
 use crate::accounts::Pick;
 use crate::config::policy::UpstreamId;
-use crate::health::Moment;
 
 /// What all upstreams together have for a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,8 +19,8 @@ pub(super) enum Found<T> {
 pub(super) enum Lack {
     /// All are busy.
     Full,
-    /// All are blocked, the first of them until then.
-    Blocked(Moment),
+    /// All are blocked.
+    Blocked,
     /// There is none at all, or all were asked.
     None,
 }
@@ -33,12 +32,12 @@ pub(super) fn survey<T>(
     can_wait: bool,
     mut pick: impl FnMut(UpstreamId, bool) -> Pick<T>,
 ) -> Found<T> {
-    let (mut busy, mut waits, mut first_end) = (None, None, None);
+    let (mut busy, mut waits, mut is_blocked) = (None, None, false);
     for &upstream in upstreams {
         match pick(upstream, false) {
             Pick::Taken(taken) => return Found::Taken(upstream, taken),
             Pick::Wait { until: None } => busy = busy.or(Some(upstream)),
-            Pick::Wait { until } | Pick::Nobody { until } => first_end = earlier(first_end, until),
+            Pick::Wait { until } | Pick::Nobody { until } => is_blocked |= until.is_some(),
         }
     }
     if let Some(upstream) = busy.filter(|_| can_wait) {
@@ -49,30 +48,24 @@ pub(super) fn survey<T>(
             Pick::Taken(taken) => return Found::Taken(upstream, taken),
             Pick::Wait { until } => {
                 waits = waits.or(Some(upstream));
-                first_end = earlier(first_end, until);
+                is_blocked |= until.is_some();
             }
-            Pick::Nobody { until } => first_end = earlier(first_end, until),
+            Pick::Nobody { until } => is_blocked |= until.is_some(),
         }
     }
-    match (waits, first_end) {
-        (Some(upstream), _) if can_wait => Found::Wait(upstream),
+    match waits {
+        Some(upstream) if can_wait => Found::Wait(upstream),
         _ if busy.is_some() => Found::Nobody(Lack::Full),
-        (_, Some(end)) => Found::Nobody(Lack::Blocked(end)),
-        (Some(_), None) => Found::Nobody(Lack::Full),
-        (None, None) => Found::Nobody(Lack::None),
-    }
-}
-
-fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
+        _ if is_blocked => Found::Nobody(Lack::Blocked),
+        Some(_) => Found::Nobody(Lack::Full),
+        None => Found::Nobody(Lack::None),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::Moment;
     use std::time::Duration;
 
     const NOW: Moment = Moment::from_unix_ms(1_800_000_000_000);
@@ -111,7 +104,7 @@ mod tests {
     #[test]
     fn upstreams_are_asked_in_order_and_the_well_ones_first() {
         use Says::{BlockedUntil, Full, Nobody, Panic, Taken, WaitUntil};
-        let blocked = |seconds| Found::Nobody(Lack::Blocked(NOW + Duration::from_secs(seconds)));
+        let blocked = || Found::Nobody(Lack::Blocked);
         for (first, second, can_wait, expected) in [
             (Taken, Taken, true, Found::Taken(FIRST, false)),
             (Full, Taken, true, Found::Taken(SECOND, false)),
@@ -133,10 +126,10 @@ mod tests {
             (BlockedUntil(20), WaitUntil(1), true, Found::Wait(SECOND)),
             (Full, Full, false, Found::Nobody(Lack::Full)),
             (Full, BlockedUntil(20), false, Found::Nobody(Lack::Full)),
-            (BlockedUntil(20), BlockedUntil(9), true, blocked(9)),
-            (BlockedUntil(9), Nobody, true, blocked(9)),
-            (Nobody, BlockedUntil(9), false, blocked(9)),
-            (WaitUntil(1), BlockedUntil(9), false, blocked(1)),
+            (BlockedUntil(20), BlockedUntil(9), true, blocked()),
+            (BlockedUntil(9), Nobody, true, blocked()),
+            (Nobody, BlockedUntil(9), false, blocked()),
+            (WaitUntil(1), BlockedUntil(9), false, blocked()),
             (Nobody, Nobody, true, Found::Nobody(Lack::None)),
         ] {
             let says = [first, second];

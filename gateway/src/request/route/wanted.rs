@@ -24,16 +24,15 @@ pub(super) fn target(
     request: &Request<'_>,
     upstreams: &[UpstreamId],
 ) -> Result<Target, Refusal> {
-    let tenant_name = &worker.policy.tenant(tenant).name;
     let in_path = response_in_path(request.dialect, request.head.method, request.path());
     if let Some(id) = in_path.or_else(|| response_in_body(request)) {
-        let known = worker.accounts.affinity.owner(tenant_name, id);
-        return owner(&worker.policy, upstreams, known)
+        return owner(worker, tenant, upstreams, id)
             .map(Target::Owner)
             .ok_or(Refusal::ResponseNotFound {
                 in_path: in_path.is_some(),
             });
     }
+    let tenant_name = &worker.policy.tenant(tenant).name;
     Ok(match conversation(request) {
         Some(key) => Target::Conversation(conversation_hash(tenant_name, key)),
         None => Target::Any,
@@ -77,20 +76,41 @@ fn conversation<'r>(request: &'r Request<'_>) -> Option<&'r [u8]> {
     in_field.or_else(in_body)
 }
 
-/// The account that has it: the one that is known to, or the only one there is.
-fn owner(policy: &Policy, upstreams: &[UpstreamId], known: Option<AccountId>) -> Option<AccountId> {
-    if let Some(account) = known {
-        return upstreams
-            .contains(&policy.account(account).upstream)
-            .then_some(account);
+/// The account that has what the tenant means by this ID: the one that is known to, or the only one that can.
+pub(super) fn owner(
+    worker: &Worker,
+    tenant: TenantId,
+    upstreams: &[UpstreamId],
+    response_id: &[u8],
+) -> Option<AccountId> {
+    let policy = &worker.policy;
+    let tenant_name = &policy.tenant(tenant).name;
+    match worker.accounts.affinity.owner(tenant_name, response_id) {
+        Some(known) => among(policy, upstreams, known),
+        None => only_account(policy, tenant, upstreams),
     }
+}
+
+/// One that these upstreams have.
+fn among(policy: &Policy, upstreams: &[UpstreamId], account: AccountId) -> Option<AccountId> {
+    let upstream = policy.account(account).upstream;
+    upstreams.contains(&upstream).then_some(account)
+}
+
+/// The account that must have whatever this tenant has stored, because there is no other one and nobody else uses it: to the provider
+/// all tenants of an account are one, so what is asked for by its ID alone could be another tenant's.
+fn only_account(policy: &Policy, tenant: TenantId, upstreams: &[UpstreamId]) -> Option<AccountId> {
     let mut all = upstreams
         .iter()
         .flat_map(|id| &policy.upstream(*id).accounts);
-    match (all.next(), all.next()) {
-        (Some(&only), None) => Some(only),
-        _ => None,
-    }
+    let (Some(&only), None) = (all.next(), all.next()) else {
+        return None;
+    };
+    let upstream = policy.account(only).upstream;
+    let others = (0..).zip(&policy.tenants);
+    let mut others = others.filter(|(id, _)| TenantId(*id) != tenant);
+    let is_shared = others.any(|(_, other)| other.upstreams.contains(&upstream));
+    (!is_shared).then_some(only)
 }
 
 #[cfg(test)]
@@ -125,51 +145,65 @@ mod tests {
         assert_eq!(elsewhere, None);
     }
 
-    #[test]
-    fn the_owner_is_the_one_that_is_known_or_the_only_one() {
-        let text = r#"
+    const ALONE: TenantId = TenantId(0);
+    const ONE_OF_TWO: TenantId = TenantId(1);
+
+    fn policy() -> Policy {
+        let mut text = r#"
             [[listener]]
             address = "127.0.0.1:0"
-            [[upstream]]
-            name = "pair"
-            base_url = "http://127.0.0.1:1"
-            [[upstream]]
-            name = "single"
-            base_url = "http://127.0.0.1:2"
-            [[account]]
-            name = "one"
-            upstream = "pair"
-            credential = { env = "KEY" }
-            egress = ["127.0.7.1"]
-            [[account]]
-            name = "two"
-            upstream = "pair"
-            credential = { env = "KEY" }
-            egress = ["127.0.7.2"]
-            [[account]]
-            name = "three"
-            upstream = "single"
-            credential = { env = "KEY" }
-            egress = ["127.0.7.3"]
-        "#;
+        "#
+        .to_owned();
+        for (number, upstream) in (0..).zip(["pair", "single", "shared"]) {
+            text += &format!(
+                "[[upstream]]\nname = \"{upstream}\"\nbase_url = \"http://127.0.0.1:1{number}\"\n"
+            );
+        }
+        for (number, upstream) in (1..).zip(["pair", "pair", "single", "shared"]) {
+            text += &format!("[[account]]\nname = \"a{number}\"\nupstream = \"{upstream}\"\n");
+            text += &format!("credential = {{ env = \"KEY\" }}\negress = [\"127.0.7.{number}\"]\n");
+        }
+        let tenants = [
+            ("alone", "[\"pair\", \"single\"]"),
+            ("one", "[\"shared\", \"pair\"]"),
+            ("two", "[\"shared\"]"),
+        ];
+        for (number, (name, upstreams)) in (1..).zip(tenants) {
+            let hash = number.to_string().repeat(64);
+            text += &format!("[[tenant]]\nname = \"{name}\"\nkeys = [{{ sha256 = \"{hash}\" }}]\n");
+            text += &format!("upstreams = {upstreams}\n");
+        }
         let environment = |_: &str| Some("sk-test".into());
-        let policy = config::parse(text, Path::new("test.toml"), &environment)
+        config::parse(&text, Path::new("test.toml"), &environment)
             .unwrap_or_else(|errors| panic!("{errors}"))
-            .policy;
-        let (pair, single) = (UpstreamId(0), UpstreamId(1));
-        let account = |number: u16| Some(AccountId(number));
-        for (upstreams, known, found) in [
-            (&[pair][..], account(1), account(1)),
-            (&[pair, single], account(2), account(2)),
-            (&[pair], None, None),
-            (&[single], None, account(2)),
-            (&[single, pair], None, None),
-            // Its upstream does not serve this request, and the others do not have it.
-            (&[pair], account(2), None),
-            (&[single], account(0), None),
+            .policy
+    }
+
+    #[test]
+    fn what_nobody_knows_is_where_it_must_be_or_nowhere() {
+        let (pair, single, shared) = (UpstreamId(0), UpstreamId(1), UpstreamId(2));
+        for (tenant, upstreams, found) in [
+            (ALONE, &[single][..], Some(AccountId(2))),
+            (ALONE, &[pair], None),
+            (ALONE, &[single, pair], None),
+            // The other tenant's are there too.
+            (ONE_OF_TWO, &[shared], None),
         ] {
-            let name = format!("{upstreams:?} {known:?}");
-            assert_eq!(owner(&policy, upstreams, known), found, "{name}");
+            let only = only_account(&policy(), tenant, upstreams);
+            assert_eq!(only, found, "{tenant:?} {upstreams:?}");
+        }
+    }
+
+    #[test]
+    fn an_owner_whose_upstream_does_not_serve_the_request_is_none() {
+        let (pair, single) = (UpstreamId(0), UpstreamId(1));
+        let owner = AccountId(1);
+        for (upstreams, found) in [
+            (&[pair][..], Some(owner)),
+            (&[single, pair], Some(owner)),
+            (&[single], None),
+        ] {
+            assert_eq!(among(&policy(), upstreams, owner), found, "{upstreams:?}");
         }
     }
 }
