@@ -236,6 +236,64 @@ fn where_there_is_one_account_it_is_asked_for_everything() {
 }
 
 #[test]
+fn where_tenants_share_the_only_account_none_is_asked_for_what_may_be_anothers() {
+    let upstream = Upstream::start(storing);
+    let config = Config::simple(upstream.address()).tenant(Tenant::new("globex", OTHER_KEY));
+    let gateway = Gateway::start(&config);
+    let id = new_response(&gateway, "");
+    let path = format!("/v1/responses/{id}");
+    for method in ["GET", "DELETE"] {
+        gateway
+            .call(&Request::new(method, &path).key(OTHER_KEY))
+            .assert_refused(404, "previous_response_not_found");
+    }
+    gateway
+        .call(&following(&id).key(OTHER_KEY))
+        .assert_refused(400, "previous_response_not_found");
+    assert_eq!(upstream.completed(), 1, "the provider would have answered");
+    assert_eq!(gateway.call(&Request::get(&path)).status(), 200, "its own");
+}
+
+/// A reference behind more than is held before an account is chosen.
+fn following_long(id: &str) -> Request {
+    let body = format!(
+        r#"{{"model":"gpt-5","input":"{}","previous_response_id":"{id}"}}"#,
+        "x".repeat(300_000)
+    );
+    Request::post("/v1/responses", body)
+}
+
+#[test]
+fn a_reference_that_turns_up_on_the_way_to_another_account_does_not_get_there() {
+    let upstream = Upstream::start(storing);
+    let config = config(&upstream, two()).limit("retry_body_bytes_max", 100_000);
+    let gateway = Gateway::start(&config);
+    gateway
+        .call(&following_long("resp_unknown"))
+        .assert_refused(400, "previous_response_not_found");
+    assert_eq!(upstream.completed(), 0, "it has not become complete");
+    let id = new_response(&gateway, "");
+    let mut told = BTreeSet::new();
+    for _ in 0..40 {
+        let answer = gateway.call(&following_long(&id));
+        if answer.status() != 200 {
+            answer.assert_refused(400, "previous_response_not_found");
+        }
+        told.insert(answer.status());
+    }
+    // It goes to either, as nothing is known of it yet.
+    assert_eq!(told, BTreeSet::from([200, 400]));
+}
+
+#[test]
+fn a_long_reference_goes_to_the_only_account_that_can_have_it() {
+    let upstream = Upstream::answering(openai::plain());
+    let config = Config::simple(upstream.address()).limit("retry_body_bytes_max", 100_000);
+    let gateway = Gateway::start(&config);
+    assert_eq!(gateway.call(&following_long("resp_any")).status(), 200);
+}
+
+#[test]
 fn a_stored_response_whose_account_is_gone_is_refused_with_a_code_of_its_own() {
     let upstream = Upstream::start(storing);
     let gateway = Gateway::start(&config(&upstream, two()));

@@ -1,10 +1,13 @@
 //! While all accounts are busy, requests wait: bounded, fairly, and with a sign of life.
 
-use crate::{config, key};
+use crate::{config, key, two};
+use relay_tests::http::response;
 use relay_tests::{
     Account, Config, Ending, Exchange, Gateway, RawClient, Request, Signal, Tenant, Upstream,
     eventually, openai,
 };
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const OTHER_KEY: &str = "rk-globex-90d1f2b34c5a67e8b1c2d3e4f5061728";
 
@@ -289,4 +292,120 @@ fn an_early_stream_that_then_meets_an_error_of_the_provider_shows_it() {
         (&200.into(), &400.into()),
         "the client saw one status, the provider said another: {line}"
     );
+}
+
+#[test]
+fn who_has_no_place_in_the_queue_does_not_pass_those_who_wait() {
+    let go_on = Signal::new();
+    let upstream = Upstream::start(on_order(&go_on));
+    let config = narrow(&upstream)
+        .limit("queue_per_tenant_max", 1)
+        .timeout("queue", "60s")
+        .tenant(Tenant::new("globex", OTHER_KEY));
+    let gateway = Gateway::start(&config);
+    let mut running = begun(&gateway, &Request::plain());
+    upstream.wait_for("the first request", |record| {
+        (record.completed == 1).then_some(())
+    });
+    let of_other = Request::post(
+        "/v1/responses",
+        r#"{"model":"gpt-5","input":"of the other"}"#,
+    );
+    let mut other = begun(&gateway, &of_other.key(OTHER_KEY));
+    wait_until_queued(&gateway, 1);
+    let mut own = begun(&gateway, &Request::plain());
+    wait_until_queued(&gateway, 2);
+    let flood_is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = gateway.client();
+                while !flood_is_over.load(Ordering::SeqCst) {
+                    client
+                        .call(&Request::plain())
+                        .assert_refused(503, "no_account_available");
+                }
+            });
+        }
+        go_on.send();
+        assert_eq!(running.read_response().status(), 200);
+        let second = upstream.wait_for("the second request", |record| {
+            record.requests.get(1).map(|request| request.body.clone())
+        });
+        flood_is_over.store(true, Ordering::SeqCst);
+        assert!(second.ends_with(b"of the other\"}"), "{second:?}");
+    });
+    for client in [&mut other, &mut own] {
+        go_on.send();
+        assert_eq!(client.read_response().status(), 200);
+    }
+}
+
+/// How the two accounts of [`limited_and_ill`] answer.
+const ALL_WELL: usize = 0;
+const FIRST_LIMITED: usize = 1;
+const SECOND_ILL_TOO: usize = 2;
+
+/// Names the account in the response's ID; then the first is limited by the provider for a while, and the second fails.
+fn limited_and_ill(mode: &Arc<AtomicUsize>) -> Upstream {
+    let mode = Arc::clone(mode);
+    Upstream::start(move |exchange| {
+        let account = key(&exchange.request);
+        let is_first = account == two()[0].key();
+        match mode.load(Ordering::SeqCst) {
+            FIRST_LIMITED | SECOND_ILL_TOO if is_first => {
+                exchange.send(openai::error(
+                    429,
+                    "rate_limit_exceeded",
+                    &[("retry-after", "50")],
+                ));
+            }
+            SECOND_ILL_TOO => {
+                exchange.send(openai::error(500, "server_error", &[]));
+            }
+            _ => {
+                let json = format!(r#"{{"id":"resp_{account}","object":"response","output":[]}}"#);
+                let fields = [("content-type", "application/json")];
+                exchange.send(response(200, &fields, json.as_bytes()));
+            }
+        }
+    })
+}
+
+#[test]
+fn who_waits_for_one_account_in_particular_holds_up_nobody() {
+    let mode = Arc::new(AtomicUsize::new(ALL_WELL));
+    let upstream = limited_and_ill(&mode);
+    let config = config(&upstream, two())
+        .timeout("queue", "60s")
+        .set("limits", "retry_pause", "\"1ms\"")
+        .set("health", "backoff_min", "\"5m\"")
+        .set("health", "backoff_max", "\"5m\"");
+    let gateway = Gateway::start(&config);
+    let id = format!("resp_{}", two()[0].key());
+    eventually("the first account has answered", || {
+        (gateway.call(&Request::plain()).json()["id"] == id).then_some(())
+    });
+    let stands = |name: &str| gateway.admin(&format!("/accounts/{name}")).json()["state"].clone();
+    mode.store(SECOND_ILL_TOO, Ordering::SeqCst);
+    let mut waiting = Vec::new();
+    eventually("nobody is well", || {
+        if stands("second") != "blocked" || stands("first") != "blocked" {
+            waiting.push(begun(&gateway, &Request::plain()));
+            return None;
+        }
+        Some(())
+    });
+    drop(waiting);
+    wait_until_queued(&gateway, 0);
+    mode.store(FIRST_LIMITED, Ordering::SeqCst);
+    let body = format!(r#"{{"model":"gpt-5","previous_response_id":"{id}","input":"go on"}}"#);
+    let _particular = begun(&gateway, &Request::post("/v1/responses", body));
+    wait_until_queued(&gateway, 1);
+    let answer = gateway.call(&Request::plain().id("passes"));
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    let line = gateway.logged("passes");
+    assert_eq!(line["chosen"], "panic", "{line}");
+    assert!(line["queued_ms"].is_null(), "{line}");
+    wait_until_queued(&gateway, 1);
 }

@@ -2,7 +2,7 @@
 
 use crate::{config, key, source, two};
 use relay_tests::dead_end::Refusing;
-use relay_tests::http::{LAST_CHUNK, chunk};
+use relay_tests::http::{LAST_CHUNK, chunk, response};
 use relay_tests::{
     Account, Config, Ending, Exchange, Gateway, Request, Response, Upstream, openai,
 };
@@ -186,17 +186,77 @@ fn fewer_attempts_if_the_operator_says_so() {
     assert_eq!(upstream.completed(), 1);
 }
 
+/// Two accounts that answer in this way, asked once each at most.
+fn both_limited(answer: Vec<u8>, attempts_max: u64) -> Response {
+    let upstream = Upstream::answering(answer);
+    let config = config(&upstream, two()).timeout("queue", "0s");
+    let gateway = Gateway::start(&config.limit("attempts_max", attempts_max));
+    gateway.call(&Request::plain())
+}
+
 #[test]
-fn what_the_provider_says_about_waiting_is_passed_on() {
-    let answer = openai::error(429, "some_code", &[("retry-after", "7")]);
-    let (_, answer) = always(answer, |config| config);
-    answer.assert_refused(429, "upstream_rate_limited");
-    assert_eq!(answer.head.value("retry-after"), Some("7"));
+fn what_the_provider_says_about_waiting_is_passed_on_if_nobody_is_free_before() {
+    for (stated, attempts_max, told) in [
+        ("7", 2, "7"),
+        ("3600", 2, "120"),
+        // The other account has not been asked.
+        ("7", 1, "1"),
+        ("3600", 1, "1"),
+    ] {
+        let limited = openai::error(429, "some_code", &[("retry-after", stated)]);
+        let answer = both_limited(limited, attempts_max);
+        answer.assert_refused(429, "upstream_rate_limited");
+        let name = format!("{stated} {attempts_max}");
+        assert_eq!(answer.head.value("retry-after"), Some(told), "{name}");
+    }
+}
+
+#[test]
+fn a_used_up_quota_is_told_in_the_form_that_clients_show() {
+    let resets_at = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs()
+        + 5 * 3600;
+    let body = format!(
+        r#"{{"error":{{"type":"usage_limit_reached","message":"from the provider","resets_at":{resets_at}}}}}"#
+    );
+    let fields = [("content-type", "application/json")];
+    let answer = both_limited(response(429, &fields, body.as_bytes()), 2);
+    let error = answer.assert_refused(429, "upstream_quota_exhausted");
+    assert!(!error.retryable, "nobody waits for five hours");
+    assert_eq!(answer.head.value("retry-after"), Some("120"));
+    let error = &answer.json()["error"];
+    assert_eq!(error["type"], "usage_limit_reached");
+    let told = error["resets_at"].as_u64().expect("when");
+    assert!(told.abs_diff(resets_at) <= 1, "{told}, {resets_at}");
+    let partly = openai::error(429, "insufficient_quota", &[]);
+    both_limited(partly, 1).assert_refused(429, "upstream_rate_limited");
+}
+
+#[test]
+fn what_one_upstream_is_spared_another_is_asked_for() {
+    let failing = Upstream::answering(openai::error(500, "some_code", &[]));
+    let upstream = Upstream::answering(openai::plain());
+    let tenant = relay_tests::Tenant::acme().upstreams(&["failing", "openai"]);
+    let config = Config::simple(upstream.address())
+        .upstream("failing", &format!("http://{}", failing.address()))
+        .account(Account::new("one", "127.0.7.8").upstream("failing"))
+        .account(Account::new("two", "127.0.7.9").upstream("failing"))
+        .tenant(tenant)
+        .set("limits", "retry_pause", "\"1ms\"")
+        .limit("retry_budget_percent", 0)
+        .limit("retry_budget_per_second_min", 0);
+    let gateway = Gateway::start(&config);
+    let answer = gateway.call(&Request::plain());
+    let attempts = answer.head.value("x-relay-attempts");
+    assert_eq!((answer.status(), attempts), (200, Some("2")), "{answer:?}");
+    assert_eq!(failing.completed(), 1);
 }
 
 #[test]
 fn the_clients_own_mistakes_are_not_tried_again() {
-    for status in [400, 404, 409, 413, 422] {
+    for status in [400, 404, 409, 413, 422, 501, 505] {
         let upstream = Upstream::answering(openai::error(status, "some_code", &[]));
         let gateway = Gateway::start(&config(&upstream, two()));
         let answer = gateway.call(&Request::plain());

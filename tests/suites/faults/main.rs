@@ -101,7 +101,7 @@ const FAULTS: &[Fault] = &[
     Fault {
         name: "429, the quota is used up",
         act: |exchange| answer(exchange, 429, "insufficient_quota", &[]),
-        told: Some((429, "upstream_rate_limited")),
+        told: Some((429, "upstream_quota_exhausted")),
         attempts: "3",
         state: ("blocked", Some("quota_exhausted")),
         requests: 1,
@@ -176,6 +176,14 @@ const FAULTS: &[Fault] = &[
         attempts: "3",
         state: ("blocked", Some("server_errors")),
         requests: FAILURES_MAX,
+    },
+    Fault {
+        name: "501, the client's own",
+        act: |exchange| answer(exchange, 501, "unsupported_method", &[]),
+        told: Some((501, "unsupported_method")),
+        attempts: "1",
+        state: WELL,
+        requests: 2 * FAILURES_MAX,
     },
     Fault {
         name: "400, the client's own",
