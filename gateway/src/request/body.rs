@@ -268,17 +268,8 @@ impl<'c> RequestBody<'c> {
             self.read_now(&mut lease).map_err(Interrupted::Client)?;
             self.passed_on = true;
             self.finish_scan();
-            if self.model_needed && self.scan_error.is_some() {
-                // It was routed by the model that it seemed to name. What may name another one, or hides that it does,
-                // must not become complete.
-                return Err(Interrupted::Client(Refusal::BodyMalformed));
-            }
-            let previous = self.said().and_then(RequestScan::previous_response_id);
-            if previous.is_some_and(|id| !id.is_empty() && !is_stored_there(id)) {
-                // Nor must what only another account could answer.
-                return Err(Interrupted::Client(Refusal::ResponseNotFound {
-                    in_path: false,
-                }));
+            if let Some(refusal) = self.must_not_become_complete(&is_stored_there) {
+                return Err(Interrupted::Client(refusal));
             }
             if lease.is_empty() {
                 continue;
@@ -307,6 +298,17 @@ impl<'c> RequestBody<'c> {
             last.map_err(Interrupted::Upstream)?;
         }
         Ok(())
+    }
+
+    /// It was routed by what its beginning seemed to say. What may name another model, or hides that it does, goes no further, and
+    /// neither does what only another account could answer.
+    fn must_not_become_complete(&self, is_stored_there: impl Fn(&str) -> bool) -> Option<Refusal> {
+        if self.model_needed && self.scan_error.is_some() {
+            return Some(Refusal::BodyMalformed);
+        }
+        let id = self.said()?.previous_response_id()?;
+        let is_elsewhere = !id.is_empty() && !is_stored_there(id);
+        is_elsewhere.then_some(Refusal::ResponseNotFound { in_path: false })
     }
 
     /// Reads and throws away what is left, if that is at most `bytes_max`; true if the body is complete then.

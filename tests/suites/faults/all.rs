@@ -57,7 +57,8 @@ fn accounts_that_the_provider_has_blocked_are_not_asked_before_their_time() {
 
 #[test]
 fn a_request_that_is_refused_everywhere_or_answered_nowhere_blocks_nobody() {
-    let acts: [(&str, u16, fn(&mut Exchange)); 2] = [
+    type Act = fn(&mut Exchange);
+    let acts: [(&str, u16, Act); 2] = [
         ("403", 503, |exchange| {
             exchange.send(relay_tests::openai::error(403, "missing_scope", &[]));
         }),
