@@ -231,7 +231,11 @@ impl Health {
                 until,
                 reason,
             } => {
-                locked.operator = Some(Override {
+                // What the configuration says anyway needs no word of its own, which would outlive a change of the
+                // configuration: it only takes back what was said before.
+                let is_withdrawal =
+                    *wish == Wish::Enabled && shared.configured == Wish::Enabled && until.is_none();
+                locked.operator = (!is_withdrawal).then(|| Override {
                     wish: *wish,
                     since: now,
                     until: *until,

@@ -99,7 +99,7 @@ pub async fn forward<'c>(
                 replaced::replace(worker, request, &mut answer, client, trail).await;
             let end = End {
                 ending: transcript.ending,
-                has_begun: false,
+                owes_last_event: false,
                 ran_out_of_time: false,
             };
             lessons::report(worker, &mut answer, &end, None);
@@ -113,7 +113,7 @@ pub async fn forward<'c>(
     let mut passage = Passage::new(worker, answer, form, lessons);
     let (client, ending) = passage.run(worker, request, client, head).await;
     let transcript = passage.transcript(ending);
-    passage.report(worker, ending);
+    passage.report(worker, request.dialect, ending);
     let done = if passage.is_whole() {
         passage.release(worker);
         client.complete()

@@ -93,8 +93,8 @@ pub(super) fn report(worker: &Worker, answer: &mut Answer, end: &End, told: Opti
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
     pub ending: Ending,
-    /// An event of it was seen.
-    pub has_begun: bool,
+    /// Events of it were seen, and in its dialect no provider leaves the last one out.
+    pub owes_last_event: bool,
     /// The time of the whole answer was over while the provider had not been silent for long: a slow client adds its part to
     /// that, and some answers are long.
     pub ran_out_of_time: bool,
@@ -114,8 +114,9 @@ enum Verdict {
 /// The table, for whatever has not reported a failure of the provider's itself.
 fn verdict(end: &End) -> Verdict {
     match end.ending {
-        // A proxy may end its framing in order though the stream behind it broke.
-        Ending::Unfinished if end.has_begun => Verdict::AtFault(Fault::BrokenOff),
+        // A proxy may end its framing in order though the stream behind it broke. Of the providers that speak Chat
+        // Completions some never send `[DONE]`.
+        Ending::Unfinished if end.owes_last_event => Verdict::AtFault(Fault::BrokenOff),
         Ending::Complete | Ending::Unfinished | Ending::Replaced => Verdict::Well,
         Ending::UpstreamBroken => Verdict::AtFault(Fault::BrokenOff),
         Ending::Deadline if !end.ran_out_of_time => Verdict::AtFault(Fault::TimedOut),
@@ -147,7 +148,7 @@ mod tests {
     fn what_each_ending_says_about_the_account() {
         let broken = Verdict::AtFault(Fault::BrokenOff);
         let timed_out = Verdict::AtFault(Fault::TimedOut);
-        for (ending, has_begun, ran_out_of_time, said) in [
+        for (ending, owes_last_event, ran_out_of_time, said) in [
             (Ending::Complete, true, false, Verdict::Well),
             (Ending::Complete, true, true, Verdict::Well),
             (Ending::Unfinished, true, false, broken),
@@ -162,7 +163,7 @@ mod tests {
         ] {
             let end = End {
                 ending,
-                has_begun,
+                owes_last_event,
                 ran_out_of_time,
             };
             assert_eq!(verdict(&end), said, "{end:?}");

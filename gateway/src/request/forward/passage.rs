@@ -12,7 +12,7 @@ use crate::worker::Worker;
 use end::client_failed;
 use relay_io::{IoError, Lease, Stream};
 use relay_wire::body::Piece;
-use relay_wire::dialect::Progress;
+use relay_wire::dialect::{Dialect, Progress};
 use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
 use relay_wire::head::Framing;
 use smallvec::SmallVec;
@@ -87,11 +87,12 @@ impl Passage {
     }
 
     /// Tells the account's health how it ended.
-    pub(super) fn report(&mut self, worker: &Worker, ending: Ending) {
+    pub(super) fn report(&mut self, worker: &Worker, dialect: Dialect, ending: Ending) {
         let stream = &self.answer.connection.stream;
         let end = End {
             ending,
-            has_begun: self.answer.observer.progress() > Progress::Silent,
+            owes_last_event: matches!(dialect, Dialect::Responses | Dialect::Messages)
+                && self.answer.observer.progress() > Progress::Silent,
             ran_out_of_time: stream.has_passed(self.total_deadline)
                 && !stream.has_passed(self.patience_ends),
         };

@@ -41,6 +41,18 @@ fn what_the_configuration_switches_off_is_asked_once_the_operator_says_so() {
 }
 
 #[test]
+fn to_enable_what_the_configuration_enables_only_takes_back_what_was_said() {
+    let health = board(|_| {});
+    health.obey(FIRST, wish(Wish::Drained, None), START);
+    health.obey(FIRST, wish(Wish::Enabled, None), after(1));
+    assert_eq!(health.standing(FIRST, after(1)), WELL);
+    // A later `enabled = false` in the file counts.
+    assert_eq!(health.record(FIRST).operator, None);
+    health.obey(THIRD, wish(Wish::Enabled, None), after(1));
+    assert!(health.record(THIRD).operator.is_some());
+}
+
+#[test]
 fn by_order_the_account_and_its_addresses_are_well_at_once() {
     let health = board(|_| {});
     rate_limited(health, FIRST, after(600));
