@@ -50,6 +50,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Whoever waits until something is saved does not wait longer.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// So many owners are kept at most, whatever is remembered: a restart has to read them all.
+const OWNERS_MAX: usize = 65_536;
+
 const ACCOUNT_PREFIX: &str = "account/";
 
 /// Why what is on the disk is not believed. A closed set, for names of files and for the log.
@@ -259,9 +262,11 @@ impl StateStore {
     /// It is not.
     pub fn saved(&self, account: AccountId) -> Result<(), Unsaved> {
         let record = self.accounts.health.record(account);
-        let saved = self.progress.borrow().saved;
+        let Progress {
+            saved, is_begun, ..
+        } = *self.progress.borrow();
         let noted = self.desk().noted(account).clone();
-        if is_same(&noted.record, &record) && saved >= noted.number {
+        if is_begun && is_same(&noted.record, &record) && saved >= noted.number {
             Ok(())
         } else {
             Err(self.unsaved())
@@ -342,13 +347,14 @@ impl StateStore {
             let Some(record) = record::decode(account, payload) else {
                 continue;
             };
-            if is_same(&health.record(id), &fresh(account)) {
-                health.restore(id, &record, now);
-                restored += 1;
-            }
-            if record::encode(account, &record) == payload {
-                desk.noted[index] = Noted { record, number: 0 };
-            }
+            // Part by part: what this process has learned by now stands.
+            health.restore(id, &record, now);
+            restored += 1;
+            let is_on_disk = record::encode(account, &record) == payload;
+            desk.noted[index] = Noted {
+                record: if is_on_disk { record } else { fresh(account) },
+                number: 0,
+            };
         }
         let names = self.policy.accounts.iter().enumerate();
         let by_hash: HashMap<u64, AccountId> = names
@@ -378,8 +384,11 @@ impl StateStore {
         };
         let keys = image.records().map(|(key, _)| key.to_vec());
         let gone = keys.filter(is_gone).chain(foreign);
-        let gone = gone.map(|key| (key, None)).collect();
-        desk.note(self, [], gone);
+        let gone: Changes = gone.map(|key| (key, None)).collect();
+        // What was noted before goes: it was said without knowing what is on the disk.
+        self.shared.resume();
+        let changes = desk.learned(self).into_iter().chain(gone).collect();
+        desk.note(self, self.all_accounts(), changes);
         let members = [
             ("accounts", restored.to_string()),
             ("stored_responses", owners.len().to_string()),
@@ -398,7 +407,7 @@ impl Desk {
         });
         Self {
             noted: fresh.collect(),
-            ring: Ring::new(policy.limits.stored_responses_max),
+            ring: Ring::new(policy.limits.stored_responses_max.min(OWNERS_MAX)),
             owners_at: now,
             sweep_at: now + SWEEP_INTERVAL,
             saved: 0,

@@ -396,6 +396,51 @@ fn what_was_kept_is_known_again() {
     }
 }
 
+/// Another gateway has the files until this one has met failures of its own.
+#[test]
+fn what_is_found_late_is_known_beside_what_was_learned_meanwhile() {
+    let images = images();
+    let directory = tempfile::tempdir().unwrap();
+    copy(images.clean.path(), directory.path());
+    let lock = fs::File::open(directory.path().join("state.lock")).unwrap();
+    lock.lock().unwrap();
+    let process = Process::start_with_child(directory.path());
+    assert_eq!(process.records(), nothing_known().0);
+    let drained = AccountId(2);
+    assert!(
+        process.store.saved(drained).is_err(),
+        "nobody knows what is there"
+    );
+    let health = &process.accounts.health;
+    let now = health.clock().now();
+    health.failed(
+        drained,
+        0,
+        None,
+        Fault::RateLimited { until: None },
+        now,
+        0.5,
+    );
+    let limited = health.record(drained).account;
+    process.store.note(&[drained]);
+    drop(lock);
+
+    process.wait_for("taken over", || process.records()[0] == images.known.0[0]);
+    assert_eq!(process.known().1, images.known.1);
+    let both = process.records()[2].clone();
+    assert_eq!(both.operator, images.known.0[2].operator);
+    assert_eq!(both.account, limited);
+    process.wait_for("saved", || process.store.saved(drained).is_ok());
+    let crashed = tempfile::tempdir().unwrap();
+    copy(directory.path(), crashed.path());
+    process.finish();
+    let next = Process::start_with_child(crashed.path());
+    next.wait_begun(crashed.path());
+    assert_eq!(next.records()[2], both);
+    assert_eq!(quarantined(crashed.path()), [] as [PathBuf; 0]);
+    next.finish();
+}
+
 /// What became of a damaged image.
 struct Outcome {
     what: String,

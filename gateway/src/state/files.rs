@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// One file as it must be.
@@ -17,6 +18,8 @@ pub(super) struct File {
 /// Tells cheaply whether files may have changed since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp(Vec<(String, u64, Option<std::time::SystemTime>)>);
+
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// Deeper there is nothing in a database.
 const DEPTH_MAX: usize = 2;
@@ -116,7 +119,7 @@ pub(super) fn stamp(directory: &Path) -> io::Result<Stamp> {
     Ok(Stamp(all?))
 }
 
-/// Brings what all files hold to the disk.
+/// Brings what all files hold to the disk, and their names.
 ///
 /// # Errors
 /// As [`names`], or the disk failed.
@@ -124,7 +127,25 @@ pub(super) fn sync(directory: &Path) -> io::Result<()> {
     for name in names(directory)? {
         fs::File::open(directory.join(name))?.sync_data()?;
     }
-    Ok(())
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_directory(&entry.path())?;
+        }
+    }
+    sync_directory(directory)
+}
+
+/// Makes a directory, unless it is there: nobody else has to read what is in it.
+///
+/// # Errors
+/// The file system does not allow it.
+pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(directory)
 }
 
 /// Brings the names in a directory to the disk.

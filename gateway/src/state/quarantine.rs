@@ -38,7 +38,12 @@ pub(super) fn remove_oldest(directory: &Path) -> io::Result<()> {
     // The time is in the names.
     found.sort();
     found.truncate(found.len().saturating_sub(KEPT_MAX));
-    found.iter().try_for_each(fs::remove_dir_all)
+    let remove = |path: &PathBuf| match fs::symlink_metadata(path)?.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    };
+    // One that cannot be removed does not keep the others.
+    found.iter().map(remove).fold(Ok(()), io::Result::and)
 }
 
 fn parent_and_prefix(directory: &Path) -> io::Result<(&Path, String)> {
@@ -53,6 +58,24 @@ fn parent_and_prefix(directory: &Path) -> io::Result<(&Path, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_directory_is_removed_too() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("state");
+        let mut put = Vec::new();
+        for number in 0..5 {
+            if number % 2 == 0 {
+                fs::write(&directory, "").unwrap();
+            } else {
+                fs::create_dir(&directory).unwrap();
+            }
+            put.push(put_away(&directory, "foreign").unwrap());
+            remove_oldest(&directory).unwrap();
+        }
+        let kept: Vec<_> = put.iter().filter(|path| path.exists()).collect();
+        assert_eq!(kept, [&put[2], &put[3], &put[4]]);
+    }
 
     #[test]
     fn the_last_three_are_kept_with_what_they_hold() {

@@ -3,10 +3,10 @@
 
 use super::image::Key;
 use super::lock::Lock;
-use super::{Damage, Problem, tree};
+use super::{Damage, OWNERS_MAX, Problem, recover, tree};
 use rustix::process::{Resource, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
-use std::io::{self, Read, Write};
-use std::os::unix::process::CommandExt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -17,8 +17,16 @@ use std::time::Duration;
 /// nobody waits so long for what was read.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a reader says at most: some times the largest state that is written.
-const BYTES_MAX: u64 = 256 << 20;
+/// What a reader says at most: as many accounts and owners as there can be.
+const BYTES_MAX: u64 = ACCOUNTS_MAX * ACCOUNT_BYTES_MAX + OWNERS_MAX as u64 * OWNER_BYTES_MAX;
+
+const ACCOUNTS_MAX: u64 = 1 << 16;
+
+/// With all its addresses and a long reason.
+const ACCOUNT_BYTES_MAX: u64 = 8 << 10;
+
+/// With its share of a page's key and frame, also where the page is not full.
+const OWNER_BYTES_MAX: u64 = 64;
 
 /// A damaged length must not take the host's memory. Address space, most of which threads only reserve.
 const READER_MEMORY_MAX: u64 = 2 << 30;
@@ -58,6 +66,7 @@ impl Reader {
             Self::InProcess => by_thread(limit, directory),
             Self::Child(program) => match start(program, directory, lock) {
                 Ok(child) => by_child(limit, child),
+                Err(error) if recover::is_of_host(&error) => Err(error.into()),
                 // Not the database's fault: the host does not let the program be run again.
                 Err(_) => by_thread(limit, directory),
             },
@@ -72,6 +81,8 @@ fn start(program: &Path, directory: &Path, lock: &Lock) -> io::Result<Child> {
         .arg(directory)
         // The accounts' credentials may be there.
         .env_clear()
+        // What a terminal sends to the gateway is not meant for it.
+        .process_group(0)
         // Should this process end now, the files stay locked until the child has left them.
         .stdin(lock.for_child()?)
         .stdout(Stdio::piped())
@@ -92,10 +103,14 @@ fn by_child(limit: Duration, mut child: Child) -> Result<Entries, Problem> {
     let _ = child.kill();
     let status = child.wait()?;
     let said = said?;
-    if status.success() {
-        understand(&said)
-    } else {
-        Err(Problem::Damaged(Damage::Reader))
+    let orders = [Signal::HUP, Signal::INT, Signal::KILL, Signal::TERM].map(Signal::as_raw);
+    match status.signal() {
+        // Somebody else has ended it, as a host without memory does: it says nothing about the files.
+        Some(signal) if orders.contains(&signal) => {
+            Err(io::Error::from(ErrorKind::Interrupted).into())
+        }
+        _ if status.success() => understand(&said),
+        _ => Err(Problem::Damaged(Damage::Reader)),
     }
 }
 
@@ -216,9 +231,7 @@ mod tests {
         assert!(matches!(heard, Err(Problem::Busy)));
         let full = io::Error::from(rustix::io::Errno::NOSPC);
         let heard = understand(&say(&Err(full.into())));
-        assert!(
-            matches!(heard, Err(Problem::Io(error)) if error.kind() == io::ErrorKind::StorageFull)
-        );
+        assert!(matches!(heard, Err(Problem::Io(error)) if error.kind() == ErrorKind::StorageFull));
         for said in [&b""[..], b"Dnothing known", b"Fx", b"x", b"E\xff"] {
             let heard = understand(said);
             assert!(

@@ -5,6 +5,7 @@ use super::lock::Lock;
 use super::read::Reader;
 use super::seal::Seal;
 use super::{Damage, Problem, files, quarantine};
+use rustix::io::Errno;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -97,24 +98,33 @@ pub(super) fn take(places: &Places, reader: &Reader) -> Result<Taken, Problem> {
 pub(super) fn put_away(places: &Places, problem: Problem) -> Result<PutAway, Problem> {
     let damage = match problem {
         Problem::Damaged(damage) => damage,
-        Problem::Io(error) if !is_of_disk(&error) => Damage::Unreadable,
+        Problem::Io(error) if !is_of_host(&error) => Damage::Unreadable,
         problem => return Err(problem),
     };
     let path = quarantine::put_away(&places.directory, damage.as_str())?;
     Ok(PutAway { damage, path })
 }
 
-/// Says nothing about what is on the disk.
-fn is_of_disk(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
-    )
+/// Says nothing about what is on the disk: it takes nothing, or the host has nothing left to give.
+pub(super) fn is_of_host(error: &io::Error) -> bool {
+    let descriptors = [Errno::MFILE, Errno::NFILE];
+    let is_of_descriptors = Errno::from_io_error(error).is_some_and(|it| descriptors.contains(&it));
+    is_of_descriptors
+        || matches!(
+            error.kind(),
+            ErrorKind::StorageFull
+                | ErrorKind::QuotaExceeded
+                | ErrorKind::ReadOnlyFilesystem
+                | ErrorKind::OutOfMemory
+                | ErrorKind::WouldBlock
+                | ErrorKind::Interrupted
+                | ErrorKind::PermissionDenied
+        )
 }
 
 /// What the files hold, if there is no doubt about it.
 fn check(places: &Places, reader: &Reader, lock: &Lock) -> Result<Option<Image>, Problem> {
-    fs::create_dir_all(&places.directory)?;
+    files::make_directory(&places.directory)?;
     check_names(places)?;
     let database = places.database();
     let is_there = match fs::symlink_metadata(&database) {

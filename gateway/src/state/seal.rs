@@ -57,9 +57,8 @@ impl Seal {
         let next = directory.join(NEXT_NAME);
         let mut file = fs::File::create(&next)?;
         file.write_all(self.to_text().as_bytes())?;
-        if durably {
-            file.sync_all()?;
-        }
+        // Otherwise a loss of power may leave an empty one in place of the old one.
+        file.sync_data()?;
         fs::rename(&next, directory.join(NAME))?;
         if durably {
             sync_directory(directory)?;

@@ -20,10 +20,10 @@ use tokio::sync::watch;
 const BATCH_PAUSE: Duration = Duration::from_millis(50);
 
 /// Files at rest for so long are sealed.
-const QUIET: Duration = Duration::from_millis(500);
+const QUIET: Duration = Duration::from_secs(5);
 
 /// So long after the first batch they are sealed although they are not at rest.
-const SEAL_INTERVAL: Duration = Duration::from_secs(5);
+const SEAL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// After a seal was put on, it is looked at once more whether the files are still what it says.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
@@ -44,6 +44,10 @@ struct Inbox {
     changes: Changes,
     /// Counts what was noted.
     noted: u64,
+    /// Up to here it was taken to be written.
+    taken: u64,
+    /// What was found on the disk is not known to those who note yet: what they say is not to be written over it.
+    is_held: bool,
     finish: bool,
     reports: Vec<Report>,
 }
@@ -55,6 +59,8 @@ pub(super) struct Progress {
     pub(super) saved: u64,
     /// Why it cannot write now, as far as it knows.
     pub(super) unable: Option<Arc<str>>,
+    /// What was on the disk is known, or that nothing was.
+    pub(super) is_begun: bool,
     /// It writes no more.
     pub(super) has_ended: bool,
 }
@@ -115,12 +121,33 @@ impl Shared {
         self.inbox().reports.push(report);
     }
 
+    /// Tells what was found, and writes nothing until it was taken note of.
+    fn tell_found(&self, image: Image, took: Duration) {
+        let mut inbox = self.inbox();
+        inbox.is_held = true;
+        inbox.reports.push(Report::Found { image, took });
+    }
+
+    /// What was found is known: what was noted before is forgotten, what is noted from now on is written.
+    pub(super) fn resume(&self) {
+        let mut inbox = self.inbox();
+        inbox.changes.clear();
+        inbox.is_held = false;
+        self.begin();
+        self.news.notify_one();
+    }
+
+    fn begin(&self) {
+        self.progress
+            .send_modify(|progress| progress.is_begun = true);
+    }
+
     /// Waits until there is something to do.
     fn wait(&self, writes_from: Instant, until: Option<Instant>) -> Work {
         let mut inbox = self.inbox();
         loop {
             let now = Instant::now();
-            let has_changes = !inbox.changes.is_empty();
+            let has_changes = !inbox.is_held && !inbox.changes.is_empty();
             let is_due = until.is_some_and(|until| now >= until);
             if inbox.finish || is_due || (has_changes && now >= writes_from) {
                 return Work {
@@ -148,7 +175,11 @@ impl Shared {
 
     fn take_changes(&self) -> (Changes, u64) {
         let mut inbox = self.inbox();
-        (std::mem::take(&mut inbox.changes), inbox.noted)
+        if !inbox.is_held {
+            inbox.taken = inbox.noted;
+            return (std::mem::take(&mut inbox.changes), inbox.taken);
+        }
+        (Changes::new(), inbox.taken)
     }
 }
 
@@ -278,7 +309,9 @@ impl Writer {
             });
             self.image.clone_from(&image);
             let took = began_at.elapsed();
-            self.shared.report(Report::Found { image, took });
+            self.shared.tell_found(image, took);
+        } else {
+            self.shared.begin();
         }
         Ok(())
     }
@@ -297,7 +330,7 @@ impl Writer {
     fn make_tree(&mut self) -> Result<(), Problem> {
         let (database, next) = (self.places.database(), self.places.next_database());
         let directory = &self.places.directory;
-        fs::create_dir_all(directory)?;
+        files::make_directory(directory)?;
         if next.exists() {
             fs::remove_dir_all(&next)?;
         }
@@ -367,8 +400,9 @@ impl Writer {
             sequence: self.image.sequence(),
             files: files::all(&database)?,
         };
+        // Before: also one that is not sure to have been put on has to be taken off.
+        self.seal = Some(clean.clone());
         clean.write(&self.places.directory, true)?;
-        self.seal = Some(clean);
         self.second_look = Some((stamp, Instant::now() + SECOND_LOOK));
         Ok(())
     }
@@ -409,6 +443,12 @@ impl Writer {
         match recover::put_away(&self.places, problem) {
             Ok(put_away) => {
                 self.seal = None;
+                // Nothing is on the disk until all is written anew.
+                let why: Arc<str> = "it is being written anew".into();
+                self.shared.progress.send_modify(|progress| {
+                    progress.saved = 0;
+                    progress.unable.get_or_insert(why);
+                });
                 self.writes_from = Instant::now() + RETRY_PAUSE;
                 self.shared.report(Report::PutAway(put_away));
                 let _ = quarantine::remove_oldest(&self.places.directory);

@@ -12,6 +12,7 @@ fn writer(state_dir: &Path) -> Writer {
     if writer.seal.is_some() {
         writer.open_tree().unwrap();
     }
+    writer.shared.resume();
     writer
 }
 
@@ -131,9 +132,14 @@ fn what_fails_while_it_is_used_is_put_away_and_made_anew() {
     for damage in [Damage::Panicked, Damage::Database] {
         writer.overcome(Err(damage.into()));
         assert!(!writer.places.directory.exists());
+        assert_eq!(
+            writer.shared.progress().borrow().saved,
+            0,
+            "nothing is on the disk"
+        );
         writer.save().unwrap();
         let reports = writer.shared.take_reports();
-        let [Report::PutAway(put_away)] = &reports[..] else {
+        let [Report::PutAway(put_away), Report::Able] = &reports[..] else {
             panic!("one report");
         };
         assert_eq!(put_away.damage, damage);
@@ -141,4 +147,30 @@ fn what_fails_while_it_is_used_is_put_away_and_made_anew() {
     }
     writer.end();
     assert_eq!(found(directory.path()), (records(&[("a/1", "one")]), false));
+}
+
+#[test]
+fn what_was_noted_before_it_was_known_what_is_there_does_not_replace_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = writer(directory.path());
+    note(&first, "a/1", "drained");
+    first.save().unwrap();
+    first.end();
+
+    let mut second = Writer::new(
+        Places::of(directory.path()),
+        Reader::InProcess,
+        Arc::new(Shared::new()),
+    );
+    note(&second, "a/1", "well");
+    second.save().unwrap();
+    assert!(!second.shared.progress().borrow().is_begun);
+    assert_eq!(second.shared.progress().borrow().saved, 0);
+    second.shared.resume();
+    note(&second, "a/2", "limited");
+    second.save().unwrap();
+    assert!(second.shared.progress().borrow().is_begun);
+    drop(second);
+    let expected = records(&[("a/1", "drained"), ("a/2", "limited")]);
+    assert_eq!(found(directory.path()), (expected, false));
 }
