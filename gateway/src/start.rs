@@ -121,8 +121,7 @@ impl Gateway {
         let connections: &'static Connections =
             Box::leak(Box::new(Connections::new(&policy, kernel.live())));
         // An account that is blocked must not be asked first of all: before the workers.
-        let state = StateStore::open(&policy, accounts, reader, &mut log)
-            .map_err(|error| StartError(format!("cannot start the state's writer: {error}")))?;
+        let state = StateStore::open(&policy, accounts, reader, &mut log);
         let mut control = Control {
             policy: policy.clone(),
             mailbox,

@@ -9,6 +9,7 @@ mod files;
 mod image;
 mod lock;
 mod owners;
+mod problem;
 mod quarantine;
 mod read;
 mod record;
@@ -27,10 +28,10 @@ use crate::control::log::Log;
 use crate::health::{BreakerRecord, Record};
 use image::{Changes, Image, Key};
 use owners::{Owner, Ring};
+use problem::{Damage, Problem};
 use recover::{Places, PutAway};
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -53,108 +54,12 @@ const SAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// So many owners are kept at most, whatever is remembered: a restart has to read them all.
 const OWNERS_MAX: usize = 65_536;
 
+/// A writer that has come no further for so long hangs, or its disk does.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+const UNANSWERED: &str = "the disk does not answer";
+
 const ACCOUNT_PREFIX: &str = "account/";
-
-/// Why what is on the disk is not believed. A closed set, for names of files and for the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Damage {
-    /// The seal is not as it was written.
-    Seal,
-    SealMissing,
-    DatabaseMissing,
-    /// The files are not those that were sealed.
-    Files,
-    /// Something is there that was not put there by a gateway.
-    Foreign,
-    /// Something cannot be read.
-    Unreadable,
-    /// The database holds something else than what is kept in it.
-    Version,
-    /// The database itself says so.
-    Database,
-    /// The database has panicked.
-    Panicked,
-    /// The reader has ended otherwise than it should.
-    Reader,
-    TooSlow,
-    /// A record is not as it was written.
-    Record,
-    /// Not all records are there, or not those that belong together.
-    Manifest,
-    /// What is there is not the latest that was written.
-    Older,
-}
-
-impl Damage {
-    const ALL: [Self; 14] = [
-        Self::Seal,
-        Self::SealMissing,
-        Self::DatabaseMissing,
-        Self::Files,
-        Self::Foreign,
-        Self::Unreadable,
-        Self::Version,
-        Self::Database,
-        Self::Panicked,
-        Self::Reader,
-        Self::TooSlow,
-        Self::Record,
-        Self::Manifest,
-        Self::Older,
-    ];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Seal => "seal",
-            Self::SealMissing => "seal_missing",
-            Self::DatabaseMissing => "database_missing",
-            Self::Files => "files",
-            Self::Foreign => "foreign",
-            Self::Unreadable => "unreadable",
-            Self::Version => "version",
-            Self::Database => "database",
-            Self::Panicked => "panicked",
-            Self::Reader => "reader",
-            Self::TooSlow => "too_slow",
-            Self::Record => "record",
-            Self::Manifest => "manifest",
-            Self::Older => "older",
-        }
-    }
-}
-
-/// Why files cannot be gone on with.
-#[derive(Debug)]
-enum Problem {
-    /// They are not believed.
-    Damaged(Damage),
-    /// Another process has them.
-    Busy,
-    /// The system says so.
-    Io(io::Error),
-}
-
-impl From<Damage> for Problem {
-    fn from(damage: Damage) -> Self {
-        Self::Damaged(damage)
-    }
-}
-
-impl From<io::Error> for Problem {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Damaged(damage) => out.write_str(damage.as_str()),
-            Self::Busy => out.write_str("another gateway holds the state directory"),
-            Self::Io(error) => error.fmt(out),
-        }
-    }
-}
 
 /// Something is not on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,6 +90,31 @@ struct Desk {
     saved: u64,
     saved_at: Option<SystemTime>,
     put_away: u64,
+    waits: Waits,
+}
+
+/// Notices a writer that does not go on: a disk or a database that hangs says nothing.
+#[derive(Default)]
+struct Waits {
+    /// What was saved, and since when no more is although there is more.
+    since: Option<(u64, Instant)>,
+    is_too_long: bool,
+}
+
+impl Waits {
+    /// To be called again and again; true once for every time that it takes too long.
+    fn look(&mut self, is_awaited: bool, progress: &Progress, now: Instant) -> bool {
+        let waits = is_awaited && progress.unable.is_none();
+        self.since = match self.since {
+            _ if !waits => None,
+            Some((saved, since)) if saved == progress.saved => Some((saved, since)),
+            _ => Some((progress.saved, now)),
+        };
+        let was_too_long = self.is_too_long;
+        let is_over = |(_, since): (u64, Instant)| now.duration_since(since) >= WAIT_MAX;
+        self.is_too_long = self.since.is_some_and(is_over);
+        self.is_too_long && !was_too_long
+    }
 }
 
 /// What the disk is to hold of an account.
@@ -199,16 +129,13 @@ impl StateStore {
     /// Takes over what the process before has kept, as far as it is beyond doubt, and begins to keep.
     ///
     /// Must come after the process has given up its rights: threads and a child have those of the process. It takes less than
-    /// a second, whatever is on the disk and however slow that is.
-    ///
-    /// # Errors
-    /// The system gives no thread.
+    /// a second, whatever is on the disk and however slow that is. Where the system gives no thread, nothing is saved.
     pub fn open(
         policy: &Arc<Policy>,
         accounts: &'static Accounts,
         reader: Reader,
         log: &mut Log,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let shared = Arc::new(Shared::new());
         let store = Self {
             policy: policy.clone(),
@@ -217,16 +144,17 @@ impl StateStore {
             desk: Mutex::new(Desk::new(policy)),
             shared: shared.clone(),
         };
-        let writer = Writer::new(Places::of(&policy.node.state_dir), reader, shared);
+        let writer = Writer::new(Places::of(&policy.node.state_dir), reader, shared.clone());
         let (begins, begun) = mpsc::channel();
-        thread::Builder::new()
-            .name("state".to_owned())
-            .spawn(move || writer.run(begins))?;
+        let thread = thread::Builder::new().name("state".to_owned());
+        if let Err(error) = thread.spawn(move || writer.run(begins)) {
+            shared.tell_unable(&format!("the writer cannot be started: {error}"));
+        }
         if begun.recv_timeout(START_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
             log.warning("state_late", &[]);
         }
         store.hear(log);
-        Ok(store)
+        store
     }
 
     /// Has the health of these accounts written as it is now.
@@ -275,7 +203,12 @@ impl StateStore {
 
     fn unsaved(&self) -> Unsaved {
         let unable = self.progress.borrow().unable.clone();
-        Unsaved(unable.unwrap_or_else(|| "it is being written".into()))
+        let is_stuck = self.desk().waits.is_too_long;
+        let otherwise = match is_stuck {
+            true => UNANSWERED,
+            false => "it is being written",
+        };
+        Unsaved(unable.unwrap_or_else(|| otherwise.into()))
     }
 
     fn all_accounts(&self) -> impl Iterator<Item = AccountId> + use<> {
@@ -288,6 +221,11 @@ impl StateStore {
         self.hear(log);
         let mut desk = self.desk();
         let now = Instant::now();
+        let is_awaited = self.shared.is_awaited();
+        if desk.waits.look(is_awaited, &self.progress.borrow(), now) {
+            let error = UNANSWERED.to_owned();
+            log.warning("state_not_saved", &[("error", error)]);
+        }
         if now >= desk.owners_at {
             desk.owners_at = now + OWNERS_INTERVAL;
             let learned = desk.learned(self);
@@ -344,9 +282,12 @@ impl StateStore {
             let Some(payload) = image.payload(&account_key(&account.name)) else {
                 continue;
             };
-            let Some(record) = record::decode(account, payload) else {
-                continue;
-            };
+            let (record, is_understood) = record::decode(account, payload);
+            if !is_understood {
+                let members = [("account", account.name.clone())];
+                log.warning("state_record_not_understood", &members);
+            }
+            let record = record::within_its_time(record, now);
             // Part by part: what this process has learned by now stands.
             health.restore(id, &record, now);
             restored += 1;
@@ -413,6 +354,7 @@ impl Desk {
             saved: 0,
             saved_at: None,
             put_away: 0,
+            waits: Waits::default(),
         }
     }
 
@@ -467,7 +409,7 @@ impl Desk {
             self.saved_at = Some(SystemTime::now());
         }
         metrics::counter!("relay_state_quarantined_total").absolute(self.put_away);
-        let is_saving = progress.unable.is_none();
+        let is_saving = progress.unable.is_none() && !self.waits.is_too_long;
         metrics::gauge!("relay_state_saving").set(if is_saving { 1.0 } else { 0.0 });
         let since_epoch = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
         if let Some(saved_at) = self.saved_at.and_then(since_epoch) {
@@ -505,4 +447,31 @@ fn fresh(account: &Account) -> Record {
 
 fn account_key(name: &str) -> Key {
     format!("{ACCOUNT_PREFIX}{name}").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_that_comes_no_further_is_noticed_once() {
+        let (mut waits, start) = (Waits::default(), Instant::now());
+        let mut progress = Progress::default();
+        assert!(!waits.look(true, &progress, start));
+        assert!(!waits.look(true, &progress, start + WAIT_MAX / 2));
+        progress.saved = 1;
+        assert!(!waits.look(true, &progress, start + WAIT_MAX), "it went on");
+        assert!(waits.look(true, &progress, start + WAIT_MAX * 2));
+        assert!(waits.is_too_long);
+        assert!(!waits.look(true, &progress, start + WAIT_MAX * 3), "said");
+        progress.unable = Some("the disk is full".into());
+        assert!(!waits.look(true, &progress, start + WAIT_MAX * 4));
+        assert!(!waits.is_too_long, "it says so itself");
+        progress.unable = None;
+        assert!(!waits.look(false, &progress, start + WAIT_MAX * 5));
+        assert!(
+            !waits.look(true, &progress, start + WAIT_MAX * 7),
+            "there was nothing"
+        );
+    }
 }

@@ -80,7 +80,7 @@ impl Process {
         let accounts: &'static Accounts = Box::leak(Box::new(Accounts::new(&policy)));
         let mut log = Log::open(&policy).unwrap();
         let began_at = Instant::now();
-        let store = StateStore::open(&policy, accounts, reader, &mut log).unwrap();
+        let store = StateStore::open(&policy, accounts, reader, &mut log);
         Self {
             policy,
             accounts,
@@ -164,7 +164,9 @@ impl Process {
     }
 
     fn finish(self) {
+        let began_at = Instant::now();
         in_runtime(self.store.finish(FINISH_TIMEOUT));
+        assert!(began_at.elapsed() < FINISH_TIMEOUT, "it does not end");
     }
 }
 

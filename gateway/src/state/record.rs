@@ -5,15 +5,17 @@ use crate::config::policy::Account;
 use crate::health::{
     BreakerRecord, Cause, LatencyRecord, Moment, Openings, Override, Record, State, Wish,
 };
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What of the credential is kept proves nothing about it to anybody else who sees it.
+/// What is kept of the credential tells it to nobody, but lets a guess be checked: nobody else may read it.
 const FINGERPRINT_DOMAIN: &[u8] = b"codex-relay account credential\0";
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Kept {
     /// Of the credential by which it was called.
     credential: String,
@@ -75,32 +77,74 @@ pub(super) fn encode(account: &Account, record: &Record) -> Vec<u8> {
     serde_json::to_vec(&kept).unwrap_or_default()
 }
 
-/// What such a payload says of this account; `None` if it is not understood.
-pub(super) fn decode(account: &Account, payload: &[u8]) -> Option<Record> {
-    let kept: Kept = serde_json::from_slice(payload).ok()?;
-    let mut own = kept.account.understood()?;
+/// What such a payload says of this account, and whether all of it was understood. What was not, by a program of another
+/// version perhaps, is as if it had not been said; the rest stands.
+pub(super) fn decode(account: &Account, payload: &[u8]) -> (Record, bool) {
+    let Ok(mut kept) = serde_json::from_slice::<serde_json::Map<_, _>>(payload) else {
+        return (Record::default(), false);
+    };
+    let mut is_understood = true;
+    let mut part = |name: &str| {
+        let found = kept.remove(name);
+        is_understood &= found.is_some();
+        found.unwrap_or_default()
+    };
+    let [credential, operator, own, addresses, latency] =
+        ["credential", "operator", "account", "addresses", "latency"].map(&mut part);
+    let mut understand = |is_it: bool| is_understood &= is_it;
+    let operator = read::<Option<Word>>(operator).and_then(|word| match word {
+        Some(word) => word.understood().map(Some),
+        None => Some(None),
+    });
+    understand(operator.is_some());
+    let own = read(own).and_then(Breaker::understood);
+    understand(own.is_some());
+    let addresses = read::<Vec<Value>>(addresses);
+    understand(addresses.is_some());
+    let addresses = addresses.unwrap_or_default().into_iter().filter_map(|one| {
+        let read = read::<(IpAddr, Breaker)>(one);
+        let breaker = read.and_then(|(address, breaker)| Some((address, breaker.understood()?)));
+        understand(breaker.is_some());
+        breaker
+    });
+    let addresses = addresses.collect();
+    let latency = read::<Option<Latency>>(latency);
+    understand(latency.is_some());
+    let mut own = own.unwrap_or_default();
     // A credential was exchanged because the old one was refused, or had nothing left.
-    if kept.credential != fingerprint(account) {
+    if credential.as_str() != Some(&fingerprint(account)) {
         if own.cause.is_some_and(Cause::is_of_credential) {
             own = BreakerRecord::default();
         }
         own.openings.of_credential = 0;
     }
-    let addresses = kept.addresses.into_iter();
-    Some(Record {
-        operator: match kept.operator {
-            Some(word) => Some(word.understood()?),
-            None => None,
-        },
+    let record = Record {
+        operator: operator.flatten(),
         account: own,
-        addresses: addresses
-            .map(|(address, breaker)| Some((address, breaker.understood()?)))
-            .collect::<Option<_>>()?,
-        latency: kept.latency.map(|latency| LatencyRecord {
+        addresses,
+        latency: latency.flatten().map(|latency| LatencyRecord {
             average: Duration::from_micros(latency.average_us),
             at: Moment::from_unix_ms(latency.at),
         }),
-    })
+    };
+    (record, is_understood)
+}
+
+fn read<T: DeserializeOwned>(part: Value) -> Option<T> {
+    serde_json::from_value(part).ok()
+}
+
+/// However the clock was set meanwhile, what the operator has said holds for no longer from now on than it was said for.
+pub(super) fn within_its_time(mut record: Record, now: Moment) -> Record {
+    if let Some(word) = &mut record.operator {
+        let longest = word.until.map(|until| until.since(word.since));
+        word.until = word
+            .until
+            .zip(longest)
+            .map(|(until, longest)| until.min(now + longest));
+        word.since = word.since.min(now);
+    }
+    record
 }
 
 impl Word {
@@ -238,7 +282,7 @@ mod tests {
         for cause in Cause::ALL {
             let record = record(cause);
             let payload = encode(&account, &record);
-            assert_eq!(decode(&account, &payload), Some(record));
+            assert_eq!(decode(&account, &payload), (record, true));
         }
         for (wish, state) in [
             (Wish::Enabled, State::Closed),
@@ -248,10 +292,13 @@ mod tests {
             record.account.state = state;
             record.operator.as_mut().unwrap().wish = wish;
             let payload = encode(&account, &record);
-            assert_eq!(decode(&account, &payload), Some(record));
+            assert_eq!(decode(&account, &payload), (record, true));
         }
         let nothing = Record::default();
-        assert_eq!(decode(&account, &encode(&account, &nothing)), Some(nothing));
+        assert_eq!(
+            decode(&account, &encode(&account, &nothing)),
+            (nothing, true)
+        );
     }
 
     #[test]
@@ -264,24 +311,59 @@ mod tests {
         let mut expected = record;
         expected.account.openings.of_credential = 0;
         expected.addresses[1].1.openings.of_credential = 0;
-        assert_eq!(decode(&account, older.as_bytes()), Some(expected));
+        assert_eq!(decode(&account, older.as_bytes()), (expected, true));
     }
 
     #[test]
-    fn what_is_not_understood_is_nothing() {
+    fn what_is_not_understood_takes_nothing_else_with_it() {
         let account = account("sk-one");
-        let payload = String::from_utf8(encode(&account, &record(Cause::Resets))).unwrap();
-        for (word, other) in [
-            ("\"resets\"", "\"moods\""),
-            ("\"open\"", "\"ajar\""),
-            ("\"drained\"", "\"wet\""),
-            ("{", "["),
-        ] {
+        let whole = record(Cause::Resets);
+        let payload = String::from_utf8(encode(&account, &whole)).unwrap();
+        for (word, other) in [("\"resets\"", "\"moods\""), ("\"open\"", "\"ajar\"")] {
             assert!(payload.contains(word), "{payload}");
-            let payload = payload.replace(word, other);
-            assert_eq!(decode(&account, payload.as_bytes()), None, "{payload}");
+            let (read, is_understood) = decode(&account, payload.replace(word, other).as_bytes());
+            assert!(!is_understood);
+            assert_eq!(read.operator, whole.operator);
+            assert_eq!(read.latency, whole.latency);
         }
-        assert_eq!(decode(&account, b""), None);
+        let (read, is_understood) = decode(
+            &account,
+            payload.replace("\"drained\"", "\"wet\"").as_bytes(),
+        );
+        assert!(!is_understood);
+        let expected = Record {
+            operator: None,
+            ..whole
+        };
+        assert_eq!(read, expected);
+        for payload in ["", "[]", "{}", &payload[1..]] {
+            let nothing = (Record::default(), false);
+            assert_eq!(decode(&account, payload.as_bytes()), nothing, "{payload}");
+        }
+    }
+
+    #[test]
+    fn no_word_holds_longer_than_it_was_given_for() {
+        let hours = |hours| Moment::default() + Duration::from_secs(3_600) * hours;
+        let said = |since, until: Option<u32>| Record {
+            operator: Some(Override {
+                wish: Wish::Drained,
+                since: hours(since),
+                until: until.map(hours),
+                reason: None,
+            }),
+            ..Record::default()
+        };
+        let now = hours(100);
+        for (kept, known) in [
+            (said(99, Some(101)), said(99, Some(101))),
+            (said(99, None), said(99, None)),
+            (said(5_000, Some(5_002)), said(100, Some(102))),
+            (said(5_000, None), said(100, None)),
+            (said(90, Some(91)), said(90, Some(91))),
+        ] {
+            assert_eq!(within_its_time(kept, now), known);
+        }
     }
 
     #[test]
@@ -289,7 +371,8 @@ mod tests {
         for cause in Cause::ALL {
             let payload = encode(&account("sk-one"), &record(cause));
             assert!(!String::from_utf8_lossy(&payload).contains("sk-one"));
-            let read = decode(&account("sk-two"), &payload).unwrap();
+            let (read, is_understood) = decode(&account("sk-two"), &payload);
+            assert!(is_understood);
             let is_forgotten = matches!(cause, Cause::Refused | Cause::QuotaExhausted);
             let expected = if is_forgotten {
                 BreakerRecord::default()

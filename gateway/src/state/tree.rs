@@ -6,6 +6,7 @@
 use super::files;
 use super::image::{Batch, Image, Key};
 use super::{Damage, Problem};
+use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -69,6 +70,21 @@ impl Tree {
         let database = open_released(directory)?;
         Self::of(directory, database)?.write(batch)?;
         Ok(files::sync_directory(directory)?)
+    }
+
+    /// Waits until the threads of a database that was closed have let go of its files; whether they have.
+    pub(super) fn wait_released(directory: &Path) -> bool {
+        let gives_up_at = Instant::now() + RELEASE_TIMEOUT;
+        loop {
+            let is_free = |file: File| file.try_lock().is_ok();
+            if File::open(directory.join("db")).is_ok_and(is_free) {
+                return true;
+            }
+            if Instant::now() >= gives_up_at {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn of(directory: &Path, database: sled::Db) -> Result<Self, Problem> {

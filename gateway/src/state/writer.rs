@@ -13,6 +13,7 @@ use std::fs;
 use std::io;
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -135,6 +136,26 @@ impl Shared {
         inbox.is_held = false;
         self.begin();
         self.news.notify_one();
+    }
+
+    /// Whether something was noted that is not on the disk yet, or not even what is there is known.
+    pub(super) fn is_awaited(&self) -> bool {
+        let noted = self.inbox().noted;
+        let progress = self.progress.borrow();
+        !progress.is_begun || progress.saved < noted
+    }
+
+    /// From now on nothing is saved, and why; of several reasons the first is told.
+    pub(super) fn tell_unable(&self, why: &str) {
+        let why: Arc<str> = why.into();
+        self.progress.send_if_modified(|progress| {
+            let is_news = progress.unable.is_none();
+            if is_news {
+                progress.unable = Some(why.clone());
+                self.report(Report::Unable(why));
+            }
+            is_news
+        });
     }
 
     fn begin(&self) {
@@ -411,15 +432,13 @@ impl Writer {
     fn end(mut self) {
         if let Some(tree) = self.tree.take() {
             drop(tree);
-            if !self.is_owing {
+            let is_released = Tree::wait_released(&self.places.database());
+            if is_released && !self.is_owing {
                 // Without a seal the next start goes by what is in the files.
                 let _ = self.put_seal_on();
             }
         }
         drop(self.lock.take());
-        self.shared
-            .progress
-            .send_modify(|progress| progress.has_ended = true);
     }
 
     /// What went wrong is put away or waited for; then everything is written anew.
@@ -460,15 +479,7 @@ impl Writer {
     /// It is tried again later; until then what is noted waits.
     fn put_off(&mut self, problem: &Problem) {
         (self.is_owing, self.writes_from) = (true, Instant::now() + RETRY_PAUSE);
-        let why: Arc<str> = problem.to_string().into();
-        self.shared.progress.send_if_modified(|progress| {
-            let is_news = progress.unable.is_none();
-            if is_news {
-                progress.unable = Some(why.clone());
-                self.shared.report(Report::Unable(why));
-            }
-            is_news
-        });
+        self.shared.tell_unable(&problem.to_string());
     }
 
     fn become_able(&self) {
@@ -478,6 +489,18 @@ impl Writer {
                 .progress
                 .send_modify(|progress| progress.unable = None);
         }
+    }
+}
+
+/// However it ends: nobody waits for it any longer.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.shared.tell_unable("the writer has ended unexpectedly");
+        }
+        self.shared
+            .progress
+            .send_modify(|progress| progress.has_ended = true);
     }
 }
 

@@ -164,7 +164,7 @@ pub(in crate::config) struct Limits {
     /// The same of one tenant.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub(in crate::config) queue_per_tenant_max: usize,
-    /// Stored responses whose account is remembered; a power of two.
+    /// Stored responses whose account is remembered, over restarts the latest 65,536 at most; a power of two.
     #[schemars(range(min = 1_024, max = 16_777_216))]
     pub(in crate::config) stored_responses_max: usize,
 }

@@ -93,9 +93,8 @@ fn files_that_change_under_their_seal_are_sealed_again() {
     let before = writer.seal.clone();
     // As a thread of the database might, that comes late.
     fs::write(writer.places.database().join("snap.0.generating"), "x").unwrap();
-    writer.second_look = writer
-        .second_look
-        .map(|(stamp, at)| (stamp, at - SECOND_LOOK));
+    let second_look = writer.second_look.take();
+    writer.second_look = second_look.map(|(stamp, at)| (stamp, at - SECOND_LOOK));
     writer.look_after_seal().unwrap();
     assert_ne!(writer.seal, before);
     drop(writer);
