@@ -326,6 +326,19 @@ impl Gateway {
         Finished::of(arguments, self.directory())
     }
 
+    /// Has it write to its state once, by orders to this account: the database takes its memory and its descriptors with the
+    /// first write, which is not what a test wants to measure.
+    ///
+    /// # Panics
+    /// If an order is not obeyed, or not saved.
+    pub fn write_state(&self, account: &str) {
+        let admin = self.admin.to_string();
+        for order in ["drain", "enable"] {
+            let done = self.command(&["accounts", order, account, "--admin", &admin]);
+            assert_eq!((done.code, done.errors.as_str()), (Some(0), ""), "{order}");
+        }
+    }
+
     /// Capabilities that its threads have or could take, as sets of bits.
     pub fn capabilities(&self) -> Vec<u64> {
         process::capabilities(self.started.pid())

@@ -111,12 +111,7 @@ fn a_thousand_clients_that_do_not_read() {
 
 /// Every worker has served, and nobody is connected any more.
 fn warm_up(gateway: &Gateway, upstream: &Upstream) {
-    // The database of the accounts' state takes its memory and its descriptors with the first write.
-    let admin = gateway.admin_address().to_string();
-    for order in ["drain", "enable"] {
-        let saved = gateway.command(&["accounts", order, "first", "--admin", &admin]);
-        assert_eq!((saved.code, saved.errors.as_str()), (Some(0), ""));
-    }
+    gateway.write_state("first");
     for _ in 0..50 {
         assert_eq!(gateway.call(&Request::get("/v1/models")).status(), 200);
     }

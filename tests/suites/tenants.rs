@@ -346,6 +346,7 @@ fn a_body_that_explodes_when_decoded_is_refused() {
         ("gzip", gzip(bomb.as_bytes())),
         ("zstd", zstd(bomb.as_bytes())),
     ] {
+        gateway.write_state("first");
         let before = gateway.anonymous_bytes();
         let request = Request::post("/v1/responses", &body).field("Content-Encoding", coding);
         let answer = gateway.call(&request);

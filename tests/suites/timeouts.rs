@@ -384,6 +384,7 @@ fn an_answer_that_takes_too_long() {
 fn a_kept_connection_that_nobody_uses() {
     let upstream = Upstream::answering(openai::plain());
     let gateway = gateway(&upstream, &[("pool_idle", SHORT)]);
+    gateway.write_state("first");
     assert_eq!(gateway.call(&Request::plain()).status(), 200);
     upstream.wait_ended(0);
     let before = gateway.open_fds();

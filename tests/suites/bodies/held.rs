@@ -21,7 +21,10 @@ const PACED: usize = 2000;
 const MEMORY_SLACK_BYTES: usize = 4 * MIB;
 
 fn gateway(upstream: &Upstream) -> Gateway {
-    Gateway::start(&Config::simple(upstream.address()).limit("held_body_bytes_max", 2 << 20))
+    let config = Config::simple(upstream.address()).limit("held_body_bytes_max", 2 << 20);
+    let gateway = Gateway::start(&config);
+    gateway.write_state("first");
+    gateway
 }
 
 fn chunked_head() -> Vec<u8> {
