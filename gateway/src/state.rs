@@ -279,6 +279,11 @@ impl StateStore {
         let mut restored = 0;
         for (index, account) in self.policy.accounts.iter().enumerate() {
             let id = AccountId(index as u16);
+            // What was noted before it was known what is there is not written.
+            desk.noted[index] = Noted {
+                record: fresh(account),
+                number: 0,
+            };
             let Some(payload) = image.payload(&account_key(&account.name)) else {
                 continue;
             };
@@ -291,11 +296,9 @@ impl StateStore {
             // Part by part: what this process has learned by now stands.
             health.restore(id, &record, now);
             restored += 1;
-            let is_on_disk = record::encode(account, &record) == payload;
-            desk.noted[index] = Noted {
-                record: if is_on_disk { record } else { fresh(account) },
-                number: 0,
-            };
+            if record::encode(account, &record) == payload {
+                desk.noted[index].record = record;
+            }
         }
         let names = self.policy.accounts.iter().enumerate();
         let by_hash: HashMap<u64, AccountId> = names
