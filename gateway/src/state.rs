@@ -259,7 +259,11 @@ impl StateStore {
             match report {
                 Report::PutAway(put_away) => self.desk().tell_put_away(&put_away, log),
                 Report::Unable(why) => {
-                    log.warning("state_not_saved", &[("error", why.to_string())]);
+                    let members = [
+                        ("error", why.to_string()),
+                        ("meaning", problem::UNSAVED.to_owned()),
+                    ];
+                    log.warning("state_not_saved", &members);
                 }
                 Report::Able => log.event("state_saved_again", &[]),
                 Report::Found { image, took } => self.take_over(&image, took, log),
@@ -425,6 +429,7 @@ impl Desk {
         let members = [
             ("reason", put_away.damage.as_str().to_owned()),
             ("kept_as", put_away.path.display().to_string()),
+            ("meaning", problem::PUT_AWAY.to_owned()),
         ];
         log.error("state_quarantined", &members);
     }

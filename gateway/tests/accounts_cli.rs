@@ -76,7 +76,7 @@ fn answer(stream: &mut TcpStream, asked: &Mutex<Vec<Asked>>, saved: bool) {
             )
         }
         "GET /accounts/openai-1" => ("200 OK", blocked(true)),
-        "GET /accounts/broken" => ("200 OK", json!({ "name": 7 })),
+        "GET /accounts/drained" => ("200 OK", drained()),
         "POST /accounts/claude-1/drain" => {
             let error = json!({ "error": "no time before now" });
             ("400 Bad Request", error)
@@ -106,6 +106,9 @@ fn blocked(saved: bool) -> Value {
             "word": "enabled", "since": "2026-01-02T00:00:00.000000Z", "until": null,
             "reason": "back\u{1b}[2J"
         },
+        "health": {
+            "state": "blocked", "reason": "rate_limited", "until": UNTIL, "stated": true
+        },
         "openings": 3, "in_flight": 2, "max_concurrent": 64, "latency_ms": 820, "share": 0.5,
         "addresses": [
             { "address": "203.0.113.10", "state": "usable", "reason": null, "until": null },
@@ -115,11 +118,22 @@ fn blocked(saved: bool) -> Value {
     })
 }
 
+/// As above, but that the operator has ordered something.
+fn drained() -> Value {
+    let mut account = blocked(true);
+    account["state"] = json!("draining");
+    account["reason"] = json!("new key");
+    account["until"] = Value::Null;
+    account["stated"] = json!(false);
+    account
+}
+
 fn well() -> Value {
     json!({
         "name": "claude-1", "upstream": "anthropic", "region": "us", "state": "usable",
         "reason": null, "until": null, "since": null, "stated": false,
         "wish": { "word": "enabled", "since": null, "until": null, "reason": null },
+        "health": { "state": "usable", "reason": null, "until": null, "stated": false },
         "openings": 0, "in_flight": 0, "max_concurrent": 8, "latency_ms": null, "share": 1.0,
         "addresses": [
             { "address": "203.0.113.20", "state": "usable", "reason": null, "until": null },
@@ -223,7 +237,7 @@ fn one_account_is_shown_with_all_that_is_known() {
         "until      2999-01-01T00:00:00Z (in ",
         "operator   enabled since 2026-01-02T00:00:00Z (",
         ": back\u{fffd}[2J",
-        "blocked    3 times in a row",
+        "back-off   blocked 3 times in a row without a time from the provider",
         "in flight  2 of 64 at most",
         "latency    820 ms",
         "share      50 % of its usual load",
@@ -245,6 +259,23 @@ fn one_account_is_shown_with_all_that_is_known() {
     let json = admin.accounts(&["show", "openai-1", "--json"]);
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json, blocked(true));
+    assert!(!lines.contains("health"), "it says nothing more: {shown}");
+}
+
+#[test]
+fn an_order_does_not_hide_that_the_account_is_blocked() {
+    let admin = Admin::start(true);
+    let output = admin.accounts(&["show", "drained"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let shown = text(&output.stdout);
+    for expected in [
+        "state      draining\n",
+        "why        new key\n",
+        "until      -\n",
+        "health     blocked (rate_limited, stated by the provider) until 2999-01-01T00:00:00Z (in ",
+    ] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
 }
 
 #[test]
@@ -307,14 +338,45 @@ fn what_the_gateway_refuses_is_said_in_its_words() {
     let refused = admin.accounts(&["drain", "claude-1"]);
     assert_eq!(refused.status.code(), Some(65), "{refused:?}");
     assert_eq!(text(&refused.stderr), "no time before now\n");
-    let odd = admin.accounts(&["show", "broken"]);
-    assert_eq!(odd.status.code(), Some(65), "{odd:?}");
     let unknown = admin.accounts(&["drain", "openai-2"]);
     assert_eq!(unknown.status.code(), Some(64), "{unknown:?}");
     assert_eq!(text(&unknown.stderr), "no such account\n");
     let unable = admin.accounts(&["enable", "claude-1"]);
     assert_eq!(unable.status.code(), Some(74), "{unable:?}");
     assert_eq!(text(&unable.stderr), "not now\n");
+}
+
+#[test]
+fn what_is_no_admin_address_is_said_to_be_none() {
+    for (status, body) in [
+        (
+            "401 Unauthorized",
+            r#"{"error":{"code":"missing_api_key"}}"#,
+        ),
+        ("404 Not Found", "<html>"),
+        ("200 OK", r#"{"hello":"world"}"#),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut some = [0; 4096];
+                let count = stream.read(&mut some).unwrap();
+                assert!(count > 0, "the request is cut");
+                request.extend_from_slice(&some[..count]);
+            }
+            write!(stream, "HTTP/1.1 {status}\r\nserver: x\r\n\r\n{body}").unwrap();
+        });
+        let output = accounts(&["list", "--admin", &address.to_string()]);
+        server.join().unwrap();
+        let said = text(&output.stderr);
+        let expected = format!("what answers at {address} is not the admin address of a gateway");
+        assert!(said.starts_with(&expected), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert_eq!(output.status.code(), Some(74), "{status}: {output:?}");
+    }
 }
 
 #[test]

@@ -255,6 +255,8 @@ fn damaged_state_is_put_away_and_said_to_be() {
     let gateway = Gateway::start(&config);
     let event = gateway.log().wait_event("state_quarantined");
     assert_eq!(event["reason"], "files");
+    let meaning = event["meaning"].as_str().unwrap_or_default();
+    assert!(meaning.contains("orders"), "{event}");
     let name = quarantined(&kept).pop().expect("something put away");
     assert!(
         event["kept_as"]
@@ -287,7 +289,9 @@ fn two_gateways_do_not_share_their_state_and_the_second_takes_it_over() {
     let first = Gateway::start(&config);
     saved_order(&first, "drained", "drain", "by the first");
     let second = Gateway::start(&config);
-    second.log().wait_event("state_not_saved");
+    let event = second.log().wait_event("state_not_saved");
+    let why = event["error"].as_str().unwrap_or_default();
+    assert!(why.contains("a `node.state_dir` of its own"), "{event}");
     assert_eq!(second.call(&Request::plain()).status(), 200);
     let answer = order(&second, "disabled", "disable", "by the second");
     assert_eq!(answer["saved"], false, "{answer}");

@@ -2,7 +2,7 @@
 
 mod show;
 
-use super::{EX_DATAERR, EX_USAGE, Place, admin, print, times};
+use super::{EX_USAGE, Place, admin, print, times};
 use clap::Subcommand;
 use codex_relay::control::accounts::{Account, Listing, Order, Verb};
 use jiff::Timestamp;
@@ -137,7 +137,7 @@ pub(super) fn run(command: Accounts) -> ExitCode {
 
 fn list(gateway: &Gateway, upstream: Option<&str>) -> Result<ExitCode, ExitCode> {
     let admin = gateway.admin()?;
-    let mut listing: Listing = understood(ask(admin, "/accounts", None)?)?;
+    let mut listing: Listing = ask(admin, "/accounts", None)?;
     if let Some(upstream) = upstream {
         listing.accounts.retain(|one| one.upstream == upstream);
         listing.panic.retain(|one| one == upstream);
@@ -203,7 +203,7 @@ impl Named {
             eprintln!("no account can have the name {:?}", self.name);
             return Err(EX_USAGE.into());
         }
-        understood(ask(admin, &format!("/accounts/{}{last}", self.name), body)?)
+        ask(admin, &format!("/accounts/{}{last}", self.name), body)
     }
 }
 
@@ -213,16 +213,17 @@ fn is_name(text: &str) -> bool {
     text.bytes().all(allowed) && text.starts_with(|first: char| first.is_ascii_alphanumeric())
 }
 
-fn ask(admin: SocketAddr, path: &str, body: Option<&Value>) -> Result<Value, ExitCode> {
-    admin::call(admin, path, body, SILENCE_MAX).map_err(|why| {
+fn ask<T: DeserializeOwned>(
+    admin: SocketAddr,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<T, ExitCode> {
+    let answer = admin::call(admin, path, body, SILENCE_MAX);
+    let understood = answer.and_then(|answer| {
+        serde_json::from_value(answer).map_err(|error| admin::not_admin(admin, &error))
+    });
+    understood.map_err(|why| {
         eprintln!("{why}");
         why.exit_code()
-    })
-}
-
-fn understood<T: DeserializeOwned>(answer: Value) -> Result<T, ExitCode> {
-    serde_json::from_value(answer).map_err(|error| {
-        eprintln!("the gateway's answer is not understood: {error}");
-        EX_DATAERR.into()
     })
 }

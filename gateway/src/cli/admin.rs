@@ -55,25 +55,40 @@ pub(super) fn call(
             io::ErrorKind::ConnectionRefused | io::ErrorKind::TimedOut => {
                 format!("no gateway answers at the admin address {admin}: does it run?")
             }
+            // What a read that has waited long enough ends with.
+            io::ErrorKind::WouldBlock => format!(
+                "{admin} has not answered to the end, and was silent for {silence_max:?}: is it the \
+                 admin address of a gateway?"
+            ),
             _ => format!("the gateway at the admin address {admin} has not answered: {error}"),
         })
     })?;
-    let foreign = |why: &dyn fmt::Display| {
-        CallError::unanswered(format!("what answers at {admin} is not a gateway: {why}"))
-    };
     let text = String::from_utf8_lossy(&answer);
     let (head, payload) = text
         .split_once("\r\n\r\n")
-        .ok_or_else(|| foreign(&"this is not HTTP"))?;
-    let value: Value = serde_json::from_str(payload).map_err(|error| foreign(&error))?;
-    let status = head.split_ascii_whitespace().nth(1);
-    match status.and_then(|status| status.parse().ok()) {
-        Some(200) => Ok(value),
-        status => Err(CallError {
-            status,
-            why: value["error"].as_str().unwrap_or(head).to_owned(),
-        }),
+        .ok_or_else(|| not_admin(admin, &"its answer is not HTTP"))?;
+    let first_line = head.lines().next().unwrap_or_default();
+    let status = first_line.split_ascii_whitespace().nth(1);
+    let status = status.and_then(|status| status.parse().ok());
+    let value: Option<Value> = serde_json::from_str(payload).ok();
+    match (status, value) {
+        (Some(200), Some(value)) => Ok(value),
+        (status, value) => match value.as_ref().and_then(|value| value["error"].as_str()) {
+            Some(why) => Err(CallError {
+                status,
+                why: why.to_owned(),
+            }),
+            // Those who serve tenants explain a refusal in another form.
+            None => Err(not_admin(admin, &format!("it says `{first_line}`"))),
+        },
     }
+}
+
+/// Somebody answers there, but otherwise than a gateway does.
+pub(super) fn not_admin(admin: SocketAddr, why: &dyn fmt::Display) -> CallError {
+    CallError::unanswered(format!(
+        "what answers at {admin} is not the admin address of a gateway: {why}"
+    ))
 }
 
 /// Of HTTP/1.0 (RFC 1945): the end of the connection is the end of the answer.
@@ -100,4 +115,20 @@ fn exchange(
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn who_keeps_the_connection_open_is_said_to_be_no_admin_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let error = call(address, "/accounts", None, Duration::from_millis(20)).unwrap_err();
+        let said = error.to_string();
+        assert!(said.starts_with(&address.to_string()), "{said}");
+        assert!(said.contains("silent for 20ms: is it the admin"), "{said}");
+    }
 }

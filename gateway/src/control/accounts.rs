@@ -80,7 +80,10 @@ pub struct Account {
     pub stated: bool,
     /// What the operator wants.
     pub wish: Wish,
-    /// How often in a row it was blocked without having recovered for good.
+    /// What would be expected of it without that.
+    pub health: Measured,
+    /// How often in a row it was blocked itself without having recovered for good: the next block is the longer for it. Those
+    /// of which the provider stated the end do not count.
     pub openings: u32,
     /// Requests that it is working on.
     pub in_flight: u32,
@@ -96,6 +99,19 @@ pub struct Account {
     pub saved: bool,
     /// Why they are not.
     pub unsaved_reason: Option<String>,
+}
+
+/// What was measured of an account, which an order of the operator covers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    /// What may be expected of it.
+    pub state: Condition,
+    /// Why it is not usable.
+    pub reason: Option<String>,
+    /// When that ends by itself.
+    pub until: Option<String>,
+    /// The provider itself said until when.
+    pub stated: bool,
 }
 
 /// One address of an account.

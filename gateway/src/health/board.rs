@@ -118,10 +118,14 @@ impl Health {
     /// Whether an account may be asked now: the operator's word, its own state, and whether any of its addresses is usable.
     pub fn standing(&self, account: AccountId, now: Moment) -> Standing {
         match self.wish(account, now) {
-            Wish::Enabled => {}
-            Wish::Drained => return Standing::Draining,
-            Wish::Disabled => return Standing::Disabled,
+            Wish::Enabled => self.measured(account, now),
+            Wish::Drained => Standing::Draining,
+            Wish::Disabled => Standing::Disabled,
         }
+    }
+
+    /// The same without the operator's word.
+    pub fn measured(&self, account: AccountId, now: Moment) -> Standing {
         let own = self.shared(account).gate.word().standing(now, &self.rules);
         if matches!(own, Standing::Blocked { .. }) {
             return own;

@@ -1,7 +1,14 @@
 //! What can be wrong with what is on the disk, and with the disk.
 
-use std::fmt;
 use std::io;
+
+/// What it means that nothing can be saved, for whoever reads the log.
+pub(super) const UNSAVED: &str =
+    "blocks and orders would not outlive the process; it is tried again every 5 s";
+
+/// What it means that state was put away.
+pub(super) const PUT_AWAY: &str = "at a start: blocks, the operator's orders and the owners of \
+    stored responses are lost, and what was drained or disabled must be again; later: nothing is lost, all is written anew";
 
 /// Why what is on the disk is not believed. A closed set, for names of files and for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,15 +98,5 @@ impl From<Damage> for Problem {
 impl From<io::Error> for Problem {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Damaged(damage) => out.write_str(damage.as_str()),
-            Self::Busy => out.write_str("another gateway holds the state directory"),
-            Self::Io(error) => error.fmt(out),
-        }
     }
 }

@@ -58,6 +58,33 @@ impl Places {
     }
 }
 
+impl Places {
+    /// Why nothing can be saved here, and what helps, for the operator.
+    pub(super) fn explain(&self, problem: &Problem) -> String {
+        let directory = self.state_dir.display();
+        let error = match problem {
+            Problem::Busy => {
+                return format!(
+                    "another gateway holds {directory}: each needs a `node.state_dir` of its own"
+                );
+            }
+            Problem::Damaged(damage) => return format!("{directory}: {}", damage.as_str()),
+            Problem::Io(error) => error,
+        };
+        let helps = match error.kind() {
+            ErrorKind::PermissionDenied => {
+                let user = rustix::process::geteuid().as_raw();
+                format!(": it must belong to user {user}, with all that is in it")
+            }
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                format!(": {} MiB must be free", ROOM_BYTES_MIN >> 20)
+            }
+            _ => String::new(),
+        };
+        format!("{directory} cannot be written: {error}{helps}")
+    }
+}
+
 /// The files, for nobody else to touch, and what they hold.
 pub(super) struct Taken {
     pub(super) lock: Lock,

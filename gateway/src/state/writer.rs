@@ -479,7 +479,7 @@ impl Writer {
     /// It is tried again later; until then what is noted waits.
     fn put_off(&mut self, problem: &Problem) {
         (self.is_owing, self.writes_from) = (true, Instant::now() + RETRY_PAUSE);
-        self.shared.tell_unable(&problem.to_string());
+        self.shared.tell_unable(&self.places.explain(problem));
     }
 
     fn become_able(&self) {

@@ -171,23 +171,31 @@ fn a_reset_forgets_what_has_failed() {
         let time = blocked[member].as_str().unwrap_or_default();
         assert!(time.ends_with('Z'), "{blocked}");
     }
+    // An order covers the block, and neither hides nor ends it.
+    let drained = order(&gateway, "first", "drain", "{}");
+    assert_eq!(drained["state"], "draining", "{drained}");
+    assert!(drained["until"].is_null(), "{drained}");
+    for member in ["state", "reason", "until", "stated"] {
+        assert_eq!(drained["health"][member], blocked[member], "{drained}");
+    }
+    assert_eq!(order(&gateway, "first", "enable", "{}")["state"], "blocked");
     let well = order(&gateway, "first", "reset", r#"{"reason":"new key"}"#);
     assert!(
         ["usable", "recovering"].contains(&well["state"].as_str().unwrap_or_default()),
         "{well}"
     );
     assert!(well["until"].is_null(), "{well}");
-    let lines = told(&gateway, "first", 3);
+    let lines = told(&gateway, "first", 5);
     assert_eq!(
         (&lines[0]["to"], &lines[0]["reason"]),
         (&"open".into(), &"refused".into())
     );
     assert_eq!(
-        (&lines[1]["to"], &lines[1]["reason"]),
+        (&lines[3]["to"], &lines[3]["reason"]),
         (&"closed".into(), &"operator".into())
     );
     assert_eq!(
-        (&lines[2]["to"], &lines[2]["ordered"], &lines[2]["words"]),
+        (&lines[4]["to"], &lines[4]["ordered"], &lines[4]["words"]),
         (&"reset".into(), &"true".into(), &"new key".into())
     );
 }

@@ -1,7 +1,9 @@
 //! Accounts for people to read.
 
 use super::super::{count, table::table, times::show_time};
-use codex_relay::control::accounts::{Account, Address, Condition, Listing, Verb, Wish, Word};
+use codex_relay::control::accounts::{
+    Account, Address, Condition, Listing, Measured, Verb, Wish, Word,
+};
 use jiff::Timestamp;
 
 const NOTHING: &str = "-";
@@ -46,6 +48,9 @@ fn row(account: &Account, now: Timestamp) -> [String; 8] {
 /// Everything.
 pub(super) fn account(account: &Account, now: Timestamp) -> String {
     let since = account.since.as_deref();
+    // An order covers it.
+    let is_ordered = matches!(account.state, Condition::Draining | Condition::Disabled);
+    let health = is_ordered.then(|| ("health", measured(&account.health, now)));
     let lines = [
         ("account", account.name.clone()),
         ("upstream", account.upstream.clone()),
@@ -56,8 +61,11 @@ pub(super) fn account(account: &Account, now: Timestamp) -> String {
         ("until", until(account.until.as_deref(), now)),
         ("operator", operator(&account.wish, now)),
         (
-            "blocked",
-            count(account.openings as usize, "time") + " in a row",
+            "back-off",
+            format!(
+                "blocked {} in a row without a time from the provider",
+                count(account.openings as usize, "time")
+            ),
         ),
         (
             "in flight",
@@ -80,6 +88,7 @@ pub(super) fn account(account: &Account, now: Timestamp) -> String {
     ];
     let mut text: String = lines
         .iter()
+        .chain(&health)
         .map(|(name, value)| format!("{name:<9}  {value}\n"))
         .collect();
     let rows: Vec<_> = account
@@ -119,12 +128,27 @@ pub(super) fn obeyed(verb: Verb, account: &Account, now: Timestamp) -> String {
 }
 
 fn why(account: &Account) -> String {
-    let reason = words(account.reason.as_deref());
-    if account.stated {
+    cause(account.reason.as_deref(), account.stated)
+}
+
+fn cause(reason: Option<&str>, stated: bool) -> String {
+    let reason = words(reason);
+    if stated {
         reason + ", stated by the provider"
     } else {
         reason
     }
+}
+
+fn measured(health: &Measured, now: Timestamp) -> String {
+    let mut text = health.state.as_str().to_owned();
+    if health.reason.is_some() {
+        text += &format!(" ({})", cause(health.reason.as_deref(), health.stated));
+    }
+    if health.until.is_some() {
+        text += &format!(" until {}", until(health.until.as_deref(), now));
+    }
+    text
 }
 
 fn operator(wish: &Wish, now: Timestamp) -> String {

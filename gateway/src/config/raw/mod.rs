@@ -131,11 +131,11 @@ impl Default for Node {
     }
 }
 
-/// The admin API: health, readiness, metrics, version.
+/// The admin API: health, readiness, metrics, version, orders to accounts.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Admin {
-    /// Where it listens. It asks for no credential: keep it on loopback.
+    /// Where it listens. It asks for no credential and takes orders: keep it on loopback and away from untrusted local users.
     pub(in crate::config) address: Text<Socket>,
 }
 

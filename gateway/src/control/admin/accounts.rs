@@ -3,7 +3,9 @@
 use super::{Admin, answer, refused};
 use crate::config::closest;
 use crate::config::policy::{AccountId, UpstreamId};
-use crate::control::accounts::{Account, Address, Condition, Listing, Order, Verb, Wish, Word};
+use crate::control::accounts::{
+    Account, Address, Condition, Listing, Measured, Order, Verb, Wish, Word,
+};
 use crate::control::health::{Tally, condition, written};
 use crate::health::{self, BreakerRecord, Moment, Standing, State};
 use axum::body::Bytes;
@@ -92,7 +94,7 @@ fn find(admin: &Admin, name: &str) -> Result<AccountId, String> {
         Some(meant) => format!(": did you mean `{meant}`?"),
         None => String::new(),
     };
-    Err(format!("the configuration has no account `{name}`{meant}"))
+    Err(format!("this gateway runs with no account `{name}`{meant}"))
 }
 
 /// What is wanted, checked.
@@ -160,6 +162,9 @@ fn describe(admin: &Admin, id: AccountId, now: Moment) -> Account {
     let record = health.record(id);
     let unsaved = admin.state.saved(id).err();
     let standing = health.standing(id, now);
+    let measured = health.measured(id, now);
+    let kept = decisive(&record, measured);
+    let (cause, free_at) = why(measured, kept);
     let said = record.operator.as_ref();
     let addresses = account.egress.iter().enumerate().map(|(index, &address)| {
         let standing = health.path_standing(id, index, now);
@@ -182,10 +187,7 @@ fn describe(admin: &Admin, id: AccountId, now: Moment) -> Account {
             let until = said.and_then(|said| said.until).map(written);
             (said.map(|said| said.since), (words, until))
         }
-        _ => {
-            let kept = decisive(&record, standing);
-            (kept.since, why(standing, kept))
-        }
+        _ => (kept.since, (cause.clone(), free_at.clone())),
     };
     Account {
         name: account.name.clone(),
@@ -195,12 +197,18 @@ fn describe(admin: &Admin, id: AccountId, now: Moment) -> Account {
         reason,
         until,
         since: since.map(written),
-        stated: matches!(standing, Standing::Blocked { stated: true, .. }),
+        stated: is_stated(standing),
         wish: Wish {
             word: word(health.wish(id, now)),
             since: said.map(|said| written(said.since)),
             until: said.and_then(|said| said.until).map(written),
             reason: said.and_then(|said| said.reason.as_deref().map(str::to_owned)),
+        },
+        health: Measured {
+            state: condition(measured),
+            reason: cause,
+            until: free_at,
+            stated: is_stated(measured),
         },
         openings: record.account.openings.all(),
         in_flight: admin.in_flight.of_account(id),
@@ -243,6 +251,10 @@ fn why(standing: Standing, kept: &BreakerRecord) -> (Option<String>, Option<Stri
         Standing::Usable { share } if share < 1.0 => (cause(), None),
         _ => (None, None),
     }
+}
+
+fn is_stated(standing: Standing) -> bool {
+    matches!(standing, Standing::Blocked { stated: true, .. })
 }
 
 fn word(wish: health::Wish) -> Word {

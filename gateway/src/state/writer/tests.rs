@@ -173,3 +173,22 @@ fn what_was_noted_before_it_was_known_what_is_there_does_not_replace_it() {
     let expected = records(&[("a/1", "drained"), ("a/2", "limited")]);
     assert_eq!(found(directory.path()), (expected, false));
 }
+
+#[test]
+fn why_nothing_is_saved_is_said_with_the_directory_and_what_helps() {
+    let places = Places::of(Path::new("/somewhere/kept"));
+    let io = |kind: io::ErrorKind| Problem::Io(kind.into());
+    for (problem, said) in [
+        (Problem::Busy, "a `node.state_dir` of its own"),
+        (
+            io(io::ErrorKind::PermissionDenied),
+            "it must belong to user",
+        ),
+        (io(io::ErrorKind::StorageFull), ": 4 MiB must be free"),
+        (io(io::ErrorKind::ReadOnlyFilesystem), "cannot be written: "),
+    ] {
+        let why = places.explain(&problem);
+        assert!(why.contains("/somewhere/kept"), "{why}");
+        assert!(why.contains(said), "{why}");
+    }
+}
