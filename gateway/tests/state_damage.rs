@@ -522,5 +522,7 @@ fn of_a_damaged_image_of_a_crash_all_is_believed_or_nothing() {
         .map(|number| start_on_damaged(images.open.path(), &images, number, &mut rng))
         .collect();
     report("after a crash", &outcomes);
-    assert!(outcomes.iter().any(|outcome| outcome.is_quarantined));
+    let quarantined = outcomes.iter().filter(|outcome| outcome.is_quarantined);
+    let quarantined = quarantined.count();
+    assert!(quarantined >= outcomes.len() * 3 / 4, "only {quarantined}");
 }
