@@ -38,10 +38,11 @@ pub(super) fn refusal(
     now: Moment,
 ) -> Refusal {
     let told = match last_failure.map(Failure::into_refusal) {
-        Some(told) => told,
-        None if is_owned => Refusal::ResponseOwnerUnavailable {
+        // Nobody else was asked, whatever the others could do.
+        Some(Refusal::NoAccountAvailable) | None if is_owned => Refusal::ResponseOwnerUnavailable {
             retry_after_seconds: None,
         },
+        Some(told) => told,
         None if lack == Lack::Blocked => Refusal::AccountsRateLimited {
             retry_after_seconds: 0,
         },
@@ -282,6 +283,15 @@ mod tests {
             let found = told(None, lack, is_owned, accounts);
             assert_eq!(found, expected, "{lack:?} {is_owned} {accounts:?}");
         }
+    }
+
+    #[test]
+    fn an_owner_whose_credential_is_not_taken_is_not_all_accounts() {
+        let owner = [blocked(false, Cause::Refused, 600_000)];
+        let found = told(status(401, None), Lack::None, true, &owner);
+        assert_eq!(found, (503, "response_owner_unavailable", Some(5)));
+        let found = told(status(401, None), Lack::None, false, &owner);
+        assert_eq!(found, (503, "no_account_available", Some(5)));
     }
 
     #[test]
