@@ -87,6 +87,8 @@ pub(super) enum Problem {
     Busy,
     /// The system says so.
     Io(io::Error),
+    /// A new database cannot be made. What is on the disk is not to blame for that.
+    Unmade(String),
 }
 
 impl From<Damage> for Problem {

@@ -163,7 +163,7 @@ fn say(outcome: &Result<Entries, Problem>) -> Vec<u8> {
             said
         }
         Err(Problem::Damaged(damage)) => [&[DAMAGED], damage.as_str().as_bytes()].concat(),
-        Err(Problem::Busy) => vec![FAILED],
+        Err(Problem::Busy | Problem::Unmade(_)) => vec![FAILED],
         Err(Problem::Io(error)) => {
             let number = error.raw_os_error().unwrap_or_default();
             [&[FAILED][..], &number.to_le_bytes()].concat()

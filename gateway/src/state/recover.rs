@@ -69,6 +69,9 @@ impl Places {
                 );
             }
             Problem::Damaged(damage) => return format!("{directory}: {}", damage.as_str()),
+            Problem::Unmade(why) => {
+                return format!("a new database cannot be made in {directory}: {why}");
+            }
             Problem::Io(error) => error,
         };
         let helps = match error.kind() {

@@ -301,7 +301,7 @@ impl Writer {
         self.unseal()?;
         match &self.tree {
             Some(tree) => tree.write(batch)?,
-            None => self.make_tree()?,
+            None => self.make_tree().map_err(unmade)?,
         }
         self.note_written()?;
         self.is_owing = false;
@@ -501,6 +501,16 @@ impl Drop for Writer {
         self.shared
             .progress
             .send_modify(|progress| progress.has_ended = true);
+    }
+}
+
+/// Making a database anew is tried again and again: each failure would put away what the one before has left, until there is
+/// nothing left to look at.
+fn unmade(problem: Problem) -> Problem {
+    match problem {
+        Problem::Damaged(damage) => Problem::Unmade(damage.as_str().to_owned()),
+        Problem::Io(error) if !recover::is_of_host(&error) => Problem::Unmade(error.to_string()),
+        other => other,
     }
 }
 

@@ -192,3 +192,26 @@ fn why_nothing_is_saved_is_said_with_the_directory_and_what_helps() {
         assert!(why.contains(said), "{why}");
     }
 }
+
+#[test]
+fn a_database_that_cannot_be_made_is_no_reason_to_put_anything_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut writer = writer(directory.path());
+    note(&writer, "a/1", "one");
+    let in_the_way = writer.places.next_database();
+    fs::create_dir_all(&writer.places.directory).unwrap();
+    fs::write(&in_the_way, "a file where a directory is to be").unwrap();
+    for _ in 0..3 {
+        let saved = writer.save();
+        assert!(matches!(saved, Err(Problem::Unmade(_))), "{saved:?}");
+        writer.overcome(saved);
+    }
+    let entries = fs::read_dir(directory.path()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(!names.into_iter().any(|name| name.contains("quarantine")));
+    assert!(writer.shared.progress().borrow().unable.is_some());
+    fs::remove_file(in_the_way).unwrap();
+    writer.save().unwrap();
+    drop(writer);
+    assert_eq!(found(directory.path()), (records(&[("a/1", "one")]), false));
+}
