@@ -179,11 +179,6 @@ impl Health {
         self.shared(account).latency.average(now)
     }
 
-    /// Grows with everything that changes in what [`record`](Self::record) says, except for latencies.
-    pub fn changes(&self) -> u64 {
-        self.transitions.changes()
-    }
-
     /// The standing of the address that stands best.
     fn best_path(&self, account: AccountId, now: Moment) -> Standing {
         let mut best = self.path_standing(account, 0, now);
@@ -297,7 +292,6 @@ impl Health {
     /// Takes over what was known when the process ended last. What this one has learned meanwhile stands.
     pub fn restore(&self, account: AccountId, record: &Record, now: Moment) {
         self.shared(account).restore(record, now, &self.rules);
-        self.transitions.note_change();
     }
 
     /// What has changed since it was last asked, oldest first.

@@ -274,20 +274,18 @@ fn one_request_may_try_both_the_account_and_its_address() {
 }
 
 #[test]
-fn what_changes_is_told_and_counted() {
+fn what_changes_is_told() {
     let health = board(|_| {});
-    let unchanged = health.changes();
     health.succeeded(FIRST, 0, None, START);
     health.failed(FIRST, 0, None, Fault::Reset, START, 0.5);
     assert_eq!(
-        health.changes(),
-        unchanged,
+        health.take_transitions(),
+        [],
         "one failure changes nothing yet"
     );
     rate_limited(health, FIRST, after(20));
     let trial = health.begin_trial(FIRST, 0, after(20));
     health.succeeded(FIRST, 0, trial, after(21));
-    assert_eq!(health.changes(), unchanged + 3);
     let told: Vec<_> = health.take_transitions();
     let expected = [
         (State::Closed, State::Open, Some(after(20)), None),
@@ -329,7 +327,6 @@ fn readers_and_clean_successes_take_no_lock() {
             let _ = health.wish(FIRST, now);
             let _ = health.pick_address(FIRST, 1, true, now);
             let _ = health.latency(FIRST, now);
-            let _ = health.changes();
             assert!(health.begin_trial(FIRST, 0, now).is_none());
             health.note_latency(FIRST, Duration::from_millis(5), now);
             health.succeeded(FIRST, 0, None, now);

@@ -5,7 +5,6 @@ use crate::config::policy::AccountId;
 use crate::health::breaker::{Cause, State};
 use crate::health::moment::Moment;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,13 +55,11 @@ pub enum Change {
 #[derive(Default)]
 pub(super) struct Transitions {
     waiting: Mutex<VecDeque<Transition>>,
-    changes: AtomicU64,
 }
 
 impl Transitions {
     /// Something changed that is to be told and kept. Whoever holds the account's lock calls it, so that the order is right.
     pub(super) fn push(&self, transition: Transition) {
-        self.note_change();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if merge(&mut waiting, &transition) {
             return;
@@ -71,15 +68,6 @@ impl Transitions {
             waiting.pop_front();
         }
         waiting.push_back(transition);
-    }
-
-    /// Something changed that is to be kept, but not worth telling.
-    pub(super) fn note_change(&self) {
-        self.changes.fetch_add(1, Ordering::Release);
-    }
-
-    pub(super) fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
     }
 
     pub(super) fn take(&self) -> Vec<Transition> {
@@ -153,7 +141,6 @@ mod tests {
             transition(1, State::Closed, State::Open, 10),
         ];
         assert_eq!(transitions.take(), expected);
-        assert_eq!(transitions.changes(), 91);
         let prolonged = transition(0, State::Open, State::Open, 200);
         transitions.push(prolonged.clone());
         assert_eq!(

@@ -43,11 +43,6 @@ impl Cause {
         Self::Retransmits,
     ];
 
-    /// The cause of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|cause| cause.as_str() == name)
-    }
-
     /// It lies in the credential: that is not taken, or may use nothing more. Another one mends it, waiting takes hours.
     pub fn is_of_credential(self) -> bool {
         matches!(self, Self::Refused | Self::QuotaExhausted)
@@ -107,11 +102,6 @@ pub enum State {
 impl State {
     /// All of them, for tables.
     pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
-
-    /// The state of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == name)
-    }
 
     /// A name for logs, metrics and what is kept on disk.
     pub fn as_str(self) -> &'static str {

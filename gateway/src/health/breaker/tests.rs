@@ -457,15 +457,3 @@ fn records_that_make_no_sense_become_breakers_that_do() {
         }
     }
 }
-
-#[test]
-fn names_are_read_back() {
-    for cause in Cause::ALL {
-        assert_eq!(Cause::from_name(cause.as_str()), Some(cause));
-    }
-    for state in State::ALL {
-        assert_eq!(State::from_name(state.as_str()), Some(state));
-    }
-    assert_eq!(Cause::from_name("boredom"), None);
-    assert_eq!(State::from_name(""), None);
-}

@@ -96,9 +96,7 @@ fn every_order_is_told_with_its_words_whether_or_not_anything_changes() {
         reset,
     ];
     for order in &orders {
-        let before = health.changes();
         health.obey(SECOND, order.clone(), START);
-        assert!(health.changes() > before, "it is to be saved");
     }
     let told = health.take_transitions().into_iter();
     let told: Vec<_> = told
