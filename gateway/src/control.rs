@@ -19,9 +19,9 @@ mod probes;
 use crate::accounts::Accounts;
 use crate::config::Policy;
 use crate::connections::Connections;
-use crate::journal::{QUEUE_REPORTS, Reader, Report};
+use crate::journal::{Acceptance, QUEUE_REPORTS, Reader, Report};
 use crate::kernel::Kernel;
-use crate::limits::InFlight;
+use crate::limits::{Allowances, InFlight};
 use crate::state::StateStore;
 use crate::worker::Figures;
 use crate::worker::mailbox::Mailbox;
@@ -35,7 +35,7 @@ use probes::Prober;
 use relay_io::Engine;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often the workers' reports are collected.
@@ -58,6 +58,10 @@ pub struct Control {
     pub mailbox: &'static Mailbox,
     /// Counters shared by the workers.
     pub in_flight: &'static InFlight,
+    /// What tenants and keys have used.
+    pub allowances: &'static Allowances,
+    /// Whether what requests use can be kept on record.
+    pub acceptance: &'static Acceptance,
     /// What all threads share about the accounts.
     pub accounts: &'static Accounts,
     /// What of it survives a restart.
@@ -110,6 +114,8 @@ async fn serve(control: Control) -> io::Result<End> {
         policy,
         mailbox,
         in_flight,
+        allowances,
+        acceptance,
         accounts,
         state,
         figures,
@@ -120,12 +126,13 @@ async fn serve(control: Control) -> io::Result<End> {
         kernel,
         connections,
     } = control;
+    acceptance.note(crate::journal::acceptance::Disk::Writable);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let features = kernel.features().clone();
     let counted = Counted::new(&policy, connections, kernel.live(), features.clone());
-    let metrics =
-        Metrics::install(figures, in_flight, accounts, counted).map_err(io::Error::other)?;
+    let metrics = Metrics::install(figures, in_flight, allowances, accounts, counted)
+        .map_err(io::Error::other)?;
     let open = Arc::new(OpenConnections::default());
     let mut enforcement = Enforcement::new(kernel, &policy, open.clone(), &accounts.health);
     let mut watch = Watch::new(&policy, accounts);
@@ -156,6 +163,7 @@ async fn serve(control: Control) -> io::Result<End> {
     let mut last_fold = Instant::now();
     let mut is_ready = false;
     loop {
+        allowances.turn(SystemTime::now());
         collect(&mut journals, &policy, &mut counters, &mut log);
         enforcement.tick(&policy, &mut log).await;
         oddities.tell(&policy, &mut log);

@@ -7,11 +7,12 @@
 //! | --- | --- |
 //! | [`listen`] | accepting connections; the life of one |
 //! | [`request`] | **the path**: what happens to one request, on one page; its stages are the submodules |
-//! | [`limits`], [`connections`] | what the stages count: requests in flight, connections of everybody |
+//! | [`limits`], [`connections`] | what the stages count: what tenants use, requests in flight, connections of everybody |
 //! | [`accounts`], [`choice`], [`affinity`], [`health`] | whom they ask: who may, who is well, whose conversation it is |
 //! | [`waiting`], [`budget`] | what bounds that: places to wait in, further attempts |
 //! | [`upstreams`] | kept connections to providers |
-//! | [`journal`] | what a worker reports when a request is over |
+//! | [`journal`] | what a worker reports when a request is over, and what is kept of it |
+//! | [`usage`] | sums of that, by tenant, key, model and day |
 //! | [`worker`] | one thread's world |
 //! | [`control`] | the other thread: log, metrics, admin API, names, probes, signals |
 //! | [`kernel`] | what the kernel enforces for it, and what is missing |
@@ -43,6 +44,7 @@ pub mod request;
 pub mod start;
 pub mod state;
 pub mod upstreams;
+pub mod usage;
 pub mod waiting;
 pub mod worker;
 

@@ -5,9 +5,9 @@ use crate::config::{Policy, Problem};
 use crate::connections::Connections;
 use crate::control::log::Log;
 use crate::control::{self, Control, End, names};
-use crate::journal;
+use crate::journal::{self, Acceptance};
 use crate::kernel::Kernel;
-use crate::limits::InFlight;
+use crate::limits::{Allowances, InFlight};
 use crate::state::{Reader, StateStore};
 use crate::worker::Figures;
 use crate::worker::mailbox::Mailbox;
@@ -16,6 +16,7 @@ use relay_io::Engine;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Why the gateway did not start. One line that names what is missing.
 #[derive(Debug)]
@@ -117,6 +118,10 @@ impl Gateway {
         let policy = Arc::new(policy);
         let mailbox: &'static Mailbox = Box::leak(Box::new(Mailbox::new(resolved, workers)));
         let in_flight: &'static InFlight = Box::leak(Box::new(InFlight::new(&policy)));
+        let allowances: &'static Allowances =
+            Box::leak(Box::new(Allowances::new(&policy, SystemTime::now())));
+        let acceptance: &'static Acceptance =
+            Box::leak(Box::new(Acceptance::new(policy.journal.mode)));
         let accounts: &'static Accounts = Box::leak(Box::new(Accounts::new(&policy)));
         let connections: &'static Connections =
             Box::leak(Box::new(Connections::new(&policy, kernel.live())));
@@ -126,6 +131,8 @@ impl Gateway {
             policy: policy.clone(),
             mailbox,
             in_flight,
+            allowances,
+            acceptance,
             accounts,
             state: Arc::new(state),
             figures: Vec::new(),
@@ -149,6 +156,8 @@ impl Gateway {
                 policy: policy.clone(),
                 sockets,
                 in_flight,
+                allowances,
+                acceptance,
                 accounts,
                 connections,
                 mailbox,

@@ -8,8 +8,8 @@ use crate::accounts::{Accounts, Chooser};
 use crate::config::Policy;
 use crate::config::policy::UpstreamId;
 use crate::connections::Connections;
-use crate::journal::{Report, Writer};
-use crate::limits::InFlight;
+use crate::journal::{Acceptance, Report, Writer};
+use crate::limits::{Allowances, InFlight};
 use crate::upstreams::IdleConnections;
 use mailbox::Mailbox;
 use relay_io::{Pool, Wheel};
@@ -39,6 +39,10 @@ pub struct Worker {
     pub head_limits: HeadLimits,
     /// Counters shared with the other workers.
     pub in_flight: &'static InFlight,
+    /// What tenants and keys may use and have used.
+    pub allowances: &'static Allowances,
+    /// Whether what requests use can be kept on record.
+    pub acceptance: &'static Acceptance,
     /// What all threads share about the accounts.
     pub accounts: &'static Accounts,
     /// Who holds how many connections, over all workers.

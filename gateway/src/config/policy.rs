@@ -3,6 +3,10 @@
 //! A `Policy` is immutable and shared by all threads. `config::load` makes it. It holds secrets,
 //! so it has no `Debug`.
 
+mod allowance;
+
+pub use allowance::{Allowance, Limit, LimitSet, Money, Price, Scope, TokenPrice};
+
 use super::secret::Secret;
 use crate::headers::HeaderRules;
 use crate::health::Rules;
@@ -23,6 +27,10 @@ pub struct AccountId(pub u16);
 /// Index of a tenant in `Policy::tenants`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(pub u16);
+
+/// Index of a tenant's key in `Policy::key_allowances`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyNumber(pub u32);
 
 /// Everything the gateway was told.
 ///
@@ -45,6 +53,14 @@ pub struct Policy {
     pub tenants: Vec<Tenant>,
     /// SHA-256 of every tenant key.
     pub keys: HashMap<[u8; 32], TenantKey>,
+    /// What each key may use, besides what its tenant may: by `TenantKey::number`.
+    pub key_allowances: Vec<Allowance>,
+    /// What models cost, in the order of the file.
+    pub prices: Vec<Price>,
+    /// What is kept of every request, and for how long.
+    pub journal: Journal,
+    /// How use is counted.
+    pub usage: Usage,
     /// What the kernel enforces.
     pub kernel: Kernel,
     /// When an account is kept out, and for how long.
@@ -73,6 +89,12 @@ impl Policy {
     /// The tenant of this index, which came from this policy.
     pub fn tenant(&self, id: TenantId) -> &Tenant {
         &self.tenants[usize::from(id.0)]
+    }
+
+    /// What this model costs, if that is known.
+    pub fn price(&self, model: &str) -> Option<&Price> {
+        let covers = |price: &&Price| price.models.iter().any(|one| one.covers(model));
+        self.prices.iter().find(covers)
     }
 }
 
@@ -112,6 +134,9 @@ pub struct Upstream {
     pub affinity: bool,
     /// Accounts are tried from time to time, also while nobody asks for them.
     pub probe: Option<Probe>,
+    /// Where a Chat client did not ask for usage (`stream_options.include_usage`) the provider is asked for it, and the chunk that it
+    /// adds for that is kept from the client.
+    pub include_usage: bool,
 }
 
 /// `upstream.probe`: a cheap request for each account and address.
@@ -173,13 +198,25 @@ pub struct Tenant {
     pub region: Option<String>,
     /// Models it may use; empty means all.
     pub models: Vec<ModelPattern>,
-    /// `limits.concurrent_requests`: requests in flight at most, over all workers.
-    pub concurrent_requests: Option<u32>,
+    /// `limits`: what all of its keys together may use.
+    pub allowance: Allowance,
+    /// What becomes of a stream that its client has left.
+    pub cancelled_streams: CancelledStreams,
     /// Connections at most, over all workers: from its clients, and to providers on its behalf, each for itself.
     pub connections: Option<u32>,
     /// Networks from which only this tenant connects; no other tenant has any of them. It says nothing
     /// about where its keys may be used.
     pub sources: Vec<Network>,
+}
+
+/// `tenant.cancelled_streams`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CancelledStreams {
+    /// The provider is left as soon as the client has left; what it counted by then is estimated where it has not said it.
+    #[default]
+    Close,
+    /// The provider's answer is read to its end, for the usage that stands there.
+    Drain,
 }
 
 /// A network in CIDR notation.
@@ -204,6 +241,8 @@ pub struct TenantKey {
     pub tenant: TenantId,
     /// `t-N` style identifier for logs: the first 8 hexadecimal digits of the hash.
     pub id: String,
+    /// Where its own limits stand (`Policy::key_allowances`).
+    pub number: KeyNumber,
     /// When it stops being valid.
     pub expires: Option<SystemTime>,
 }
@@ -343,6 +382,41 @@ pub enum KernelMode {
     Auto,
     /// The kernel is left alone.
     Off,
+}
+
+/// `[journal]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journal {
+    /// Whether it is kept, and what it means that it cannot be.
+    pub mode: JournalMode,
+    /// Its directory; `None`: `journal` below `node.state_dir`.
+    pub directory: Option<PathBuf>,
+    /// A segment whose last record is older is dropped.
+    pub retention: Duration,
+    /// A segment that has so many bytes is the last one's predecessor.
+    pub segment_bytes_max: u64,
+}
+
+/// `journal.mode`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalMode {
+    /// Nothing is kept: quotas begin anew with every start, and there is nothing to query.
+    Off,
+    /// While it cannot be written, requests are served; those of metered tenants for a minute.
+    BestEffort,
+    /// While it cannot be written, requests are refused.
+    Strict,
+}
+
+/// `[usage]`
+#[derive(Clone, Debug)]
+pub struct Usage {
+    /// Whose midnight ends a day and a month.
+    pub time_zone: jiff::tz::TimeZone,
+    /// Where a file for each tenant and day is written; `None`: nowhere.
+    pub report_directory: Option<PathBuf>,
+    /// Tokens of output that are set aside for a request that does not say how many it wants at most.
+    pub output_tokens_assumed: u64,
 }
 
 /// `[log]`

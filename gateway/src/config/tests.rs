@@ -83,7 +83,7 @@ fn what_is_left_out_has_the_documented_default() {
     assert_eq!(account.max_connections, None);
     assert_eq!(account.region, "default");
     assert_eq!(policy.tenants[0].models, []);
-    assert_eq!(policy.tenants[0].concurrent_requests, None);
+    assert_eq!(policy.tenants[0].allowance.concurrent_requests, None);
     assert_eq!(policy.tenants[0].connections, None);
     assert_eq!(policy.tenants[0].sources, []);
     assert_eq!(policy.log.output, LogOutput::Stdout);
@@ -200,7 +200,7 @@ limits = { concurrent_requests = 7 }
     let tenant = &policy.tenants[1];
     assert_eq!(tenant.upstreams, [UpstreamId(1), UpstreamId(0)]);
     assert_eq!(tenant.models[0], ModelPattern("gpt-*".to_owned()));
-    assert_eq!(tenant.concurrent_requests, Some(7));
+    assert_eq!(tenant.allowance.concurrent_requests, Some(7));
     let key = &policy.keys[&[0x11; 32]];
     assert_eq!((key.tenant, key.id.as_str()), (TenantId(1), "11111111"));
     assert_eq!(

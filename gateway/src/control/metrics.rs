@@ -12,7 +12,7 @@ use crate::accounts::Accounts;
 use crate::config::Policy;
 use crate::config::policy::{AccountId, TenantId};
 use crate::journal::Record;
-use crate::limits::InFlight;
+use crate::limits::{Allowances, InFlight};
 use crate::worker::Figures;
 use accounts::ByAccount;
 use metrics::{Counter, Histogram, counter, gauge, histogram};
@@ -51,6 +51,7 @@ pub struct Metrics {
     exporter: PrometheusHandle,
     figures: Vec<&'static Figures>,
     in_flight: &'static InFlight,
+    allowances: &'static Allowances,
     accounts: &'static Accounts,
     counted: Counted,
 }
@@ -78,6 +79,7 @@ impl Metrics {
     pub fn install(
         figures: Vec<&'static Figures>,
         in_flight: &'static InFlight,
+        allowances: &'static Allowances,
         accounts: &'static Accounts,
         counted: Counted,
     ) -> Result<Self, BuildError> {
@@ -104,6 +106,7 @@ impl Metrics {
             exporter,
             figures,
             in_flight,
+            allowances,
             accounts,
             counted,
         })
@@ -142,7 +145,7 @@ impl Metrics {
         counter!("relay_requests_begun_total").absolute(sum(|figures| &figures.requests_begun));
         counter!("relay_reports_lost_total").absolute(sum(|figures| &figures.reports_lost));
         for (index, tenant) in policy.tenants.iter().enumerate() {
-            let in_flight = self.in_flight.of_tenant(TenantId(index as u16));
+            let in_flight = self.allowances.in_flight(TenantId(index as u16));
             gauge!("relay_tenant_requests_in_flight", "tenant" => tenant.name.clone())
                 .set(in_flight);
         }

@@ -9,7 +9,7 @@ use super::meter::Transcript;
 use super::refusal::Refusal;
 use super::reply::{EARLY_STATUS, RequestId};
 use super::route::{Asked, Candidate};
-use crate::config::policy::TenantId;
+use crate::config::policy::{LimitSet, Money, TenantId};
 use crate::journal::{Record, Report};
 use crate::worker::Worker;
 use relay_wire::dialect::Dialect;
@@ -68,7 +68,12 @@ fn blank(request_id: RequestId, route: Option<Dialect>, time: SystemTime) -> Rec
         bytes_out: 0,
         events: 0,
         streamed: false,
+        charged: false,
         usage: None,
+        known: None,
+        cost: Money::ZERO,
+        limit: None,
+        shadowed: LimitSet::EMPTY,
         ended: "",
     }
 }

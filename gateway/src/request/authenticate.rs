@@ -2,7 +2,7 @@
 
 use super::Request;
 use super::refusal::Refusal;
-use crate::config::policy::{TenantId, TenantKey, UpstreamId};
+use crate::config::policy::{KeyNumber, TenantId, TenantKey, UpstreamId};
 use crate::keys;
 use crate::worker::Worker;
 
@@ -23,11 +23,12 @@ use crate::worker::Worker;
 /// # use codex_relay::worker::Worker;
 /// fn caller(worker: &Worker, request: &Request<'_>) -> Result<Caller, Refusal> {
 ///     let checked = authenticate(worker, request)?;
-///     Ok(Caller { tenant: checked.tenant(), key_id: checked.key_id() })
+///     Ok(Caller { tenant: checked.tenant(), key: checked.key(), key_id: checked.key_id() })
 /// }
 /// ```
 pub struct Caller {
     tenant: TenantId,
+    key: KeyNumber,
     key_id: KeyId,
 }
 
@@ -38,6 +39,11 @@ impl Caller {
     /// Whose key it was.
     pub fn tenant(&self) -> TenantId {
         self.tenant
+    }
+
+    /// Which of the keys it was.
+    pub fn key(&self) -> KeyNumber {
+        self.key
     }
 
     /// The key's identifier for logs.
@@ -70,6 +76,7 @@ pub fn authenticate(worker: &Worker, request: &Request<'_>) -> Result<Caller, Re
     }
     Ok(Caller {
         tenant: key.tenant,
+        key: key.number,
         key_id: [hash[0], hash[1], hash[2], hash[3]],
     })
 }

@@ -4,8 +4,9 @@ use super::Request;
 use super::authenticate::Caller;
 use super::refusal::Refusal;
 use crate::connections::Denied;
-use crate::limits::Place;
+use crate::limits::{Admission, Consumption, Who};
 use crate::worker::Worker;
+use std::time::Instant;
 
 /// A checked fact: there was room for this request in its tenant's limits. Only `admit` makes one. Dropped, the room is
 /// given back; so it is when it is settled (`meter::settle`), which every forwarded request is.
@@ -23,10 +24,12 @@ use crate::worker::Worker;
 ///
 /// ```compile_fail,E0451
 /// # use codex_relay::request::{Request, authenticate::Caller, limit::{Permit, admit}, refusal::Refusal};
+/// # use codex_relay::limits::Who;
 /// # use codex_relay::worker::Worker;
 /// fn permit(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<Permit, Refusal> {
-///     let place = worker.in_flight.enter_tenant(caller.tenant(), None);
-///     Ok(Permit { _place: place.ok_or(Refusal::TenantConcurrencyExceeded)? })
+///     let who = Who { tenant: caller.tenant(), key: caller.key() };
+///     let admission = worker.allowances.admit(who, request.received_at);
+///     Ok(Permit { admission: admission.map_err(|_| Refusal::TenantConcurrencyExceeded)? })
 /// }
 /// ```
 ///
@@ -41,7 +44,14 @@ use crate::worker::Worker;
 /// }
 /// ```
 pub struct Permit {
-    _place: Place,
+    admission: Admission,
+}
+
+impl Permit {
+    /// Charges what the request has used.
+    pub(super) fn settle(self, used: &Consumption, now: Instant) {
+        self.admission.settle(used, now);
+    }
 }
 
 /// Takes a place in the tenant's limits: for the connection, which keeps it, and for the request.
@@ -76,10 +86,13 @@ pub fn admit(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<
             Denied::TenantFull => Refusal::TenantConnectionLimit,
             _ => Refusal::Overloaded,
         })?;
-    let cap = worker.policy.tenant(caller.tenant()).concurrent_requests;
+    let who = Who {
+        tenant: caller.tenant(),
+        key: caller.key(),
+    };
     worker
-        .in_flight
-        .enter_tenant(caller.tenant(), cap)
-        .map(|place| Permit { _place: place })
-        .ok_or(Refusal::TenantConcurrencyExceeded)
+        .allowances
+        .admit(who, request.received_at)
+        .map(|admission| Permit { admission })
+        .map_err(|_| Refusal::TenantConcurrencyExceeded)
 }

@@ -2,9 +2,11 @@
 
 use super::forward::Ending;
 use super::limit::Permit;
+use crate::limits::Consumption;
 use relay_wire::dialect::{
     AnswerObserver, Dialect, ErrorReport, Progress, StreamObserver, Terminal, Usage,
 };
+use std::time::Instant;
 
 /// Everything that is known of an answer once it has been forwarded.
 pub struct Transcript {
@@ -41,7 +43,7 @@ pub struct Transcript {
 /// }
 /// ```
 pub fn settle(permit: Permit) {
-    drop(permit);
+    permit.settle(&Consumption::default(), Instant::now());
 }
 
 /// Reads an answer as it passes.

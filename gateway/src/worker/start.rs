@@ -5,8 +5,8 @@ use super::{Clients, Figures, Heartbeats, Worker};
 use crate::accounts::{Accounts, Chooser};
 use crate::config::Policy;
 use crate::connections::Connections;
-use crate::journal::Writer;
-use crate::limits::InFlight;
+use crate::journal::{Acceptance, Writer};
+use crate::limits::{Allowances, InFlight};
 use crate::listen::accept;
 use crate::upstreams::IdleConnections;
 use relay_io::{Engine, Listener, Pool, Wheel, spawn};
@@ -37,6 +37,10 @@ pub struct Parts {
     pub sockets: Vec<TcpListener>,
     /// Counters shared with the other workers.
     pub in_flight: &'static InFlight,
+    /// What tenants and keys have used.
+    pub allowances: &'static Allowances,
+    /// Whether what requests use can be kept on record.
+    pub acceptance: &'static Acceptance,
     /// What all threads share about the accounts.
     pub accounts: &'static Accounts,
     /// Who holds how many connections, over all workers.
@@ -100,6 +104,8 @@ async fn run(parts: Parts) -> io::Result<()> {
         },
         number: parts.number,
         in_flight: parts.in_flight,
+        allowances: parts.allowances,
+        acceptance: parts.acceptance,
         accounts: parts.accounts,
         connections: parts.connections,
         pool: Pool::new(),

@@ -20,9 +20,11 @@ use super::check::{closest, did_you_mean};
 use super::document::{Document, KeyPath};
 use super::error::Problem;
 use super::forms::{Name, Text};
-use super::policy::{Policy, UpstreamId};
+use super::policy::{Allowance, Journal, JournalMode, Policy, UpstreamId, Usage};
 use super::raw::{File, List};
+use jiff::tz::TimeZone;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// What came of it.
 pub(super) struct Understood {
@@ -99,7 +101,20 @@ impl Meaning<'_> {
             upstreams: upstreams?,
             accounts: accounts?,
             tenants: tenants?,
+            key_allowances: vec![Allowance::default(); keys.len()],
             keys,
+            prices: Vec::new(),
+            journal: Journal {
+                mode: JournalMode::BestEffort,
+                directory: None,
+                retention: Duration::from_secs(30 * 86_400),
+                segment_bytes_max: 64 << 20,
+            },
+            usage: Usage {
+                time_zone: TimeZone::UTC,
+                report_directory: None,
+                output_tokens_assumed: 1_000,
+            },
             headers,
             timeouts,
             limits,

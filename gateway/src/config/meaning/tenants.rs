@@ -5,7 +5,9 @@ use super::{Meaning, Upstreams};
 use crate::config::check::{closest, did_you_mean};
 use crate::config::document::KeyPath;
 use crate::config::forms::{Model, Name, Text};
-use crate::config::policy::{ModelPattern, Tenant, TenantId, TenantKey, UpstreamId};
+use crate::config::policy::{
+    Allowance, CancelledStreams, KeyNumber, ModelPattern, Tenant, TenantId, TenantKey, UpstreamId,
+};
 use crate::config::raw::{self, File, List};
 use crate::keys;
 use std::collections::HashMap;
@@ -52,7 +54,11 @@ impl Meaning<'_> {
                     upstreams,
                     region,
                     models: models(&tenant.models),
-                    concurrent_requests: tenant.limits.concurrent_requests,
+                    allowance: Allowance {
+                        concurrent_requests: tenant.limits.concurrent_requests,
+                        ..Allowance::default()
+                    },
+                    cancelled_streams: CancelledStreams::Close,
                     connections: tenant.connections,
                     sources,
                 })
@@ -101,11 +107,13 @@ impl Meaning<'_> {
             }
             places.insert(*hash, path);
             let expires = key.expires.as_ref().map(|Text(moment)| *moment);
+            let number = KeyNumber(keys.len() as u32);
             keys.insert(
                 *hash,
                 TenantKey {
                     tenant: TenantId(id),
                     id: keys::id(hash),
+                    number,
                     expires,
                 },
             );

@@ -56,6 +56,7 @@ impl Meaning<'_> {
                     models: super::tenants::models(&upstream.models),
                     affinity: upstream.affinity,
                     probe,
+                    include_usage: false,
                     credential_style: match upstream.credential_style {
                         raw::CredentialStyle::Bearer => CredentialStyle::Bearer,
                         raw::CredentialStyle::XApiKey => CredentialStyle::XApiKey,
