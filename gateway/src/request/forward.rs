@@ -112,7 +112,7 @@ pub async fn forward<'c>(
         .then(|| worker.count_open_stream());
     let mut passage = Passage::new(worker, answer, form, lessons);
     let (client, ending) = passage.run(worker, request, client, head).await;
-    let transcript = passage.transcript(ending);
+    let transcript = passage.transcript(request.dialect, ending);
     passage.report(worker, request.dialect, ending);
     let done = if passage.is_whole() {
         passage.release(worker);

@@ -20,6 +20,10 @@ pub struct Transcript {
     pub events: u64,
     /// Tokens as the provider counted them, if it said so.
     pub usage: Option<Usage>,
+    /// The answer came to its proper end at the provider, whatever the client got of it: its usage is the last word.
+    pub is_final: bool,
+    /// Tokens of output, by the length of what the provider sent.
+    pub estimated_output_tokens: u64,
     /// It was a stream.
     pub streamed: bool,
 }

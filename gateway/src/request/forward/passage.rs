@@ -38,6 +38,8 @@ pub(super) struct Passage {
     body_bytes: u64,
     /// Everything there was has been sent.
     is_whole: bool,
+    /// The end of the body has come: by its framing, or as the end of the connection where that may be its end.
+    is_over: bool,
     /// Bytes behind the end of the body: nobody asked for them.
     has_excess: bool,
     /// The point in time at which it must be over.
@@ -65,6 +67,7 @@ impl Passage {
             payload: Ranges::new(),
             body_bytes: 0,
             is_whole: false,
+            is_over: false,
             has_excess: false,
         }
     }
@@ -75,15 +78,23 @@ impl Passage {
     }
 
     /// What is known of the answer now that it has ended so.
-    pub(super) fn transcript(&self, ending: Ending) -> Transcript {
+    pub(super) fn transcript(&self, dialect: Dialect, ending: Ending) -> Transcript {
         Transcript {
             ending,
             status: self.answer.head.status,
             body_bytes: self.body_bytes,
             events: self.answer.observer.events(),
             usage: self.answer.observer.usage(),
+            is_final: self.is_final(dialect),
+            estimated_output_tokens: self.estimated_output_tokens(),
             streamed: self.answer.observer.is_stream(),
         }
+    }
+
+    /// Events of it were seen, and in its dialect no provider leaves the last one out.
+    fn owes_last_event(&self, dialect: Dialect) -> bool {
+        matches!(dialect, Dialect::Responses | Dialect::Messages)
+            && self.answer.observer.progress() > Progress::Silent
     }
 
     /// Tells the account's health how it ended.
@@ -91,8 +102,7 @@ impl Passage {
         let stream = &self.answer.connection.stream;
         let end = End {
             ending,
-            owes_last_event: matches!(dialect, Dialect::Responses | Dialect::Messages)
-                && self.answer.observer.progress() > Progress::Silent,
+            owes_last_event: self.owes_last_event(dialect),
             ran_out_of_time: stream.has_passed(self.total_deadline)
                 && !stream.has_passed(self.patience_ends),
         };
@@ -126,6 +136,7 @@ impl Passage {
             let lease = match received {
                 Ok(Some(lease)) => lease,
                 Ok(None) if self.answer.parser.may_end_here() => {
+                    self.is_over = true;
                     return self.end_without_framing(worker, request, client).await;
                 }
                 Ok(None) => return self.broke(request, client, Ending::UpstreamBroken),
@@ -276,10 +287,14 @@ impl Passage {
                 }
                 Ok(Some(Piece::Trailer(range))) => at = range.end,
                 Ok(Some(Piece::End(index))) => {
+                    self.is_over = true;
                     self.has_excess = index < bytes.len();
                     return Step::End;
                 }
-                Ok(None) if self.answer.parser.is_complete() => return Step::End,
+                Ok(None) if self.answer.parser.is_complete() => {
+                    self.is_over = true;
+                    return Step::End;
+                }
                 Ok(None) => return Step::More,
                 Err(_) => return Step::Broken,
             }

@@ -44,6 +44,8 @@ pub(super) async fn replace<'c>(
         body_bytes: 0,
         events: 0,
         usage: None,
+        is_final: false,
+        estimated_output_tokens: 0,
         streamed: true,
     };
     (done, transcript)
