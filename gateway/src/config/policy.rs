@@ -389,8 +389,8 @@ pub enum KernelMode {
 pub struct Journal {
     /// Whether it is kept, and what it means that it cannot be.
     pub mode: JournalMode,
-    /// Its directory; `None`: `journal` below `node.state_dir`.
-    pub directory: Option<PathBuf>,
+    /// Its directory.
+    pub directory: PathBuf,
     /// A segment whose last record is older is dropped.
     pub retention: Duration,
     /// A segment that has so many bytes is the last one's predecessor.

@@ -92,6 +92,7 @@ impl Meaning<'_> {
         let accounts = self.accounts(&file.account, &names);
         let upstreams = self.upstreams(&file.upstream, &file.account, &names);
         let (tenants, keys) = self.tenants(file, &names);
+        let journal = node.state_dir.join("journal");
         Some(Policy {
             node,
             admin: file.admin.address.0,
@@ -106,7 +107,7 @@ impl Meaning<'_> {
             prices: Vec::new(),
             journal: Journal {
                 mode: JournalMode::BestEffort,
-                directory: None,
+                directory: journal,
                 retention: Duration::from_secs(30 * 86_400),
                 segment_bytes_max: 64 << 20,
             },
