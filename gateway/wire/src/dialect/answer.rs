@@ -1,5 +1,6 @@
 //! What an answer that is one JSON text says about itself.
 
+use super::event;
 use super::layout::{Member, RESPONSE_ID_BYTES_MAX};
 use super::usage::Counts;
 use super::{Dialect, Usage};
@@ -12,6 +13,7 @@ const MEMBER_BYTES_MAX: usize = RESPONSE_ID_BYTES_MAX + 2;
 #[derive(Debug)]
 pub struct AnswerObserver {
     dialect: Dialect,
+    bytes: u64,
     json: JsonScan,
 }
 
@@ -20,12 +22,14 @@ impl AnswerObserver {
     pub fn new(dialect: Dialect, depth_max: usize) -> Self {
         Self {
             dialect,
+            bytes: 0,
             json: JsonScan::new(dialect.layout().paths, depth_max, MEMBER_BYTES_MAX),
         }
     }
 
     /// Observes the next payload bytes.
     pub fn observe(&mut self, payload: &[u8]) {
+        self.bytes += payload.len() as u64;
         // From an answer that is not JSON nothing is concluded; the scan keeps the error.
         let _ = self.json.feed(payload);
     }
@@ -37,6 +41,11 @@ impl AnswerObserver {
             .then(|| Counts::found(&self.dialect.layout(), &self.json))
             .flatten();
         counts.map(|counts| counts.usage(self.dialect))
+    }
+
+    /// About how many tokens the provider has written so far, for answers that are cut: a token is about four bytes.
+    pub fn estimated_output_tokens(&self) -> u64 {
+        self.bytes / event::TEXT_BYTES_PER_TOKEN
     }
 
     /// The identifier of a response of the Responses API, once the answer is complete.

@@ -6,6 +6,9 @@ use crate::json::JsonScan;
 use memchr::memmem::Finder;
 use std::sync::LazyLock;
 
+/// What the data of Anthropic's `content_block_delta` has around the text, whichever kind of delta it is.
+const CONTENT_BLOCK_DELTA_BYTES: u64 = 90;
+
 /// What an event does to the stream that it is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -26,11 +29,43 @@ pub(super) enum Wanted {
     All,
 }
 
+/// How many tokens an event is taken for as long as the provider has not counted them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    None,
+    One,
+    /// A token is about four bytes of text. What is around the text in the event's data is taken off.
+    OfText {
+        besides_bytes: u64,
+    },
+    /// A token for so many bytes of data, because nobody knows what of it is text.
+    OfData {
+        bytes_per_token: u64,
+    },
+}
+
+/// What a token of text is taken for.
+pub(super) const TEXT_BYTES_PER_TOKEN: u64 = 4;
+
+impl Share {
+    pub(super) fn tokens(self, data_bytes: u64) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::One => 1,
+            Self::OfText { besides_bytes } => {
+                (data_bytes.saturating_sub(besides_bytes) / TEXT_BYTES_PER_TOKEN).max(1)
+            }
+            Self::OfData { bytes_per_token } => data_bytes / bytes_per_token,
+        }
+    }
+}
+
 /// What an event of a named type means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Meaning {
     pub(super) effect: Effect,
     pub(super) wanted: Wanted,
+    pub(super) share: Share,
 }
 
 impl Dialect {
@@ -63,7 +98,33 @@ impl Dialect {
             (Self::Messages, b"message_stop") => (Effect::Completed, Wanted::Nothing),
             _ => (Effect::Output, Wanted::Nothing),
         };
-        Meaning { effect, wanted }
+        Meaning {
+            effect,
+            wanted,
+            share: self.share(event_type),
+        }
+    }
+
+    /// How many tokens an event of this type is taken for.
+    fn share(self, event_type: &[u8]) -> Share {
+        match (self, event_type) {
+            // OpenAI sends the tokens one by one; of how many bytes an event is says less, because it is padded.
+            (Self::Responses, _) if event_type.ends_with(b".delta") => Share::One,
+            (Self::Messages, b"content_block_delta") => Share::OfText {
+                besides_bytes: CONTENT_BLOCK_DELTA_BYTES,
+            },
+            _ => Share::None,
+        }
+    }
+
+    /// How many tokens an output event without a type is taken for.
+    pub(super) fn share_of_untyped(self) -> Share {
+        match self {
+            Self::ChatCompletions | Self::Opaque => Share::One,
+            // Some of its events have a sentence, and all of them have counts behind it.
+            Self::Gemini => Share::OfData { bytes_per_token: 8 },
+            Self::Responses | Self::Messages => Share::None,
+        }
     }
 }
 

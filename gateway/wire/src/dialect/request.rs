@@ -3,19 +3,39 @@
 use super::decode::Source;
 use crate::json::{JsonError, JsonScan, Path};
 use std::borrow::Cow;
+use std::ops::Range;
 
 const PATHS: &[Path] = &[
     &["model"],
-    &["stream"],
     &["prompt_cache_key"],
     &["previous_response_id"],
+    &["stream"],
     &["store"],
+    &["max_output_tokens"],
+    &["max_completion_tokens"],
+    &["max_tokens"],
+    // Google reads members under either of their names (ProtoJSON).
+    &["generationConfig", "maxOutputTokens"],
+    &["generationConfig", "max_output_tokens"],
+    &["generation_config", "maxOutputTokens"],
+    &["generation_config", "max_output_tokens"],
+    &["n"],
+    &["generationConfig", "candidateCount"],
+    &["generationConfig", "candidate_count"],
+    &["generation_config", "candidateCount"],
+    &["generation_config", "candidate_count"],
 ];
 const MODEL: usize = 0;
-const STREAM: usize = 1;
-const PROMPT_CACHE_KEY: usize = 2;
-const PREVIOUS_RESPONSE_ID: usize = 3;
+const PROMPT_CACHE_KEY: usize = 1;
+const PREVIOUS_RESPONSE_ID: usize = 2;
+/// The strings come first.
+const STRINGS: usize = 3;
+const STREAM: usize = 3;
 const STORE: usize = 4;
+/// How many tokens an answer may have at most.
+const OUTPUT_TOKENS_MAX: Range<usize> = 5..12;
+/// How many answers are wanted, each of which may have so many.
+const ANSWERS: Range<usize> = 12..PATHS.len();
 
 /// Longer model names and keys are of no use to anybody.
 const CAPTURE_BYTES_MAX: usize = 1024;
@@ -26,7 +46,7 @@ pub struct RequestScan {
     source: Source,
     error: Option<ScanError>,
     /// Of the members that are strings: the text of those that came with escapes, and of which occurrence it is.
-    unescaped: [(u32, Option<String>); PATHS.len()],
+    unescaped: [(u32, Option<String>); STRINGS],
 }
 
 /// Encodings of a request body that can be looked into.
@@ -121,6 +141,21 @@ impl RequestScan {
         self.error.is_some() || self.source.scan().found(STORE).as_bool() != Some(false)
     }
 
+    /// How many tokens the request lets the provider write, in whichever dialect it says so: all the answers that it asks for
+    /// together. Where it says several things, the largest, because this is what may become due.
+    pub fn output_tokens_max(&self) -> Option<u64> {
+        if self.error.is_some() {
+            return None;
+        }
+        let largest = |places: Range<usize>| {
+            places
+                .filter_map(|index| self.source.scan().found(index).as_u64())
+                .max()
+        };
+        let answers = largest(ANSWERS).unwrap_or(1).max(1);
+        Some(largest(OUTPUT_TOKENS_MAX)?.saturating_mul(answers))
+    }
+
     fn checked(
         &mut self,
         step: impl FnOnce(&mut Source) -> Result<(), ScanError>,
@@ -145,9 +180,8 @@ impl RequestScan {
 
     /// Keeps the text of strings with escapes, which cannot be lent from where they were captured.
     fn unescape(&mut self) {
-        for index in [MODEL, PROMPT_CACHE_KEY, PREVIOUS_RESPONSE_ID] {
+        for (index, (occurrence, text)) in self.unescaped.iter_mut().enumerate() {
             let found = self.source.scan().found(index);
-            let (occurrence, text) = &mut self.unescaped[index];
             if found.complete && found.times != *occurrence {
                 *occurrence = found.times;
                 *text = match found.as_str() {

@@ -1,6 +1,6 @@
 //! What a streamed answer says about itself as it passes: how far it is, how it ended, what it used.
 
-use super::event::{self, Effect, Meaning, Wanted};
+use super::event::{self, Effect, Meaning, Share, Wanted};
 use super::layout::{Layout, Member, RESPONSE_ID_BYTES_MAX};
 use super::usage::Counts;
 use super::{Dialect, ErrorReport, Usage};
@@ -80,6 +80,12 @@ impl StreamObserver {
         self.reader.response_id.as_deref()
     }
 
+    /// About how many tokens the provider has written so far: what it counted last, and since then what the events look like.
+    /// For answers that are cut before their usage comes.
+    pub fn estimated_output_tokens(&self) -> u64 {
+        self.reader.estimated_output_tokens
+    }
+
     /// The last usage seen.
     pub fn usage(&self) -> Option<Usage> {
         self.reader
@@ -88,8 +94,8 @@ impl StreamObserver {
     }
 }
 
-/// Enough for the longest type that matters.
-const TYPE_BYTES_MAX: usize = 32;
+/// Enough for the longest type that matters (`response.code_interpreter_call_code.delta`).
+const TYPE_BYTES_MAX: usize = 48;
 /// Enough for types, counts, codes, and an identifier with its quotes; of other members it matters only whether they are null.
 const MEMBER_BYTES_MAX: usize = RESPONSE_ID_BYTES_MAX + 2;
 /// The identifier of a response stands near the start of an event that may have all of its instructions behind it, so in
@@ -109,12 +115,14 @@ struct EventReader {
     terminal: Option<Terminal>,
     failure: Option<ErrorReport>,
     counts: Option<Counts>,
+    estimated_output_tokens: u64,
     response_id: Option<Box<str>>,
     /// Of the current event: the value of its `event:` line.
     event_type: Start<TYPE_BYTES_MAX>,
     /// Of the current event: how its data begins, as long as that may matter.
     head: Start<HEAD_BYTES_MAX>,
     data: Data,
+    data_bytes: u64,
     json: JsonScan,
 }
 
@@ -150,10 +158,12 @@ impl EventReader {
             terminal: None,
             failure: None,
             counts: None,
+            estimated_output_tokens: 0,
             response_id: None,
             event_type: Start::default(),
             head: Start::default(),
             data: Data::Awaited,
+            data_bytes: 0,
             json: JsonScan::new(layout.paths, DEPTH_CEILING, MEMBER_BYTES_MAX),
         }
     }
@@ -166,7 +176,10 @@ impl EventReader {
             }
             Line::DataStart { is_last } if self.data == Data::Awaited => self.begin_data(is_last),
             Line::DataStart { .. } => self.read_data(b"\n"),
-            Line::Data(part) => self.read_data(part),
+            Line::Data(part) => {
+                self.data_bytes += part.len() as u64;
+                self.read_data(part);
+            }
             Line::Dispatch { has_data, bytes } => {
                 if has_data {
                     self.end_event(bytes);
@@ -267,7 +280,13 @@ impl EventReader {
             self.end_typing();
         }
         let is_read = bytes <= self.event_bytes_max && self.json.is_complete();
-        let Meaning { effect, wanted } = self.meaning(is_read);
+        let Meaning {
+            effect,
+            wanted,
+            share,
+        } = self.meaning(is_read);
+        let tokens = share.tokens(self.data_bytes);
+        self.estimated_output_tokens = self.estimated_output_tokens.saturating_add(tokens);
         if is_read && wanted == Wanted::All {
             self.read_usage();
         }
@@ -296,6 +315,7 @@ impl EventReader {
             self.json.reset();
         }
         self.data = Data::Awaited;
+        self.data_bytes = 0;
         self.head.clear();
     }
 
@@ -308,9 +328,14 @@ impl EventReader {
                 _ if is_read => event::effect_of_members(&self.layout, &self.json),
                 _ => Effect::Output,
             };
+            let share = match effect {
+                Effect::Output => self.dialect.share_of_untyped(),
+                _ => Share::None,
+            };
             return Meaning {
                 effect,
                 wanted: Wanted::All,
+                share,
             };
         }
         if !event_type.is_empty() {
@@ -331,7 +356,11 @@ impl EventReader {
         if let Some(counts) = Counts::found(&self.layout, &self.json) {
             // In Messages one event has the tokens read, later ones those written.
             let earlier = self.counts.filter(|_| self.dialect == Dialect::Messages);
-            self.counts = Some(earlier.unwrap_or_default().updated(counts));
+            let updated = earlier.unwrap_or_default().updated(counts);
+            if counts.has_output() {
+                self.estimated_output_tokens = updated.usage(self.dialect).output_tokens;
+            }
+            self.counts = Some(updated);
         }
     }
 }

@@ -185,6 +185,7 @@ fn plain_answers_have_their_usage() {
                 .chunks(piece_bytes)
                 .for_each(|piece| observer.observe(piece));
             assert_eq!(observer.usage(), wanted, "{dialect:?} {answer}");
+            assert_eq!(observer.estimated_output_tokens(), answer.len() as u64 / 4);
         }
     }
 }

@@ -58,6 +58,11 @@ impl Counts {
         }
     }
 
+    /// Tokens that were written are among them.
+    pub(super) fn has_output(self) -> bool {
+        self.output.is_some() || self.reasoning.is_some()
+    }
+
     pub(super) fn usage(self, dialect: Dialect) -> Usage {
         let count = |count: Option<u64>| count.unwrap_or(0);
         let (cached_tokens, reasoning_tokens) = (count(self.cached), count(self.reasoning));

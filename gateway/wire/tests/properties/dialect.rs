@@ -31,7 +31,7 @@ const EVENTS: &[&str] = &[
 ];
 
 const BODIES: &[&str] = &[
-    "{\"model\":\"gpt-5\",\"stream\":true,\"input\":[{\"a\":1.5e3}],\"prompt_cache_key\":\"k\\u0031\"}",
+    "{\"model\":\"gpt-5\",\"stream\":true,\"max_output_tokens\":10,\"input\":[{\"a\":1.5e3}],\"prompt_cache_key\":\"k\\u0031\"}",
     "{\"stream\":false,\"store\":false,\"m\\u006fdel\":\"a b\",\"previous_response_id\":\"r\",\"x\":{\"model\":null}}",
     "{\"id\":\"r\",\"usage\":{\"input_tokens\":1},\"model\":\"x\",\"response\":{\"usage\":{\"output_tokens\":2}}}",
 ];
@@ -46,7 +46,7 @@ fn observed(dialect: Dialect, pieces: &[&[u8]]) -> String {
     let mut observer = StreamObserver::new(dialect, 100);
     pieces.iter().for_each(|piece| observer.observe(piece));
     format!(
-        "{} {:?} {:?} {:?} {:?} {:?} {}",
+        "{} {:?} {:?} {:?} {:?} {:?} {} {}",
         observer.events(),
         observer.progress(),
         observer.terminal(),
@@ -54,6 +54,7 @@ fn observed(dialect: Dialect, pieces: &[&[u8]]) -> String {
         observer.failure(),
         observer.response_id(),
         observer.at_boundary(),
+        observer.estimated_output_tokens(),
     )
 }
 
@@ -80,9 +81,10 @@ fn scanned(coding: ContentCoding, pieces: &[&[u8]]) -> String {
         scan.prompt_cache_key(),
         scan.previous_response_id(),
         scan.stores_response(),
+        scan.output_tokens_max(),
     );
     if finished.is_err() {
-        assert_eq!(told, (None, false, None, None, true));
+        assert_eq!(told, (None, false, None, None, true, None));
     }
     // Of two errors in one piece either may be met first.
     format!("{:?} {told:?}", finished.is_ok())

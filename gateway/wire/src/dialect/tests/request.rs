@@ -52,6 +52,7 @@ fn verdict(body: &str) -> (RequestScan, Result<(), ScanError>) {
             texts.map(|text| text.map(str::to_owned)),
             scan.stream(),
             scan.stores_response(),
+            scan.output_tokens_max(),
         )
     };
     for coding in CODINGS {
@@ -291,4 +292,53 @@ fn a_response_is_stored_unless_the_request_says_no() {
     }
     // Of what cannot be read nothing is known.
     assert!(verdict(r#"{"store":false}}"#).0.stores_response());
+}
+
+#[test]
+fn a_request_says_how_much_may_be_written() {
+    for (body, tokens) in [
+        ("{}", None),
+        (r#"{"max_output_tokens":100}"#, Some(100)),
+        (r#"{"max_completion_tokens":100}"#, Some(100)),
+        (r#"{"max_tokens":100}"#, Some(100)),
+        (
+            r#"{"generationConfig":{"temperature":0.5,"maxOutputTokens":100}}"#,
+            Some(100),
+        ),
+        (
+            r#"{"generation_config":{"max_output_tokens":100}}"#,
+            Some(100),
+        ),
+        (r#"{"max_tokens":7,"max_completion_tokens":100}"#, Some(100)),
+        (r#"{"max_tokens":7,"max_tokens":9}"#, Some(9)),
+        (r#"{"max_tokens":null}"#, None),
+        (r#"{"max_tokens":"100"}"#, None),
+        (r#"{"max_tokens":-1}"#, None),
+        (r#"{"max_tokens":1e3}"#, None),
+        (r#"{"input":[{"max_tokens":100}]}"#, None),
+        (r#"{"max_tokens":100,"n":3}"#, Some(300)),
+        (r#"{"max_tokens":100,"n":0}"#, Some(100)),
+        (r#"{"max_tokens":100,"n":null}"#, Some(100)),
+        (r#"{"n":3}"#, None),
+        (
+            r#"{"generationConfig":{"maxOutputTokens":100,"candidateCount":2}}"#,
+            Some(200),
+        ),
+        (
+            r#"{"max_tokens":18446744073709551615,"n":2}"#,
+            Some(u64::MAX),
+        ),
+    ] {
+        let (scan, verdict) = verdict(body);
+        assert_eq!(
+            (verdict, scan.output_tokens_max()),
+            (Ok(()), tokens),
+            "{body}"
+        );
+    }
+    // Of what cannot be read nothing is known.
+    assert_eq!(
+        verdict(r#"{"max_tokens":100}}"#).0.output_tokens_max(),
+        None
+    );
 }

@@ -25,11 +25,11 @@ fn observe(dialect: Dialect, events: &[String]) -> StreamObserver {
             described(&whole),
             "in pieces of {piece_bytes}"
         );
-        assert_eq!(
-            (split.failure(), split.response_id()),
-            (whole.failure(), whole.response_id()),
-            "in pieces of {piece_bytes}"
-        );
+        let rest = |observer: &StreamObserver| {
+            let id = observer.response_id().map(str::to_owned);
+            (observer.failure(), id, observer.estimated_output_tokens())
+        };
+        assert_eq!(rest(&split), rest(&whole), "in pieces of {piece_bytes}");
     }
     whole
 }
@@ -569,4 +569,85 @@ fn the_first_event_that_has_it_names_the_response() {
     }
     let longest = "i".repeat(256);
     assert_eq!(id(&[named("response.created", &longest)]), Some(longest));
+}
+
+#[test]
+fn what_a_cut_stream_is_taken_for() {
+    let estimated = |dialect, events: &[String]| observe(dialect, events).estimated_output_tokens();
+    let delta = |kind: &str| typed(kind, ",\"delta\":\"a few words\"");
+    let mut responses = vec![
+        typed("response.created", ""),
+        delta("response.output_text.delta"),
+        delta("response.code_interpreter_call_code.delta"),
+        typed("response.output_text.done", ",\"text\":\"a few words\""),
+        delta("response.reasoning_summary_text.delta")
+            .split_once('\n')
+            .unwrap()
+            .1
+            .to_owned(),
+    ];
+    assert_eq!(estimated(Dialect::Responses, &responses), 3);
+    responses.push(typed(
+        "response.completed",
+        &format!(",\"response\":{{{USAGE}}}"),
+    ));
+    assert_eq!(estimated(Dialect::Responses, &responses), 7);
+
+    let chunk = data(r#"{"choices":[{"delta":{"content":"a"}}]}"#);
+    let chat = [
+        chunk.clone(),
+        chunk.clone(),
+        data(r#"{"error":{}}"#),
+        data("[DONE]"),
+    ];
+    assert_eq!(estimated(Dialect::ChatCompletions, &chat), 2);
+    assert_eq!(estimated(Dialect::Opaque, &chat), 2);
+
+    let text = |text: &str| {
+        typed(
+            "content_block_delta",
+            &format!(r#","index":0,"delta":{{"type":"text_delta","text":"{text}"}}"#),
+        )
+    };
+    let usage = |output: u64| {
+        typed(
+            "message_delta",
+            &format!(",\"usage\":{{\"output_tokens\":{output}}}"),
+        )
+    };
+    let mut messages = vec![
+        typed(
+            "message_start",
+            r#","message":{"usage":{"input_tokens":3}}"#,
+        ),
+        typed("ping", ""),
+        typed("content_block_start", r#","index":0"#),
+        text("a"),
+    ];
+    assert_eq!(estimated(Dialect::Messages, &messages), 1);
+    // 412 bytes, of which 90 are not text.
+    messages.push(text(&"x".repeat(332)));
+    assert_eq!(estimated(Dialect::Messages, &messages), 81);
+    messages.push(usage(50));
+    assert_eq!(estimated(Dialect::Messages, &messages), 50);
+    messages.push(text("a"));
+    assert_eq!(estimated(Dialect::Messages, &messages), 51);
+    messages.extend([usage(u64::MAX), text("a")]);
+    assert_eq!(estimated(Dialect::Messages, &messages), u64::MAX);
+
+    let chunk = |usage: &str| {
+        let text = "x".repeat(80 - usage.len());
+        data(&format!(r#"{{"candidates":["{text}"]{usage}}}"#))
+    };
+    let mut gemini = vec![
+        chunk(""),
+        chunk(r#","usageMetadata":{"promptTokenCount":9}"#),
+    ];
+    assert_eq!(estimated(Dialect::Gemini, &gemini), 24);
+    gemini.push(chunk(
+        r#","usageMetadata":{"candidatesTokenCount":5,"thoughtsTokenCount":2}"#,
+    ));
+    assert_eq!(estimated(Dialect::Gemini, &gemini), 7);
+    gemini.push(chunk(""));
+    assert_eq!(estimated(Dialect::Gemini, &gemini), 19);
 }
