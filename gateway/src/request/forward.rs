@@ -16,7 +16,7 @@ use super::meter::Transcript;
 use super::reply::{AwaitingHead, Done, Owed, Reply};
 use crate::worker::Worker;
 use lessons::{End, Lessons};
-use passage::Passage;
+use passage::{Passage, outlasts_client};
 use relay_wire::head::{Framing, Version};
 use std::time::Duration;
 
@@ -81,6 +81,7 @@ pub async fn forward<'c>(
         client.close_after();
     }
     let lessons = Lessons::of(request, &answer, trail.tenant());
+    let outlasts_client = outlasts_client(worker, request, &answer, trail.tenant());
     // From here on nothing is sent a second time.
     request.body.let_go();
     trail.note_first_byte(answer.answered_at);
@@ -110,7 +111,7 @@ pub async fn forward<'c>(
         .observer
         .is_stream()
         .then(|| worker.count_open_stream());
-    let mut passage = Passage::new(worker, answer, form, lessons);
+    let mut passage = Passage::new(worker, answer, form, lessons, outlasts_client);
     let (client, ending) = passage.run(worker, request, client, head).await;
     let transcript = passage.transcript(request.dialect, ending);
     passage.report(worker, request.dialect, ending);

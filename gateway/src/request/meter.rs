@@ -97,6 +97,11 @@ impl Observer {
         matches!(self, Self::Stream(_))
     }
 
+    /// There is nothing to read in the answer.
+    pub fn is_blind(&self) -> bool {
+        matches!(self, Self::Blind)
+    }
+
     /// Events so far.
     pub fn events(&self) -> u64 {
         if let Self::Stream(stream) = self {

@@ -1,6 +1,9 @@
 //! An answer on its way to the client, from its first byte to its end.
 
+mod drain;
 mod end;
+
+pub(super) use drain::outlasts_client;
 
 use super::lessons::{self, End, Lessons};
 use super::{Ending, Form};
@@ -40,6 +43,10 @@ pub(super) struct Passage {
     is_whole: bool,
     /// The end of the body has come: by its framing, or as the end of the connection where that may be its end.
     is_over: bool,
+    /// The provider's answer is read to its end even if the client leaves.
+    outlasts_client: bool,
+    /// How it ended at the provider, if that was after the client had left.
+    drained: Option<Ending>,
     /// Bytes behind the end of the body: nobody asked for them.
     has_excess: bool,
     /// The point in time at which it must be over.
@@ -50,7 +57,13 @@ pub(super) struct Passage {
 
 impl Passage {
     /// The answer that goes on in this form.
-    pub(super) fn new(worker: &Worker, answer: Box<Answer>, form: Form, lessons: Lessons) -> Self {
+    pub(super) fn new(
+        worker: &Worker,
+        answer: Box<Answer>,
+        form: Form,
+        lessons: Lessons,
+        outlasts_client: bool,
+    ) -> Self {
         let total = if answer.observer.is_stream() {
             worker.policy.timeouts.stream_total
         } else {
@@ -68,6 +81,8 @@ impl Passage {
             body_bytes: 0,
             is_whole: false,
             is_over: false,
+            outlasts_client,
+            drained: None,
             has_excess: false,
         }
     }
@@ -101,7 +116,7 @@ impl Passage {
     pub(super) fn report(&mut self, worker: &Worker, dialect: Dialect, ending: Ending) {
         let stream = &self.answer.connection.stream;
         let end = End {
-            ending,
+            ending: self.ended_at_provider(ending),
             owes_last_event: self.owes_last_event(dialect),
             ran_out_of_time: stream.has_passed(self.total_deadline)
                 && !stream.has_passed(self.patience_ends),
@@ -117,13 +132,18 @@ impl Passage {
         client: Owed<'c>,
         head: Vec<u8>,
     ) -> (Reply<'c, Streaming>, Ending) {
-        let (client, opened) = self.open(worker, client, &head).await;
+        if self.outlasts_client {
+            request.client.untie();
+        }
+        let (client, mut step, opened) = self.open(worker, client, &head).await;
         worker.keep_head_buffer(head);
-        let mut step = match opened {
-            Ok(step) => step,
-            Err(error) => return (client, client_failed(&error)),
-        };
+        if let Err(error) = opened {
+            let ending = client_failed(&error);
+            let ending = self.outlast(worker, client.client(), step, ending).await;
+            return (client, ending);
+        }
         loop {
+            self.tie_again(client.client());
             match step {
                 Step::More => {}
                 Step::End => return self.end(worker, client).await,
@@ -135,10 +155,7 @@ impl Passage {
             client.client().disarm_heartbeat();
             let lease = match received {
                 Ok(Some(lease)) => lease,
-                Ok(None) if self.answer.parser.may_end_here() => {
-                    self.is_over = true;
-                    return self.end_without_framing(worker, request, client).await;
-                }
+                Ok(None) if self.ends_with_connection() => return self.end(worker, client).await,
                 Ok(None) => return self.broke(request, client, Ending::UpstreamBroken),
                 Err(error) => {
                     let ending = self.upstream_failed(&error, client.client());
@@ -156,6 +173,7 @@ impl Passage {
                 if !looks_first {
                     self.observe(worker, lease.filled());
                 }
+                let ending = self.outlast(worker, client.client(), step, ending).await;
                 return (client, ending);
             }
             self.body_bytes += self.payload_bytes() as u64;
@@ -172,7 +190,7 @@ impl Passage {
         worker: &Worker,
         client: Owed<'c>,
         head: &[u8],
-    ) -> (Reply<'c, Streaming>, Result<Step, IoError>) {
+    ) -> (Reply<'c, Streaming>, Step, Result<(), IoError>) {
         let answered_at = self.answer.answered_at;
         self.lessons.look(worker, &self.answer, || answered_at);
         let first = self.answer.lease.take();
@@ -211,14 +229,13 @@ impl Passage {
             let told = Told::by(&self.answer.head, first.filled(), head_at);
             self.lessons.note_told(told);
         }
-        if let Err(error) = sent {
-            return (client, Err(error));
+        if sent.is_ok() {
+            self.body_bytes += payload_bytes as u64;
         }
-        self.body_bytes += payload_bytes as u64;
         if !is_seen && !looks_first {
             self.observe(worker, beginning);
         }
-        (client, Ok(step))
+        (client, step, sent)
     }
 
     async fn send_opening<'c, 'l>(

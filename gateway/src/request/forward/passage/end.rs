@@ -15,7 +15,7 @@ use std::io::IoSlice;
 const BYTES_PER_TOKEN: u64 = 4;
 
 impl Passage {
-    fn ended(&self) -> Ending {
+    pub(super) fn ended(&self) -> Ending {
         match self.answer.observer.terminal() {
             None if self.answer.observer.is_stream() && !self.answer.is_opaque => {
                 Ending::Unfinished
@@ -26,8 +26,7 @@ impl Passage {
 
     /// The provider has said all that it had to say: its last event, or a body that came to its end without owing one.
     pub(super) fn is_final(&self, dialect: Dialect) -> bool {
-        self.answer.observer.terminal().is_some()
-            || self.is_over && !self.owes_last_event(dialect)
+        self.answer.observer.terminal().is_some() || self.is_over && !self.owes_last_event(dialect)
     }
 
     /// Of a stream every event counts as one token: they come one by one. Of a document, as its length has it.
@@ -55,28 +54,22 @@ impl Passage {
         (client, self.ended())
     }
 
-    /// The upstream has closed the connection, and that is how this body ends.
-    pub(super) async fn end_without_framing<'c>(
-        &mut self,
-        worker: &Worker,
-        request: &Request<'_>,
-        client: Reply<'c, Streaming>,
-    ) -> (Reply<'c, Streaming>, Ending) {
-        if self.ended() == Ending::Unfinished {
-            // Nothing tells a proper end from a broken connection here, so the stream's own last event has to.
-            return self.broke(request, client, Ending::UpstreamBroken);
-        }
-        self.end(worker, client).await
+    /// The upstream has closed the connection: is that how this body ends? Nothing tells a proper end from a broken connection
+    /// here, so of a stream its own last event has to.
+    pub(super) fn ends_with_connection(&mut self) -> bool {
+        self.is_over = self.answer.parser.may_end_here() && self.ended() != Ending::Unfinished;
+        self.is_over
     }
 
     /// The answer cannot go on. If the client is still there and stands between two events, it is told in its dialect; in
     /// any case it must see that this is not the end.
     pub(super) fn broke<'c>(
-        &self,
+        &mut self,
         request: &Request<'_>,
         client: Reply<'c, Streaming>,
         ending: Ending,
     ) -> (Reply<'c, Streaming>, Ending) {
+        let ending = self.left_unnoticed(client.client(), ending);
         if matches!(ending, Ending::Complete | Ending::ClientGone) {
             return (client, ending);
         }
