@@ -120,6 +120,15 @@ impl Observer {
         }
     }
 
+    /// About how many tokens the provider has written, by the length of what has passed.
+    pub fn estimated_output_tokens(&self) -> u64 {
+        match self {
+            Self::Stream(stream) => stream.estimated_output_tokens(),
+            Self::Document(document) => document.estimated_output_tokens(),
+            Self::Blind => 0,
+        }
+    }
+
     /// How the stream said that it is over.
     pub fn terminal(&self) -> Option<Terminal> {
         if let Self::Stream(stream) = self {

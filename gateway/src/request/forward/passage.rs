@@ -101,7 +101,7 @@ impl Passage {
             events: self.answer.observer.events(),
             usage: self.answer.observer.usage(),
             is_final: self.is_final(dialect),
-            estimated_output_tokens: self.estimated_output_tokens(),
+            estimated_output_tokens: self.answer.observer.estimated_output_tokens(),
             streamed: self.answer.observer.is_stream(),
         }
     }

@@ -11,9 +11,6 @@ use relay_wire::encode::CHUNK_SIZE_LINE_MAX;
 use relay_wire::head::Framing;
 use std::io::IoSlice;
 
-/// Of text, about as many bytes as a token stands for.
-const BYTES_PER_TOKEN: u64 = 4;
-
 impl Passage {
     pub(super) fn ended(&self) -> Ending {
         match self.answer.observer.terminal() {
@@ -27,15 +24,6 @@ impl Passage {
     /// The provider has said all that it had to say: its last event, or a body that came to its end without owing one.
     pub(super) fn is_final(&self, dialect: Dialect) -> bool {
         self.answer.observer.terminal().is_some() || self.is_over && !self.owes_last_event(dialect)
-    }
-
-    /// Of a stream every event counts as one token: they come one by one. Of a document, as its length has it.
-    pub(super) fn estimated_output_tokens(&self) -> u64 {
-        if self.answer.observer.is_stream() {
-            self.answer.observer.events()
-        } else {
-            self.body_bytes.div_ceil(BYTES_PER_TOKEN)
-        }
     }
 
     /// All of the body was passed on.
