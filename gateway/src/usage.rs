@@ -1,5 +1,15 @@
 //! What tenants have used: sums over records, by tenant, key, model and day.
 
+mod calendar;
+pub mod daily;
+mod report;
+mod sheet;
+mod summary;
+
+pub use calendar::{Calendar, Day};
+pub use report::{Report, report};
+pub use sheet::{Row, Sheet, Sum};
+
 use crate::config::policy::Money;
 use relay_wire::dialect::Usage;
 

@@ -1,0 +1,319 @@
+//! Sums over entries of the journal.
+
+use super::{Calendar, Day, Known, Totals};
+use crate::journal::Entry;
+use crate::request::authenticate::KeyId;
+use jiff::tz::TimeZone;
+use relay_wire::dialect::Usage;
+use std::collections::hash_map::Entry as Place;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Models of a tenant that are told apart in one sheet: their names come from clients.
+const MODELS_PER_TENANT_MAX: usize = 256;
+
+/// What the others are counted under.
+const OTHER_MODELS: &str = "(other)";
+
+/// What requests came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// What was charged.
+    pub totals: Totals,
+    /// Requests that the gateway has answered itself: refused, failed, or left by their clients.
+    pub refused: u64,
+    /// Of those that were charged for tokens: how many were known how, in the order of `Known::ALL`.
+    pub known: [u64; Known::ALL.len()],
+}
+
+/// What requests of one day, tenant, key and model came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// When they began.
+    pub day: Day,
+    /// Whose they were.
+    pub tenant: Arc<str>,
+    /// With which key.
+    pub key: Option<KeyId>,
+    /// For which model, where they named one.
+    pub model: Option<Arc<str>>,
+    /// What they came to.
+    pub sum: Sum,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Label {
+    day: Day,
+    tenant: Arc<str>,
+    key: Option<KeyId>,
+    model: Option<Arc<str>>,
+}
+
+/// Sums, by day, tenant, key and model. Requests without a valid key are nobody's.
+pub struct Sheet {
+    calendar: Calendar,
+    sums: HashMap<Label, Sum>,
+    models: HashMap<Arc<str>, HashSet<Arc<str>>>,
+    other_models: Arc<str>,
+}
+
+impl Sheet {
+    /// An empty one, with the days of this zone.
+    pub fn new(zone: &TimeZone) -> Self {
+        Self {
+            calendar: Calendar::new(zone),
+            sums: HashMap::new(),
+            models: HashMap::new(),
+            other_models: OTHER_MODELS.into(),
+        }
+    }
+
+    /// Counts one more request.
+    pub fn add(&mut self, entry: &Entry) {
+        let Some(tenant) = &entry.tenant else {
+            return;
+        };
+        if !entry.charged && entry.code.is_none() {
+            return;
+        }
+        let mut label = Label {
+            day: self.calendar.day(entry.time_us),
+            tenant: tenant.clone(),
+            key: entry.key,
+            model: entry.model.clone(),
+        };
+        if !self.sums.contains_key(&label) {
+            label.model = label
+                .model
+                .map(|model| self.told_apart(label.tenant.clone(), model));
+        }
+        self.sums.entry(label).or_default().add(entry);
+    }
+
+    /// The name under which a model is counted.
+    fn told_apart(&mut self, tenant: Arc<str>, model: Arc<str>) -> Arc<str> {
+        let models = self.models.entry(tenant).or_default();
+        if models.contains(&model) {
+            return model;
+        }
+        if models.len() >= MODELS_PER_TENANT_MAX {
+            return self.other_models.clone();
+        }
+        models.insert(model.clone());
+        model
+    }
+
+    /// Counts what another sheet has counted.
+    pub fn merge(&mut self, row: Row) {
+        let label = Label {
+            day: row.day,
+            tenant: row.tenant,
+            key: row.key,
+            model: row.model,
+        };
+        match self.sums.entry(label) {
+            Place::Occupied(mut known) => known.get_mut().merge(&row.sum),
+            Place::Vacant(vacant) => {
+                vacant.insert(row.sum);
+            }
+        }
+    }
+
+    /// What was counted, by day, tenant, key and model.
+    pub fn rows(self) -> Vec<Row> {
+        let rows = self.sums.into_iter().map(|(label, sum)| Row {
+            day: label.day,
+            tenant: label.tenant,
+            key: label.key,
+            model: label.model,
+            sum,
+        });
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
+        rows
+    }
+}
+
+impl Row {
+    fn order(&self) -> (Day, &str, Option<KeyId>, Option<&str>) {
+        (self.day, &self.tenant, self.key, self.model.as_deref())
+    }
+}
+
+impl Sum {
+    fn add(&mut self, entry: &Entry) {
+        if !entry.charged {
+            self.refused += 1;
+            return;
+        }
+        let usage = entry.usage.unwrap_or(Usage::default());
+        self.totals.add(&usage, entry.cost);
+        if let Some(position) = Known::ALL.iter().position(|&one| Some(one) == entry.known) {
+            self.known[position] += 1;
+        }
+    }
+
+    /// Those of another sum too.
+    pub fn merge(&mut self, other: &Self) {
+        self.totals.merge(&other.totals);
+        self.refused = self.refused.saturating_add(other.refused);
+        for (own, others) in self.known.iter_mut().zip(other.known) {
+            *own = own.saturating_add(others);
+        }
+    }
+
+    /// Of those that were charged for tokens: how many were known so.
+    pub fn known(&self, known: Known) -> u64 {
+        let position = Known::ALL.iter().position(|&one| one == known);
+        position.map_or(0, |position| self.known[position])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::policy::{LimitSet, Money};
+    use std::time::Duration;
+
+    const DAY_US: u64 = 86_400_000_000;
+
+    fn entry(tenant: &str, model: &str) -> Entry {
+        Entry {
+            sequence: 1,
+            time_us: 20_000 * DAY_US,
+            request_id: "r".into(),
+            tenant: Some(tenant.into()),
+            key: Some([1; 4]),
+            route: None,
+            model: Some(model.into()),
+            upstream: None,
+            account: None,
+            region: None,
+            egress: None,
+            status: 200,
+            failed_status: None,
+            code: None,
+            attempts: 1,
+            chosen: None,
+            queued: None,
+            first_byte: None,
+            duration: Duration::ZERO,
+            overhead: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            events: 0,
+            streamed: false,
+            charged: true,
+            usage: Some(Usage {
+                input_tokens: 10,
+                cached_tokens: 4,
+                output_tokens: 3,
+                reasoning_tokens: 1,
+            }),
+            known: Some(Known::Final),
+            cost: Money::from_nano(7),
+            limit: None,
+            shadowed: LimitSet::EMPTY,
+            ended: "complete".into(),
+        }
+    }
+
+    #[test]
+    fn each_day_tenant_key_and_model_is_summed_up_for_itself() {
+        let mut sheet = Sheet::new(&TimeZone::UTC);
+        let first = entry("a", "m");
+        for changed in [
+            first.clone(),
+            first.clone(),
+            entry("b", "m"),
+            entry("a", "n"),
+            Entry {
+                key: None,
+                ..first.clone()
+            },
+            Entry {
+                time_us: first.time_us + DAY_US,
+                known: Some(Known::Estimated),
+                ..first.clone()
+            },
+        ] {
+            sheet.add(&changed);
+        }
+        let rows = sheet.rows();
+        let shown: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                let key = row.key.is_some();
+                let model = row.model.as_deref().unwrap_or_default();
+                (&*row.tenant, key, model, row.sum.totals.requests)
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("a", false, "m", 1),
+                ("a", true, "m", 2),
+                ("a", true, "n", 1),
+                ("b", true, "m", 1),
+                ("a", true, "m", 1)
+            ]
+        );
+        let totals = rows[1].sum.totals;
+        assert_eq!((totals.input_tokens, totals.cached_tokens), (20, 8));
+        assert_eq!((totals.output_tokens, totals.reasoning_tokens), (6, 2));
+        assert_eq!(totals.cost, Money::from_nano(14));
+        assert_eq!(rows[1].sum.known(Known::Final), 2);
+        assert_eq!(rows[4].sum.known, [0, 0, 1]);
+    }
+
+    #[test]
+    fn what_was_refused_is_counted_and_costs_nothing() {
+        let mut sheet = Sheet::new(&TimeZone::UTC);
+        let refused = Entry {
+            charged: false,
+            code: Some("tenant_rate_limited".into()),
+            ..entry("a", "m")
+        };
+        let asked_for_its_use = Entry {
+            charged: false,
+            ..entry("a", "m")
+        };
+        let nobodys = Entry {
+            tenant: None,
+            ..refused.clone()
+        };
+        for entry in [&refused, &asked_for_its_use, &nobodys] {
+            sheet.add(entry);
+        }
+        let rows = sheet.rows();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].sum.refused, 1);
+        assert_eq!(rows[0].sum.totals, Totals::default());
+    }
+
+    #[test]
+    fn clients_cannot_make_models_without_end() {
+        let mut sheet = Sheet::new(&TimeZone::UTC);
+        for number in 0..1_000 {
+            sheet.add(&entry("a", &number.to_string()));
+        }
+        // Those that were told apart still are, on another day too.
+        for time_us in [entry("a", "7").time_us, 0] {
+            sheet.add(&Entry {
+                time_us,
+                ..entry("a", "7")
+            });
+        }
+        sheet.add(&entry("b", "900"));
+        let rows = sheet.rows();
+        let find = |tenant: &str, model: &str| {
+            let is_it = |row: &&Row| &*row.tenant == tenant && row.model.as_deref() == Some(model);
+            let found = rows.iter().filter(is_it);
+            found.map(|row| row.sum.totals.requests).collect::<Vec<_>>()
+        };
+        assert_eq!(rows.len(), MODELS_PER_TENANT_MAX + 3);
+        assert_eq!(find("a", OTHER_MODELS), [744]);
+        assert_eq!(find("a", "7"), [1, 2]);
+        assert_eq!(find("b", "900"), [1]);
+    }
+}
