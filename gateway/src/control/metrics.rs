@@ -5,6 +5,8 @@
 
 pub(super) mod accounts;
 mod connections;
+pub(super) mod journal;
+mod limits;
 
 pub use connections::Counted;
 
@@ -15,13 +17,14 @@ use crate::journal::Record;
 use crate::limits::{Allowances, InFlight};
 use crate::worker::Figures;
 use accounts::ByAccount;
+use limits::ByLimit;
 use metrics::{Counter, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
 use relay_wire::dialect::Dialect;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ADDED_LATENCY: &str = "relay_added_latency_seconds";
 const FIRST_BYTE: &str = "relay_time_to_first_byte_seconds";
@@ -69,6 +72,7 @@ pub struct Counters {
     bytes_out: Counter,
     events: Counter,
     by_account: ByAccount,
+    by_limit: ByLimit,
 }
 
 impl Metrics {
@@ -84,7 +88,7 @@ impl Metrics {
         counted: Counted,
     ) -> Result<Self, BuildError> {
         let mut builder = PrometheusBuilder::new();
-        let buckets: [(&str, &[f64]); 7] = [
+        let buckets: [(&str, &[f64]); 8] = [
             (ADDED_LATENCY, &ADDED_LATENCY_BUCKETS),
             (FIRST_BYTE, &PROVIDER_BUCKETS),
             (DURATION, &PROVIDER_BUCKETS),
@@ -92,6 +96,7 @@ impl Metrics {
             (accounts::ATTEMPTS, &accounts::ATTEMPTS_BUCKETS),
             (accounts::QUEUE_WAIT, &accounts::QUEUE_WAIT_BUCKETS),
             (accounts::RECOVERY, &accounts::RECOVERY_BUCKETS),
+            (journal::SYNC, &journal::SYNC_BUCKETS),
         ];
         for (name, bounds) in buckets {
             builder = builder.set_buckets_for_metric(Matcher::Full(name.into()), bounds)?;
@@ -102,6 +107,8 @@ impl Metrics {
         describe();
         connections::describe();
         accounts::describe();
+        journal::describe();
+        limits::describe();
         Ok(Self {
             exporter,
             figures,
@@ -127,6 +134,7 @@ impl Metrics {
         self.counted.read(policy, &self.figures);
         let now = self.accounts.health.clock().now();
         accounts::read(policy, self.accounts, now);
+        limits::read(policy, self.allowances, Instant::now());
         let sum = |of: fn(&Figures) -> &AtomicU64| -> u64 {
             self.figures
                 .iter()
@@ -174,7 +182,7 @@ fn describe() {
     describe_counter!("relay_events_total", "Server-sent events forwarded");
     describe_counter!(
         "relay_tokens_total",
-        "Tokens as the providers counted them, by tenant and kind"
+        "Tokens, by tenant and kind; how they are known tells relay_usage_records_total"
     );
     describe_counter!(
         "relay_upstream_failures_total",
@@ -255,6 +263,7 @@ impl Default for Counters {
             bytes_out: counter!("relay_bytes_total", "direction" => "out"),
             events: counter!("relay_events_total"),
             by_account: ByAccount::default(),
+            by_limit: ByLimit::default(),
         }
     }
 }
@@ -291,6 +300,7 @@ impl Counters {
         }
         self.count_tokens(policy, record);
         self.by_account.count_request(policy, record);
+        self.by_limit.count_request(policy, record);
     }
 
     fn count_stream(&mut self, record: &Record) {
