@@ -10,12 +10,14 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod usage_chunk;
 
 pub use answer::AnswerObserver;
 pub use report::{ErrorKind, ErrorReport, ErrorScan};
 pub use request::{ContentCoding, RequestScan, ScanError};
 pub use stream::{Progress, StreamObserver, Terminal};
 pub use usage::Usage;
+pub use usage_chunk::{Edit, Passed, UsageChunkFilter};
 
 use serde_json::json;
 

@@ -31,6 +31,8 @@ pub const DEPTH_CEILING: usize = 128;
 pub struct Found {
     /// The value's bytes as they stand in the text (strings with their quotes), up to `capture_bytes_max`.
     pub raw: Vec<u8>,
+    /// Bytes of the text in front of `raw`.
+    pub start: u64,
     /// How often the member occurred; more than one is ambiguous. `raw` is of the last.
     pub times: u32,
     /// The value has come to its end.
@@ -89,10 +91,11 @@ impl Found {
         (self.times, self.complete, self.truncated) = (0, false, false);
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, start: u64) {
         let earlier = self.times;
         self.clear();
         self.times = earlier.saturating_add(1);
+        self.start = start;
     }
 
     fn append(&mut self, bytes: &[u8], bytes_max: usize) {

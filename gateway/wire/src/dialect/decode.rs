@@ -62,6 +62,11 @@ impl Source {
         }))
     }
 
+    /// What is on the wire is the text itself.
+    pub(super) fn is_identity(&self) -> bool {
+        matches!(self, Self::Identity(_))
+    }
+
     pub(super) fn scan(&self) -> &JsonScan {
         &self.sink().scan
     }

@@ -146,15 +146,18 @@ pub(super) fn type_at_start(data: &[u8]) -> Option<&[u8]> {
 }
 
 /// Whether data may have an `error` or `usage` that is not null. Nearly all events of a Chat
-/// stream have neither, and three searches cost a fraction of reading the JSON. Keys could also be
-/// written with escapes, as `\u00XX`.
+/// stream have neither, and three searches cost a fraction of reading the JSON.
 pub(super) fn may_have_error_or_usage(data: &[u8]) -> bool {
-    static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
     static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
+    may_have_usage(data) || ERROR.find(data).is_some()
+}
+
+/// Whether data may have a `usage` that is not null. Keys could also be written with escapes, as `\u00XX`.
+pub(super) fn may_have_usage(data: &[u8]) -> bool {
+    static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
     static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\\u00"));
     let is_not_null = |start: usize| !data[start..].starts_with(b":null");
     ESCAPE.find(data).is_some()
-        || ERROR.find(data).is_some()
         || USAGE
             .find_iter(data)
             .any(|start| is_not_null(start + USAGE.needle().len()))

@@ -1,6 +1,7 @@
 //! What the gateway wants to know of a request body, read as it passes.
 
 use super::decode::Source;
+use super::usage_chunk::Edit;
 use crate::json::{JsonError, JsonScan, Path};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,6 +12,8 @@ const PATHS: &[Path] = &[
     &["previous_response_id"],
     &["stream"],
     &["store"],
+    &["stream_options"],
+    &["stream_options", "include_usage"],
     &["max_output_tokens"],
     &["max_completion_tokens"],
     &["max_tokens"],
@@ -32,10 +35,12 @@ const PREVIOUS_RESPONSE_ID: usize = 2;
 const STRINGS: usize = 3;
 const STREAM: usize = 3;
 const STORE: usize = 4;
+const STREAM_OPTIONS: usize = 5;
+const INCLUDE_USAGE: usize = 6;
 /// How many tokens an answer may have at most.
-const OUTPUT_TOKENS_MAX: Range<usize> = 5..12;
+const OUTPUT_TOKENS_MAX: Range<usize> = 7..14;
 /// How many answers are wanted, each of which may have so many.
-const ANSWERS: Range<usize> = 12..PATHS.len();
+const ANSWERS: Range<usize> = 14..PATHS.len();
 
 /// Longer model names and keys are of no use to anybody.
 const CAPTURE_BYTES_MAX: usize = 1024;
@@ -154,6 +159,20 @@ impl RequestScan {
         };
         let answers = largest(ANSWERS).unwrap_or(1).max(1);
         Some(largest(OUTPUT_TOKENS_MAX)?.saturating_mul(answers))
+    }
+
+    /// How a complete request for a Chat stream also becomes one for its usage: where bytes of the body as it was fed, which
+    /// has no content coding, are replaced. `None` if it is one already, or cannot be made one with certainty.
+    pub fn usage_request_edit(&self) -> Option<Edit> {
+        let scan = self.source.scan();
+        if self.error.is_some() || !self.source.is_identity() || !scan.is_complete() {
+            return None;
+        }
+        Edit::asking_for_usage(
+            scan.found(STREAM),
+            scan.found(STREAM_OPTIONS),
+            scan.found(INCLUDE_USAGE),
+        )
     }
 
     fn checked(

@@ -3,6 +3,7 @@ use super::*;
 mod report;
 mod request;
 mod stream;
+mod usage_chunk;
 
 #[test]
 fn paths_have_their_dialect() {

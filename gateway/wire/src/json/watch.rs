@@ -25,6 +25,8 @@ pub(super) struct Watch {
     capturing: PathSet,
     /// Up to where the current piece has been captured.
     captured: usize,
+    /// Bytes of the earlier pieces.
+    earlier_bytes: u64,
     key: KeyMatch,
 }
 
@@ -45,6 +47,7 @@ impl Watch {
             to_value: all_of(paths),
             capturing: 0,
             captured: 0,
+            earlier_bytes: 0,
             key: KeyMatch::default(),
         }
     }
@@ -53,6 +56,7 @@ impl Watch {
     pub(super) fn reset(&mut self) {
         self.found.iter_mut().for_each(Found::clear);
         (self.watched, self.capturing, self.captured) = (0, 0, 0);
+        self.earlier_bytes = 0;
         self.to_value = all_of(self.paths);
     }
 
@@ -60,6 +64,7 @@ impl Watch {
     pub(super) fn end_piece(&mut self, bytes: &[u8]) {
         self.capture(bytes, bytes.len());
         self.captured = 0;
+        self.earlier_bytes += bytes.len() as u64;
     }
 
     /// The text is broken. How much of a value was seen before that depends on the splitting.
@@ -86,7 +91,7 @@ impl Watch {
         if ending != 0 {
             self.capture(bytes, at);
             for index in indices(ending) {
-                self.found[index].begin();
+                self.found[index].begin(self.earlier_bytes + at as u64);
             }
             self.capturing |= ending;
         }

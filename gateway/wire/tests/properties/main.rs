@@ -5,6 +5,7 @@ mod dialect;
 mod head;
 mod json;
 mod sse;
+mod usage_chunk;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
