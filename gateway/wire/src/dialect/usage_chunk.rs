@@ -196,13 +196,11 @@ impl Sieve {
         match *line {
             Line::EventStart | Line::Event(_) => {}
             Line::DataStart { is_last } => self.chunk.begin_line(is_last),
-            Line::Data(part) => {
-                self.chunk.read(part);
-                if self.chunk.reading == Reading::RuledOut {
-                    self.pass_kept(pass);
-                }
-            }
+            Line::Data(part) => self.chunk.read(part),
             Line::Dispatch { bytes, .. } => self.end_event(bytes, cursor, pass),
+        }
+        if self.chunk.reading == Reading::RuledOut {
+            self.pass_kept(pass);
         }
     }
 

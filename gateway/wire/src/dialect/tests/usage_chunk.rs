@@ -177,6 +177,8 @@ fn everything_else_passes() {
         "data: {\"choices\":[],\"usage\":{}\n\n",
         "data: {\"choices\":[],\"usage\":{}}}\n\n",
         "data: {\"choices\":[],\"usage\":{",
+        // The line feed between two lines of data cannot be in a string.
+        "data: {\"choices\":[],\"usage\":{\"\ndata: {}}\n\n",
         &long,
     ] {
         let step = 1 + event.len() / 100;
