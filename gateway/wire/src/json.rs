@@ -39,6 +39,8 @@ pub struct Found {
     pub complete: bool,
     /// The value was longer than the limit; `raw` holds its start.
     pub truncated: bool,
+    /// What the occurrences that are numbers which count something come to.
+    pub sum: u64,
 }
 
 impl Found {
@@ -89,13 +91,18 @@ impl Found {
     fn clear(&mut self) {
         self.raw.clear();
         (self.times, self.complete, self.truncated) = (0, false, false);
+        self.sum = 0;
     }
 
     fn begin(&mut self, start: u64) {
-        let earlier = self.times;
+        let (times, sum) = (self.times.saturating_add(1), self.sum);
         self.clear();
-        self.times = earlier.saturating_add(1);
-        self.start = start;
+        (self.times, self.sum, self.start) = (times, sum, start);
+    }
+
+    fn end(&mut self) {
+        self.complete = true;
+        self.sum = self.sum.saturating_add(self.as_u64().unwrap_or(0));
     }
 
     fn append(&mut self, bytes: &[u8], bytes_max: usize) {
@@ -117,13 +124,14 @@ pub enum JsonError {
     KeyTooLong,
 }
 
-/// The scanner. Feed it the text in pieces. The text has to be an object.
+/// The scanner. Feed it the text in pieces. The text has to be an object, or, where a path says so, an array.
 #[derive(Debug)]
 pub struct JsonScan {
     syntax: Syntax,
     watch: Watch,
     error: Option<JsonError>,
     depth_max: usize,
+    may_be_array: bool,
 }
 
 impl JsonScan {
@@ -133,11 +141,13 @@ impl JsonScan {
     /// # Panics
     /// There are more than 32 paths, or one has no key or more than 4: paths are constants.
     pub fn new(paths: &'static [Path], depth_max: usize, capture_bytes_max: usize) -> Self {
+        let may_be_array = paths.iter().any(|path| path.first() == Some(&EVERY_ITEM));
         Self {
-            syntax: Syntax::new(depth_max),
+            syntax: Syntax::new(depth_max, may_be_array),
             watch: Watch::new(paths, capture_bytes_max),
             error: None,
             depth_max,
+            may_be_array,
         }
     }
 
@@ -160,7 +170,7 @@ impl JsonScan {
         read
     }
 
-    /// The value is complete (a closing brace matched the first one); only white space may follow.
+    /// The value is complete (a closing bracket matched the first one); only white space may follow.
     pub fn is_complete(&self) -> bool {
         self.syntax.is_complete() && self.error.is_none()
     }
@@ -177,7 +187,7 @@ impl JsonScan {
 
     /// Starts over, keeping allocations.
     pub fn reset(&mut self) {
-        self.syntax = Syntax::new(self.depth_max);
+        self.syntax = Syntax::new(self.depth_max, self.may_be_array);
         self.watch.reset();
         self.error = None;
     }

@@ -36,6 +36,15 @@ pub(super) enum Count {
     CacheWritten,
     Output,
     Reasoning,
+    /// Of the results of Google's own tools, which the model reads besides the prompt.
+    ToolInput,
+    /// All of them together.
+    Total,
+    /// The same in the steps that Anthropic lists one by one; what counts is their sum.
+    EachInput,
+    EachCached,
+    EachCacheWritten,
+    EachOutput,
 }
 
 /// The members of one dialect.
@@ -148,7 +157,7 @@ const RESPONSES: [(Path, Member); 20] = [
     (&["error", "resets_in_seconds"], Member::ResetsAfter),
 ];
 
-const CHAT: [(Path, Member); 10] = [
+const CHAT: [(Path, Member); 11] = [
     (&["error"], Member::Error),
     (&["usage", "prompt_tokens"], Member::Count(Count::Input)),
     (
@@ -163,6 +172,7 @@ const CHAT: [(Path, Member); 10] = [
         &["usage", "completion_tokens_details", "reasoning_tokens"],
         Member::Count(Count::Reasoning),
     ),
+    (&["usage", "total_tokens"], Member::Count(Count::Total)),
     (&["error", "code"], Member::ErrorCode),
     (&["code"], Member::ErrorCode),
     (&["error", "type"], Member::ErrorCode),
@@ -171,7 +181,7 @@ const CHAT: [(Path, Member); 10] = [
 ];
 
 /// The first event has the answer in `message`, later ones have what changes in it.
-const MESSAGES: [(Path, Member); 10] = [
+const MESSAGES: [(Path, Member); 15] = [
     (&["type"], Member::Type),
     (
         &["message", "usage", "input_tokens"],
@@ -199,10 +209,37 @@ const MESSAGES: [(Path, Member); 10] = [
         Member::Count(Count::CacheWritten),
     ),
     (&["usage", "output_tokens"], Member::Count(Count::Output)),
+    (
+        &["usage", "output_tokens_details", "thinking_tokens"],
+        Member::Count(Count::Reasoning),
+    ),
+    // Where the provider has made the context compact on the way, the counts above are without the tokens of that.
+    (
+        &["usage", "iterations", EVERY_ITEM, "input_tokens"],
+        Member::Count(Count::EachInput),
+    ),
+    (
+        &["usage", "iterations", EVERY_ITEM, "cache_read_input_tokens"],
+        Member::Count(Count::EachCached),
+    ),
+    (
+        &[
+            "usage",
+            "iterations",
+            EVERY_ITEM,
+            "cache_creation_input_tokens",
+        ],
+        Member::Count(Count::EachCacheWritten),
+    ),
+    (
+        &["usage", "iterations", EVERY_ITEM, "output_tokens"],
+        Member::Count(Count::EachOutput),
+    ),
     (&["error", "type"], Member::ErrorCode),
 ];
 
-const GEMINI: [(Path, Member); 10] = [
+/// A stream that was not asked for as events (`alt=sse`) is an array of what would be their data.
+const GEMINI: [(Path, Member); 16] = [
     (&["error"], Member::Error),
     (
         &["candidates", EVERY_ITEM, "finishReason"],
@@ -213,6 +250,10 @@ const GEMINI: [(Path, Member); 10] = [
     (
         &["usageMetadata", "promptTokenCount"],
         Member::Count(Count::Input),
+    ),
+    (
+        &["usageMetadata", "toolUsePromptTokenCount"],
+        Member::Count(Count::ToolInput),
     ),
     (
         &["usageMetadata", "cachedContentTokenCount"],
@@ -226,6 +267,26 @@ const GEMINI: [(Path, Member); 10] = [
         &["usageMetadata", "thoughtsTokenCount"],
         Member::Count(Count::Reasoning),
     ),
+    (
+        &[EVERY_ITEM, "usageMetadata", "promptTokenCount"],
+        Member::Count(Count::Input),
+    ),
+    (
+        &[EVERY_ITEM, "usageMetadata", "toolUsePromptTokenCount"],
+        Member::Count(Count::ToolInput),
+    ),
+    (
+        &[EVERY_ITEM, "usageMetadata", "cachedContentTokenCount"],
+        Member::Count(Count::Cached),
+    ),
+    (
+        &[EVERY_ITEM, "usageMetadata", "candidatesTokenCount"],
+        Member::Count(Count::Output),
+    ),
+    (
+        &[EVERY_ITEM, "usageMetadata", "thoughtsTokenCount"],
+        Member::Count(Count::Reasoning),
+    ),
     (&["error", "code"], Member::ErrorCode),
     (&["error", "status"], Member::ErrorCode),
     (RETRY_DELAY, Member::ResetsAfter),
@@ -235,7 +296,7 @@ const GEMINI: [(Path, Member); 10] = [
 const RETRY_DELAY: Path = &["error", "details", EVERY_ITEM, "retryDelay"];
 
 /// Usage in either of OpenAI's forms.
-const OPAQUE: [(Path, Member); 18] = [
+const OPAQUE: [(Path, Member); 19] = [
     CHAT[0],
     CHAT[1],
     CHAT[2],
@@ -246,6 +307,7 @@ const OPAQUE: [(Path, Member); 18] = [
     CHAT[7],
     CHAT[8],
     CHAT[9],
+    CHAT[10],
     RESPONSES[1],
     RESPONSES[2],
     RESPONSES[3],

@@ -19,13 +19,9 @@ const PATHS: &[Path] = &[
     &["max_tokens"],
     // Google reads members under either of their names (ProtoJSON).
     &["generationConfig", "maxOutputTokens"],
-    &["generationConfig", "max_output_tokens"],
-    &["generation_config", "maxOutputTokens"],
     &["generation_config", "max_output_tokens"],
     &["n"],
     &["generationConfig", "candidateCount"],
-    &["generationConfig", "candidate_count"],
-    &["generation_config", "candidateCount"],
     &["generation_config", "candidate_count"],
 ];
 const MODEL: usize = 0;
@@ -38,9 +34,9 @@ const STORE: usize = 4;
 const STREAM_OPTIONS: usize = 5;
 const INCLUDE_USAGE: usize = 6;
 /// How many tokens an answer may have at most.
-const OUTPUT_TOKENS_MAX: Range<usize> = 7..14;
+const OUTPUT_TOKENS_MAX: Range<usize> = 7..12;
 /// How many answers are wanted, each of which may have so many.
-const ANSWERS: Range<usize> = 14..PATHS.len();
+const ANSWERS: Range<usize> = 12..PATHS.len();
 
 /// Longer model names and keys are of no use to anybody.
 const CAPTURE_BYTES_MAX: usize = 1024;

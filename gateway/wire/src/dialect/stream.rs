@@ -354,8 +354,9 @@ impl EventReader {
 
     fn read_usage(&mut self) {
         if let Some(counts) = Counts::found(&self.layout, &self.json) {
-            // In Messages one event has the tokens read, later ones those written.
-            let earlier = self.counts.filter(|_| self.dialect == Dialect::Messages);
+            // In Messages one event has the tokens read, later ones those written; Gemini's early ones have only some.
+            let is_put_together = matches!(self.dialect, Dialect::Messages | Dialect::Gemini);
+            let earlier = self.counts.filter(|_| is_put_together);
             let updated = earlier.unwrap_or_default().updated(counts);
             if counts.has_output() {
                 self.estimated_output_tokens = updated.usage(self.dialect).output_tokens;

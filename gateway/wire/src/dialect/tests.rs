@@ -148,7 +148,25 @@ fn plain_answers_have_their_usage() {
     let chat = r#"{"choices":[{"usage":{"prompt_tokens":1}}],"usage":{"prompt_tokens":9,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}"#;
     let messages = r#"{"type":"message","usage":{"input_tokens":3,"cache_creation_input_tokens":2,"cache_read_input_tokens":4,"output_tokens":7}}"#;
     let gemini = r#"{"candidates":[],"usageMetadata":{"promptTokenCount":9,"cachedContentTokenCount":4,"candidatesTokenCount":5,"thoughtsTokenCount":2}}"#;
+    // Reasoning comes on top, as the sum tells.
+    let follower = r#"{"usage":{"prompt_tokens":9,"completion_tokens":5,"total_tokens":16,"completion_tokens_details":{"reasoning_tokens":2}}}"#;
+    let thinking = r#"{"usage":{"input_tokens":9,"output_tokens":7,"output_tokens_details":{"thinking_tokens":2}}}"#;
+    let compacted = r#"{"usage":{"input_tokens":9,"cache_read_input_tokens":4,"output_tokens":7,"iterations":[{"type":"compaction","input_tokens":80,"cache_read_input_tokens":4,"cache_creation_input_tokens":1,"output_tokens":3},{"type":"message","input_tokens":9,"cache_read_input_tokens":4,"output_tokens":7}]}}"#;
+    let not_compacted = r#"{"usage":{"input_tokens":9,"output_tokens":7,"iterations":[]}}"#;
+    let tools = r#"{"usageMetadata":{"promptTokenCount":6,"toolUsePromptTokenCount":3,"candidatesTokenCount":7}}"#;
+    let array = r#"[{"usageMetadata":{"promptTokenCount":9,"cachedContentTokenCount":4}},{"usageMetadata":{"candidatesTokenCount":3}},{"usageMetadata":{"promptTokenCount":9,"toolUsePromptTokenCount":1,"candidatesTokenCount":5,"thoughtsTokenCount":2}}]"#;
     for (dialect, answer, wanted) in [
+        (Dialect::ChatCompletions, follower, Some(usage(9, 0, 7, 2))),
+        (Dialect::Messages, thinking, Some(usage(9, 0, 7, 2))),
+        (Dialect::Messages, compacted, Some(usage(98, 8, 10, 0))),
+        (Dialect::Messages, not_compacted, Some(usage(9, 0, 7, 0))),
+        (Dialect::Gemini, tools, Some(usage(9, 0, 7, 0))),
+        (Dialect::Gemini, array, Some(usage(10, 4, 7, 2))),
+        (
+            Dialect::ChatCompletions,
+            r#"{"usage":{"total_tokens":9}}"#,
+            None,
+        ),
         (Dialect::Responses, responses, Some(usage(9, 4, 7, 2))),
         (Dialect::ChatCompletions, chat, Some(usage(9, 4, 7, 2))),
         (Dialect::Messages, messages, Some(usage(9, 4, 7, 0))),

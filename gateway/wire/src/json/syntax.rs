@@ -12,13 +12,14 @@ pub(super) struct Syntax {
     /// Open arrays and objects.
     depth: usize,
     depth_max: usize,
+    may_be_array: bool,
     /// Of each open one whether it is an object, the innermost in the lowest bit.
     objects: u128,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Before the object that is the text.
+    /// Before the object or array that is the text.
     Start,
     /// After `{`: a key or `}`.
     FirstKey,
@@ -42,7 +43,7 @@ enum State {
     Number(Number),
     /// In `true`, `false` or `null`, after that many of its bytes.
     Literal(Literal, u8),
-    /// After the object.
+    /// After the text.
     Done,
 }
 
@@ -73,13 +74,14 @@ impl Literal {
 }
 
 impl Syntax {
-    pub(super) fn new(depth_max: usize) -> Self {
+    pub(super) fn new(depth_max: usize, may_be_array: bool) -> Self {
         // As many levels as `objects` has bits.
         const { assert!(DEPTH_CEILING == u128::BITS as usize) };
         Self {
             state: State::Start,
             depth: 0,
             depth_max: depth_max.min(DEPTH_CEILING),
+            may_be_array,
             objects: 0,
         }
     }
@@ -148,7 +150,7 @@ impl Syntax {
                     State::Value
                 };
             }
-            b'{' | b'[' if is_value || (byte == b'{' && self.state == State::Start) => {
+            b'{' | b'[' if is_value || self.may_start_with(byte) => {
                 watch.value_starts(bytes, at, self.depth, self.in_object());
                 self.open(byte == b'{', watch)?;
             }
@@ -337,6 +339,10 @@ impl Syntax {
             self.state = State::Literal(literal, matched + there.len() as u8);
         }
         Ok(end)
+    }
+
+    fn may_start_with(&self, byte: u8) -> bool {
+        self.state == State::Start && (byte == b'{' || self.may_be_array)
     }
 
     fn in_object(&self) -> bool {

@@ -25,6 +25,48 @@ fn paths_lead_through_objects_only() {
 }
 
 #[test]
+fn an_array_is_a_text_where_a_path_says_so() {
+    const PATHS: &[Path] = &[&[EVERY_ITEM, "a"], &["a"]];
+    let scanned = |text: &str| {
+        let mut scan = JsonScan::new(PATHS, 4, 20);
+        let fed = scan.feed(text.as_bytes());
+        let found = (scan.found(0).as_u64(), scan.found(1).as_u64());
+        (fed.map(|()| scan.is_complete()), found)
+    };
+    assert_eq!(
+        scanned(r#" [{"a":1},{"b":[{"a":2}]},{"a":3}] "#),
+        (Ok(true), (Some(3), None))
+    );
+    assert_eq!(scanned(r#"{"a":1}"#), (Ok(true), (None, Some(1))));
+    assert_eq!(scanned("[]"), (Ok(true), (None, None)));
+    assert_eq!(scanned("[}").0, Err(JsonError::Invalid));
+    assert_eq!(scanned("[{}]]").0, Err(JsonError::Invalid));
+    assert_eq!(scanned("1").0, Err(JsonError::Invalid));
+    assert_eq!(scanned("[[[[[").0, Err(JsonError::TooDeep));
+    assert_eq!(scan("[]").err(), Some(JsonError::Invalid));
+}
+
+#[test]
+fn where_a_value_stands_and_what_several_come_to() {
+    let text = r#" {"l":[{"a":1},{"a" : 20},{"a":null},{"a":-3},{"a":300}],"b":"x"}"#;
+    for piece_bytes in [1, 7, text.len()] {
+        let mut scan = JsonScan::new(&[&["l", EVERY_ITEM, "a"], &["b"]], 9, 99);
+        for piece in text.as_bytes().chunks(piece_bytes) {
+            scan.feed(piece).unwrap();
+        }
+        assert_eq!((scan.found(0).times, scan.found(0).sum), (5, 321));
+        for index in [0, 1] {
+            let (start, raw) = (scan.found(index).start as usize, &scan.found(index).raw);
+            assert!(text.as_bytes()[start..].starts_with(raw));
+            assert_eq!(start, text.rfind(["300", "\"x\""][index]).unwrap());
+        }
+        scan.reset();
+        scan.feed(br#"{"b":7}"#).unwrap();
+        assert_eq!((scan.found(0).sum, scan.found(1).start), (0, 5));
+    }
+}
+
+#[test]
 fn items_of_arrays_can_be_asked_for() {
     let mut scan = JsonScan::new(
         &[&["l", EVERY_ITEM, "a"], &["l"], &["l", EVERY_ITEM]],

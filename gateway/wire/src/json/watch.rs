@@ -131,7 +131,7 @@ impl Watch {
         if ending != 0 {
             self.capture(bytes, end);
             for index in indices(ending) {
-                self.found[index].complete = true;
+                self.found[index].end();
             }
             self.capturing &= !ending;
         }

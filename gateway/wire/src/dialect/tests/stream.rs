@@ -330,6 +330,13 @@ fn a_gemini_stream_from_first_to_last() {
             r#"{{"candidates":[{{"content":{{"parts":[{{"functionCall":{{"args":{{"finishReason":"STOP"}}}}}}]}}{finish}}}],"usageMetadata":{{"promptTokenCount":9,"cachedContentTokenCount":4,"candidatesTokenCount":5,"thoughtsTokenCount":2}}}}"#
         ))
     };
+    // Counts are put together from all the events that have some.
+    let early =
+        data(r#"{"candidates":[],"usageMetadata":{"promptTokenCount":9,"thoughtsTokenCount":2}}"#);
+    let late = data(r#"{"usageMetadata":{"candidatesTokenCount":5,"cachedContentTokenCount":4}}"#);
+    let neither = data(r#"{"usageMetadata":{"trafficType":"ON_DEMAND"}}"#);
+    let events = [early, neither.clone(), late, neither];
+    assert_eq!(observe(Dialect::Gemini, &events).usage(), COUNTED);
     let mut stream = vec![chunk(""), chunk(r#","finishReason":null"#)];
     assert_eq!(
         described(&observe(Dialect::Gemini, &stream)),
