@@ -110,6 +110,12 @@ impl LimitSet {
         Self(self.0 | 1 << limit as u16)
     }
 
+    /// Without this one.
+    #[must_use]
+    pub const fn without(self, limit: Limit) -> Self {
+        Self(self.0 & !(1 << limit as u16))
+    }
+
     /// Those of both.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {

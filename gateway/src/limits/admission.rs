@@ -1,0 +1,252 @@
+//! What one request has taken of the limits of its tenant and its key.
+
+use super::allowances::Allowances;
+use super::calendar::{Calendar, Today};
+use super::ledger::{Ledger, Moment};
+use super::standing::{Consumption, Estimate, Exceeded, Standing};
+use super::term::{Verdict, span_of};
+use crate::config::policy::{Limit, LimitSet, Scope};
+use std::time::{Duration, Instant};
+
+/// What every request takes one of, in this order.
+const OF_REQUESTS: [Limit; 5] = [
+    Limit::ConcurrentRequests,
+    Limit::RequestsPerDay,
+    Limit::RequestsPerMonth,
+    Limit::RequestsPerSecond,
+    Limit::RequestsPerMinute,
+];
+
+/// What is set aside by estimate, in this order.
+const OF_USE: [Limit; 4] = [
+    Limit::TokensPerDay,
+    Limit::TokensPerMonth,
+    Limit::BudgetPerMonth,
+    Limit::TokensPerMinute,
+];
+
+/// Those about which the fields `x-ratelimit-*-requests` tell.
+const SHOWN_OF_REQUESTS: [Limit; 4] = [
+    Limit::RequestsPerSecond,
+    Limit::RequestsPerMinute,
+    Limit::RequestsPerDay,
+    Limit::RequestsPerMonth,
+];
+
+/// Those about which the fields `x-ratelimit-*-tokens` tell.
+const SHOWN_OF_TOKENS: [Limit; 3] = [
+    Limit::TokensPerMinute,
+    Limit::TokensPerDay,
+    Limit::TokensPerMonth,
+];
+
+/// A place in the limits of a tenant and its key. Dropped, what it has taken from concurrency, quotas and reservations is
+/// given back; what it has taken from rates of requests is not, since it was a request all the same.
+pub struct Admission {
+    allowances: &'static Allowances,
+    /// Of the key, then of the tenant: a key that has used up its own limits takes nothing from its tenant, not even for a
+    /// moment.
+    stakes: [Stake; 2],
+    /// When it was admitted.
+    today: Today,
+    aside: Estimate,
+    /// When that was set aside.
+    aside_on: Today,
+    is_settled: bool,
+}
+
+/// What one request has taken in one ledger.
+struct Stake {
+    ledger: &'static Ledger,
+    scope: Scope,
+    taken: LimitSet,
+    /// Shadows that would have refused.
+    exceeded: LimitSet,
+}
+
+impl Admission {
+    /// A place for one more request.
+    pub(super) fn new(
+        allowances: &'static Allowances,
+        ledgers: [(Scope, &'static Ledger); 2],
+        now: Instant,
+    ) -> Result<Self, Exceeded> {
+        let moment = allowances.moment(now);
+        let mut admission = Self {
+            allowances,
+            stakes: ledgers.map(|(scope, ledger)| Stake {
+                ledger,
+                scope,
+                taken: LimitSet::EMPTY,
+                exceeded: LimitSet::EMPTY,
+            }),
+            today: moment.today,
+            aside: Estimate::default(),
+            aside_on: moment.today,
+            is_settled: false,
+        };
+        let one = |_| 1;
+        match admission.take(&OF_REQUESTS, one, moment) {
+            Ok(()) => Ok(admission),
+            Err(exceeded) => {
+                admission.undo(&OF_REQUESTS, one, moment.today);
+                Err(exceeded)
+            }
+        }
+    }
+
+    /// Sets aside what the request will use, in place of what was set aside before.
+    ///
+    /// # Errors
+    /// The first limit on tokens or money that has not so much left; nothing is set aside then.
+    pub fn reserve(&mut self, estimate: Estimate, now: Instant) -> Result<(), Exceeded> {
+        self.release();
+        let moment = self.allowances.moment(now);
+        let amount = |limit| estimate.amount(limit);
+        match self.take(&OF_USE, amount, moment) {
+            Ok(()) => {
+                self.aside = estimate;
+                self.aside_on = moment.today;
+                Ok(())
+            }
+            Err(exceeded) => {
+                self.undo(&OF_USE, amount, moment.today);
+                Err(exceeded)
+            }
+        }
+    }
+
+    /// Charges what the request has used, in place of what was set aside.
+    pub fn settle(mut self, used: &Consumption, now: Instant) {
+        let then = Moment {
+            today: self.aside_on,
+            ..self.allowances.moment(now)
+        };
+        let calendar = self.allowances.calendar();
+        let charged = Estimate::from(used);
+        for stake in &self.stakes {
+            stake.ledger.charge(used, self.today, calendar);
+            for limit in OF_USE {
+                let (before, after) = match (stake.taken.contains(limit), charged.amount(limit)) {
+                    (true, after) => (self.aside.amount(limit), after),
+                    // The rate would have refused it: nothing was taken, nothing is.
+                    (false, _) if stake.exceeded.contains(limit) => continue,
+                    (false, after) => (0, after),
+                };
+                if after >= before {
+                    stake.ledger.owe(limit, after - before, then, calendar);
+                } else {
+                    let unused = before - after;
+                    stake.ledger.give_back(limit, unused, then.today, calendar);
+                }
+            }
+        }
+        self.is_settled = true;
+    }
+
+    /// Limits that would have refused it, had they not been shadows.
+    pub fn shadowed(&self) -> LimitSet {
+        let [key, tenant] = &self.stakes;
+        key.exceeded.union(tenant.exceeded)
+    }
+
+    /// How the limits on requests stand: the one of which least is left. `None`: there is none.
+    pub fn requests(&self, now: Instant) -> Option<Standing> {
+        self.scarcest(&SHOWN_OF_REQUESTS, now)
+    }
+
+    /// The same of the limits on tokens.
+    pub fn tokens(&self, now: Instant) -> Option<Standing> {
+        self.scarcest(&SHOWN_OF_TOKENS, now)
+    }
+
+    fn scarcest(&self, limits: &[Limit], now: Instant) -> Option<Standing> {
+        let moment = self.allowances.moment(now);
+        let calendar = self.allowances.calendar();
+        let of = |stake: &Stake| {
+            let ledger = stake.ledger;
+            limits
+                .iter()
+                .filter_map(move |&limit| ledger.standing(limit, moment, calendar))
+        };
+        self.stakes.iter().flat_map(of).reduce(Standing::scarcer)
+    }
+
+    /// Takes from each of these limits, until one refuses.
+    fn take(
+        &mut self,
+        limits: &[Limit],
+        amount: impl Fn(Limit) -> u64,
+        now: Moment,
+    ) -> Result<(), Exceeded> {
+        for stake in &mut self.stakes {
+            for &limit in limits {
+                if !stake.take(limit, amount(limit), now) {
+                    let calendar = self.allowances.calendar();
+                    return Err(stake.refusal(limit, amount(limit), now, calendar));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As if it had never been asked for.
+    fn undo(&mut self, limits: &[Limit], amount: impl Fn(Limit) -> u64, then: Today) {
+        let calendar = self.allowances.calendar();
+        for stake in &mut self.stakes {
+            for &limit in limits {
+                if stake.taken.contains(limit) {
+                    stake.ledger.give_back(limit, amount(limit), then, calendar);
+                    stake.taken = stake.taken.without(limit);
+                }
+                stake.exceeded = stake.exceeded.without(limit);
+            }
+        }
+    }
+
+    /// Gives back what was set aside.
+    fn release(&mut self) {
+        let aside = self.aside;
+        self.undo(&OF_USE, |limit| aside.amount(limit), self.aside_on);
+    }
+}
+
+impl Stake {
+    /// Takes from one limit, or notes that it would not have been there. `false`: it is not there.
+    fn take(&mut self, limit: Limit, amount: u64, now: Moment) -> bool {
+        let verdict = self.ledger.take(limit, amount, now);
+        if matches!(verdict, Verdict::Taken | Verdict::TakenBeyond) {
+            self.taken = self.taken.with(limit);
+        }
+        if matches!(verdict, Verdict::TakenBeyond | Verdict::PassedBeyond) {
+            self.exceeded = self.exceeded.with(limit);
+        }
+        verdict != Verdict::Refused
+    }
+
+    fn refusal(&self, limit: Limit, amount: u64, now: Moment, calendar: &Calendar) -> Exceeded {
+        let standing = self.ledger.standing(limit, now, calendar);
+        let wait = self.ledger.wait(limit, amount, now, calendar);
+        Exceeded {
+            limit,
+            scope: self.scope,
+            // It may have become free in this very moment.
+            retry_after: wait.max(Duration::from_millis(1)),
+            resets_at: span_of(limit).map(|span| calendar.ends(span)),
+            never_fits: self.ledger.never_fits(limit, amount),
+            standing: standing.unwrap_or_default(),
+        }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let one = |_| 1;
+        self.undo(&[Limit::ConcurrentRequests], one, self.today);
+        if !self.is_settled {
+            let quotas = [Limit::RequestsPerDay, Limit::RequestsPerMonth];
+            self.undo(&quotas, one, self.today);
+            self.release();
+        }
+    }
+}
