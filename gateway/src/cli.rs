@@ -2,10 +2,14 @@
 
 mod accounts;
 mod admin;
+mod csv;
 mod egress;
+mod kept;
 mod kernel;
+mod output;
 mod table;
 mod times;
+mod usage;
 
 use clap::{Parser, Subcommand};
 use codex_relay::config::{self, ConfigErrors, Loaded, Policy};
@@ -73,6 +77,8 @@ enum Command {
         #[command(subcommand)]
         command: egress::Egress,
     },
+    /// What tenants have used, by tenant, key, model and day; of a gateway that runs or does not
+    Usage(usage::Options),
     /// What the kernel enforces
     Kernel {
         #[command(subcommand)]
@@ -160,6 +166,7 @@ pub(crate) fn main() -> ExitCode {
         ) => hash_key(),
         (Some(Command::Accounts { command }), _) => accounts::run(command),
         (Some(Command::Egress { command }), _) => egress::run(command),
+        (Some(Command::Usage(options)), _) => usage::run(&options),
         (Some(Command::Kernel { command }), _) => kernel::run(&command),
         (Some(Command::ReadState { directory }), _) => read_for_parent(&directory),
         (Some(Command::Demo { port }), _) => demo::run(demo::Options { port }),
@@ -237,6 +244,12 @@ fn hash_key() -> ExitCode {
     };
     eprintln!("{fault}");
     EX_DATAERR.into()
+}
+
+/// What somebody has written may be meant for a terminal rather than for whoever sits there.
+fn printable(text: &str) -> String {
+    let replaced = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().map(replaced).collect()
 }
 
 /// To standard output; a reader that has gone away (`| head`) is a failure, not a panic.

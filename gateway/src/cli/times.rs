@@ -1,6 +1,7 @@
 //! Times and spans as operators write and read them.
 
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, civil};
 use std::time::Duration;
 
 const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
@@ -11,6 +12,19 @@ pub(super) fn parse_span(text: &str) -> Option<Duration> {
     let (_, seconds) = UNITS.iter().find(|(name, _)| *name == unit)?;
     let count: u32 = text.strip_suffix(unit)?.parse().ok()?;
     Some(Duration::from_secs(u64::from(count) * seconds))
+}
+
+/// A time of RFC 3339; a day, or a time of day without an offset, of this time zone; or how long before now, as a span.
+/// A day stands for its beginning.
+pub(super) fn parse_moment(text: &str, now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time);
+    }
+    if let Ok(time) = text.parse::<civil::DateTime>() {
+        return zone.to_timestamp(time).ok();
+    }
+    let ago = SignedDuration::try_from(parse_span(text)?).ok()?;
+    now.checked_sub(ago).ok()
 }
 
 /// In the largest unit that fits and the one below it, rounded: what is finer does not matter any more.
@@ -68,6 +82,40 @@ mod tests {
             assert_eq!(
                 parse_span(text),
                 seconds.map(Duration::from_secs),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn moments_are_times_days_or_spans_before_now() {
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        for (text, expected) in [
+            ("2h", Some("2026-03-01T10:00:00Z")),
+            ("1d", Some("2026-02-28T12:00:00Z")),
+            ("90s", Some("2026-03-01T11:58:30Z")),
+            ("2026-03-01T13:00:00+01:00", Some("2026-03-01T12:00:00Z")),
+            (
+                "2026-03-01T13:00:00.000001Z",
+                Some("2026-03-01T13:00:00.000001Z"),
+            ),
+            ("2026-03-01", Some("2026-02-28T23:00:00Z")),
+            ("2026-07-01", Some("2026-06-30T22:00:00Z")),
+            ("2026-03-01T08:30", Some("2026-03-01T07:30:00Z")),
+            ("2026-03-01 08:30:15", Some("2026-03-01T07:30:15Z")),
+            ("2026-02-30", None),
+            ("4294967295d", None),
+            ("tomorrow", None),
+            ("2", None),
+            ("-2h", None),
+            ("2é", None),
+            ("", None),
+        ] {
+            let moment = parse_moment(text, now, &zone);
+            assert_eq!(
+                moment,
+                expected.map(|time| time.parse().unwrap()),
                 "{text:?}"
             );
         }

@@ -1,6 +1,6 @@
 //! Accounts for people to read.
 
-use super::super::{count, table::table, times::show_time};
+use super::super::{count, printable, table::table, times::show_time};
 use codex_relay::control::accounts::{
     Account, Address, Condition, Listing, Measured, Verb, Wish, Word,
 };
@@ -182,11 +182,6 @@ fn until(time: Option<&str>, now: Timestamp) -> String {
     time.map_or_else(|| NOTHING.to_owned(), |time| show_time(time, now))
 }
 
-/// What somebody has written may be meant for a terminal rather than for whoever sits there.
 fn words(text: Option<&str>) -> String {
-    let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.map_or_else(
-        || NOTHING.to_owned(),
-        |text| text.chars().map(printable).collect(),
-    )
+    text.map_or_else(|| NOTHING.to_owned(), printable)
 }

@@ -4,7 +4,8 @@ use super::super::{EX_DATAERR, EX_NOINPUT, EX_USAGE, Place, admin, print, table:
 use super::{SILENCE_MAX, milliseconds};
 use codex_relay::config::Policy;
 use codex_relay::control::egress::record::{self, Record};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
@@ -112,11 +113,7 @@ fn since(text: Option<&str>, now: Timestamp) -> Option<String> {
     let Some(text) = text else {
         return Some(String::new());
     };
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Some(record::format(time));
-    }
-    let ago = SignedDuration::try_from(times::parse_span(text)?).ok()?;
-    now.checked_sub(ago).ok().map(record::format)
+    times::parse_moment(text, now, &TimeZone::UTC).map(record::format)
 }
 
 fn open_now(admin: SocketAddr) -> Result<Vec<Record>, ExitCode> {
