@@ -10,4 +10,4 @@ mod queue;
 
 pub use acceptance::{Acceptance, Withheld};
 pub use entry::Entry;
-pub use queue::{QUEUE_REPORTS, Reader, Record, Report, Writer, queue};
+pub use queue::{QUEUE_REPORTS, Reader, Record, RecordPlace, Report, Writer, queue};

@@ -1,7 +1,7 @@
 //! What happens to one request, from top to bottom.
 //!
 //! ```text
-//! serve ─┬─ reach: authenticate → admit → read body → candidates → loop { open a candidate, or the next one }
+//! serve ─┬─ reach: authenticate → admit → read body → candidates → reserve → loop { open a candidate, or the next one }
 //!        ├─ forward: the answer's head, then its body as it comes      (only with an answer in hand)
 //!        ├─ settle the limits, or refuse in the one error model        (only without)
 //!        └─ close the trail: one record of what happened
@@ -18,6 +18,7 @@ pub mod egress;
 pub mod forward;
 pub mod limit;
 pub mod meter;
+pub mod own_usage;
 pub mod refusal;
 pub mod reply;
 pub mod route;
@@ -102,14 +103,18 @@ pub async fn serve<'c>(
     if reply::is_health_check(request) {
         return client.answer_health_check(worker, request).await;
     }
+    if own_usage::is_asked_for(request) {
+        return own_usage::answer(worker, request, client).await;
+    }
     let mut trail = audit::open(worker, request);
     request.client.watch_peer();
     let done = match reach(worker, request, client.early(), &mut trail).await {
         Ok((permit, answer)) => {
             let (done, transcript) =
-                forward::forward(worker, request, answer, client, &mut trail).await;
+                forward::forward(worker, request, answer, client, &permit, &mut trail).await;
             trail.note_transcript(&transcript);
-            meter::settle(permit);
+            let body_bytes = request.body.received_bytes();
+            trail.note_charge(&meter::settle(permit, &transcript, body_bytes));
             done
         }
         Err(refusal) => {
@@ -125,8 +130,8 @@ pub async fn serve<'c>(
     done
 }
 
-/// Finds somebody who answers: a tenant that may ask, a place in its limits, an account that is free, and an upstream
-/// that begins a usable answer. As long as it runs, the client has seen nothing of an answer.
+/// Finds somebody who answers: a tenant that may ask, a place in its limits and what it will use, an account that is free, and an
+/// upstream that begins a usable answer. As long as it runs, the client has seen nothing of an answer.
 async fn reach(
     worker: &'static Worker,
     request: &mut Request<'_>,
@@ -135,11 +140,16 @@ async fn reach(
 ) -> Result<(Permit, Box<Answer>), Refusal> {
     let caller = authenticate::authenticate(worker, request)?;
     trail.note_caller(&caller);
-    let permit = limit::admit(worker, request, &caller)?;
+    trail.secure(worker, &caller)?;
+    let admitted = limit::admit(worker, request, &caller)?;
     request
         .read_body(worker, caller.must_name_model(worker))
         .await?;
-    let mut candidates = route::candidates(worker, &caller, request, trail)?;
+    let model = route::model(worker, &caller, request)?;
+    trail.note_model(model);
+    let mut candidates = route::candidates(worker, &caller, request, model)?;
+    let permit = limit::reserve(worker, request, &caller, admitted, model)?;
+    trail.note_shadowed(permit.shadowed());
     loop {
         let mut candidate = candidates.next(worker, request, &mut early, trail).await?;
         let asked = candidate.asked();

@@ -5,7 +5,7 @@ use crate::config::{Policy, Problem};
 use crate::connections::Connections;
 use crate::control::log::Log;
 use crate::control::{self, Control, End, names};
-use crate::journal::{self, Acceptance};
+use crate::journal::{self, Acceptance, QUEUE_REPORTS};
 use crate::kernel::Kernel;
 use crate::limits::{Allowances, InFlight};
 use crate::state::{Reader, StateStore};
@@ -144,9 +144,10 @@ impl Gateway {
             connections,
         };
         let cores = relay_io::allowed_cores();
+        let reports_max = reports_max(acceptance.is_strict(), connections_max);
         for (index, sockets) in sockets.into_iter().enumerate() {
             let figures: &'static Figures = Box::leak(Box::default());
-            let (journal, reader) = journal::queue(&figures.reports_lost);
+            let (journal, reader) = journal::queue(reports_max, &figures.reports_lost);
             control.figures.push(figures);
             control.journals.push(reader);
             let parts = Parts {
@@ -250,6 +251,17 @@ fn cannot_listen(whom: &str, address: SocketAddr, error: &std::io::Error) -> Sta
         _ => error.to_string(),
     };
     StartError(format!("cannot listen for {whom} on {address}: {why}"))
+}
+
+/// Reports that may wait at one worker. Where each request keeps a place for its record, there is one for each connection,
+/// within reason, besides those that wait.
+fn reports_max(keeps_places: bool, connections_max: usize) -> usize {
+    let kept = if keeps_places {
+        connections_max.min(3 * QUEUE_REPORTS)
+    } else {
+        0
+    };
+    QUEUE_REPORTS + kept
 }
 
 /// Every client connection may need a connection to a provider.

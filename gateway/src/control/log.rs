@@ -4,6 +4,7 @@
 use super::line::{Line, TimeOfDay};
 use super::lines::Lines;
 use crate::config::Policy;
+use crate::config::policy::Limit;
 use crate::journal::Record;
 use metrics::counter;
 use std::io;
@@ -182,6 +183,20 @@ fn write_record(line: &mut Line<'_>, policy: &Policy, record: &Record) {
         line.number("cached_tokens", usage.cached_tokens);
         line.number("output_tokens", usage.output_tokens);
         line.number("reasoning_tokens", usage.reasoning_tokens);
+    }
+    if let Some(known) = record.known {
+        line.text("known", known.as_str());
+        if !policy.prices.is_empty() {
+            line.text("cost", &record.cost.to_string());
+        }
+    }
+    if let Some((scope, limit)) = record.limit {
+        line.text("limit", limit.as_str());
+        line.text("limit_of", scope.as_str());
+    }
+    if !record.shadowed.is_empty() {
+        let names: Vec<_> = record.shadowed.iter().map(Limit::as_str).collect();
+        line.text("shadowed", &names.join(","));
     }
     line.text("ended", record.ended);
 }

@@ -44,18 +44,23 @@ impl Acceptance {
         self.disk.store(disk as u8, Ordering::Relaxed);
     }
 
-    /// May a request be served? `is_metered`: its tenant or key has quotas. One load.
+    /// No request may be served of which the record could be lost.
+    pub fn is_strict(&self) -> bool {
+        self.mode == JournalMode::Strict
+    }
+
+    /// May a request be served? `is_metered`: its tenant or key has quotas. One load as long as all is well.
     ///
     /// # Errors
     /// It must not.
-    pub fn check(&self, is_metered: bool) -> Result<(), Withheld> {
+    pub fn check(&self, is_metered: impl FnOnce() -> bool) -> Result<(), Withheld> {
         let disk = self.disk.load(Ordering::Relaxed);
         if disk == Disk::Writable as u8 {
             return Ok(());
         }
         match self.mode {
             JournalMode::Strict => Err(Withheld::Audit),
-            _ if is_metered && disk == Disk::Overdue as u8 => Err(Withheld::Usage),
+            _ if disk == Disk::Overdue as u8 && is_metered() => Err(Withheld::Usage),
             _ => Ok(()),
         }
     }
@@ -79,8 +84,8 @@ mod tests {
         ] {
             let acceptance = Acceptance::new(mode);
             acceptance.note(disk);
-            assert_eq!(acceptance.check(true), metered, "{mode:?} {disk:?}");
-            assert_eq!(acceptance.check(false), unmetered, "{mode:?} {disk:?}");
+            assert_eq!(acceptance.check(|| true), metered, "{mode:?} {disk:?}");
+            assert_eq!(acceptance.check(|| false), unmetered, "{mode:?} {disk:?}");
         }
     }
 }

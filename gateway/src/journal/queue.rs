@@ -1,14 +1,15 @@
 //! What workers report to the control thread: bounded, without locks, without waking anybody.
 //!
 //! Each worker has a queue of its own, which the control thread empties every few milliseconds. A full queue loses the
-//! record and counts the loss; the request it was about is not held up.
+//! record and counts the loss; the request it was about is not held up. Where no record may be lost, a request is given a
+//! place in the queue before it is served, which nothing else can take.
 
 use crate::config::policy::{AccountId, Limit, LimitSet, Money, Scope, TenantId};
 use crate::request::authenticate::KeyId;
 use crate::request::reply::RequestId;
 use crate::usage::Known;
 use relay_wire::dialect::{Dialect, Usage};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -100,30 +101,65 @@ pub struct Record {
 /// The worker's end of its queue.
 pub struct Writer {
     queue: RefCell<rtrb::Producer<Report>>,
+    /// Places that are kept for records that are still to come.
+    kept: Cell<usize>,
     lost: &'static AtomicU64,
 }
+
+/// A place in a queue that is kept for one record; given back when dropped.
+pub struct RecordPlace(&'static Writer);
 
 /// The control thread's end of one worker's queue.
 pub struct Reader(rtrb::Consumer<Report>);
 
-/// A queue for one worker; `lost` counts what found no room.
-pub fn queue(lost: &'static AtomicU64) -> (Writer, Reader) {
-    let (producer, consumer) = rtrb::RingBuffer::new(QUEUE_REPORTS);
-    (
-        Writer {
-            queue: RefCell::new(producer),
-            lost,
-        },
-        Reader(consumer),
-    )
+/// A queue for one worker, with room for so many reports; `lost` counts what found none.
+pub fn queue(reports_max: usize, lost: &'static AtomicU64) -> (Writer, Reader) {
+    let (producer, consumer) = rtrb::RingBuffer::new(reports_max);
+    let writer = Writer {
+        queue: RefCell::new(producer),
+        kept: Cell::new(0),
+        lost,
+    };
+    (writer, Reader(consumer))
 }
 
 impl Writer {
-    /// Reports, if there is room.
+    /// Reports, if there is room besides what is kept.
     pub fn report(&self, report: Report) {
-        if self.queue.borrow_mut().push(report).is_err() {
+        let mut queue = self.queue.borrow_mut();
+        let kept = self.kept.get();
+        let has_room = kept == 0 || queue.slots() > kept;
+        if !has_room || queue.push(report).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Keeps a place for a record that must not be lost. `None`: all are taken or kept.
+    pub fn keep_place(&'static self) -> Option<RecordPlace> {
+        let kept = self.kept.get();
+        let is_free = self.queue.borrow().slots() > kept;
+        is_free.then(|| {
+            self.kept.set(kept + 1);
+            RecordPlace(self)
+        })
+    }
+}
+
+impl RecordPlace {
+    /// Reports in the place that was kept for it.
+    pub fn report(self, report: Report) {
+        let writer = self.0;
+        // Given back first, the place is free for what comes next, and that is this report.
+        drop(self);
+        if writer.queue.borrow_mut().push(report).is_err() {
+            writer.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for RecordPlace {
+    fn drop(&mut self) {
+        self.0.kept.set(self.0.kept.get() - 1);
     }
 }
 
@@ -138,14 +174,46 @@ impl Reader {
 mod tests {
     use super::*;
 
+    fn leaked(reports_max: usize) -> (&'static Writer, Reader, &'static AtomicU64) {
+        let lost: &'static AtomicU64 = Box::leak(Box::default());
+        let (writer, reader) = queue(reports_max, lost);
+        (Box::leak(Box::new(writer)), reader, lost)
+    }
+
     #[test]
     fn a_full_queue_counts_what_it_loses() {
-        static LOST: AtomicU64 = AtomicU64::new(0);
-        let (writer, mut reader) = queue(&LOST);
-        for _ in 0..QUEUE_REPORTS + 3 {
+        let (writer, mut reader, lost) = leaked(5);
+        for _ in 0..8 {
             writer.report(Report::Panicked);
         }
-        assert_eq!(LOST.load(Ordering::Relaxed), 3);
-        assert_eq!(std::iter::from_fn(|| reader.take()).count(), QUEUE_REPORTS);
+        assert_eq!(lost.load(Ordering::Relaxed), 3);
+        assert_eq!(std::iter::from_fn(|| reader.take()).count(), 5);
+    }
+
+    #[test]
+    fn a_place_that_is_kept_is_there_however_full_the_queue_is() {
+        let (writer, mut reader, lost) = leaked(3);
+        let place = writer.keep_place().unwrap();
+        for _ in 0..5 {
+            writer.report(Report::Panicked);
+        }
+        assert_eq!(lost.load(Ordering::Relaxed), 3);
+        assert!(writer.keep_place().is_none(), "none is left to be kept");
+        place.report(Report::AcceptFailed("kept".to_owned()));
+        assert_eq!(lost.load(Ordering::Relaxed), 3);
+        let taken: Vec<_> = std::iter::from_fn(|| reader.take()).collect();
+        assert!(matches!(
+            &taken[..],
+            [Report::Panicked, Report::Panicked, Report::AcceptFailed(_)]
+        ));
+    }
+
+    #[test]
+    fn a_place_that_was_kept_for_nothing_is_given_back() {
+        let (writer, _reader, _) = leaked(2);
+        let kept = [writer.keep_place(), writer.keep_place()];
+        assert!(kept.iter().all(Option::is_some) && writer.keep_place().is_none());
+        drop(kept);
+        assert!(writer.keep_place().is_some());
     }
 }

@@ -5,12 +5,13 @@
 use super::Request;
 use super::authenticate::Caller;
 use super::egress::Failure;
-use super::meter::Transcript;
+use super::forward::Ending;
+use super::meter::{Charge, Transcript};
 use super::refusal::Refusal;
 use super::reply::{EARLY_STATUS, RequestId};
 use super::route::{Asked, Candidate};
-use crate::config::policy::{LimitSet, Money, TenantId};
-use crate::journal::{Record, Report};
+use crate::config::policy::{Allowance, LimitSet, Money, TenantId};
+use crate::journal::{Record, RecordPlace, Report, Withheld};
 use crate::worker::Worker;
 use relay_wire::dialect::Dialect;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,6 +23,8 @@ const MODEL_BYTES_MAX: usize = 256;
 pub struct Trail {
     record: Record,
     began_at: Instant,
+    /// Where the record goes, if none may be lost.
+    place: Option<RecordPlace>,
 }
 
 /// Begins the trail.
@@ -32,6 +35,7 @@ pub fn open(worker: &Worker, request: &Request<'_>) -> Trail {
     Trail {
         record,
         began_at: request.received_at,
+        place: None,
     }
 }
 
@@ -83,6 +87,32 @@ impl Trail {
     pub fn note_caller(&mut self, caller: &Caller) {
         self.record.tenant = Some(caller.tenant());
         self.record.key_id = Some(caller.key_id());
+    }
+
+    /// Makes sure that the request can go on record, as far as the operator wants that: every request, or every one of those
+    /// whose use is limited.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn secure(&mut self, worker: &'static Worker, caller: &Caller) -> Result<(), Refusal> {
+        let is_metered = || {
+            caller
+                .allowances(worker)
+                .into_iter()
+                .any(Allowance::is_metered)
+        };
+        worker
+            .acceptance
+            .check(is_metered)
+            .map_err(|withheld| match withheld {
+                Withheld::Audit => Refusal::AuditUnavailable,
+                Withheld::Usage => Refusal::UsageUnavailable,
+            })?;
+        if worker.acceptance.is_strict() {
+            let place = worker.journal.keep_place();
+            self.place = Some(place.ok_or(Refusal::AuditUnavailable)?);
+        }
+        Ok(())
     }
 
     /// The tenant that asks.
@@ -146,8 +176,27 @@ impl Trail {
         self.record.bytes_out = transcript.body_bytes;
         self.record.events = transcript.events;
         self.record.streamed = transcript.streamed;
-        self.record.usage = transcript.usage;
         self.record.ended = transcript.ending.as_str();
+    }
+
+    /// What was charged for it.
+    pub fn note_charge(&mut self, charge: &Charge) {
+        self.record.charged = true;
+        self.record.usage = charge.known.map(|_| charge.used.usage);
+        self.record.known = charge.known;
+        self.record.cost = charge.used.cost;
+    }
+
+    /// Limits that would have refused it, had they not been shadows.
+    pub fn note_shadowed(&mut self, shadowed: LimitSet) {
+        self.record.shadowed = shadowed;
+    }
+
+    /// It was answered by the gateway itself, which nobody is charged for.
+    pub fn note_own_answer(&mut self, body_bytes: u64) {
+        self.record.status = 200;
+        self.record.bytes_out = body_bytes;
+        self.record.ended = Ending::Complete.as_str();
     }
 
     /// The provider's status, where that is not what the client saw.
@@ -163,6 +212,7 @@ impl Trail {
             refusal.shape(self.record.attempts).status
         };
         self.record.code = Some(refusal.code());
+        self.record.limit = refusal.limit();
         self.record.ended = match refusal {
             Refusal::ClientGone => "client_gone",
             _ if self.record.attempts > 0 => "failed",
@@ -174,6 +224,10 @@ impl Trail {
     pub fn close(mut self, worker: &Worker, request: &Request<'_>) {
         self.record.bytes_in = request.body.received_bytes();
         self.record.duration = self.began_at.elapsed();
-        worker.journal.report(Report::Request(self.record));
+        let report = Report::Request(self.record);
+        match self.place {
+            Some(place) => place.report(report),
+            None => worker.journal.report(report),
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Who asks: the tenant's key, from the field that the client's SDK puts it into.
 
 use super::Request;
+use super::limit::has_budget;
 use super::refusal::Refusal;
-use crate::config::policy::{KeyNumber, TenantId, TenantKey, UpstreamId};
+use crate::config::policy::{Allowance, KeyNumber, TenantId, TenantKey, UpstreamId};
 use crate::keys;
 use crate::worker::Worker;
 
@@ -51,11 +52,20 @@ impl Caller {
         self.key_id
     }
 
+    /// What it may use: the tenant, and the key.
+    pub fn allowances<'w>(&self, worker: &'w Worker) -> [&'w Allowance; 2] {
+        let policy = &worker.policy;
+        let tenant = &policy.tenant(self.tenant).allowance;
+        [tenant, &policy.key_allowances[self.key.0 as usize]]
+    }
+
     /// Whether the model must be known before the request may go anywhere.
     pub fn must_name_model(&self, worker: &Worker) -> bool {
         let tenant = worker.policy.tenant(self.tenant);
         let serves_some = |id: &UpstreamId| !worker.policy.upstream(*id).models.is_empty();
-        !tenant.models.is_empty() || tenant.upstreams.iter().any(serves_some)
+        !tenant.models.is_empty()
+            || tenant.upstreams.iter().any(serves_some)
+            || self.allowances(worker).into_iter().any(has_budget)
     }
 }
 

@@ -113,6 +113,14 @@ impl<'c> RequestBody<'c> {
         self.received_bytes
     }
 
+    /// How many bytes it has, or at least will have.
+    pub fn bytes_expected(&self) -> u64 {
+        match self.framing {
+            Framing::Length(bytes) => bytes,
+            _ => self.received_bytes,
+        }
+    }
+
     /// The beginning of the next request was read already.
     pub fn has_next(&self) -> bool {
         self.next.is_some()

@@ -12,13 +12,15 @@ mod replaced;
 use super::Request;
 use super::audit::Trail;
 use super::egress::Answer;
+use super::limit::Permit;
 use super::meter::Transcript;
 use super::reply::{AwaitingHead, Done, Owed, Reply};
 use crate::worker::Worker;
+use head::OwnFields;
 use lessons::{End, Lessons};
 use passage::{Passage, outlasts_client};
 use relay_wire::head::{Framing, Version};
-use std::time::Duration;
+use std::time::Instant;
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,7 @@ pub async fn forward<'c>(
     request: &mut Request<'c>,
     mut answer: Box<Answer>,
     mut client: Reply<'c, AwaitingHead>,
+    permit: &Permit,
     trail: &mut Trail,
 ) -> (Reply<'c, Done>, Transcript) {
     let (version, head_is_out) = (client.version(), client.is_begun());
@@ -85,13 +88,17 @@ pub async fn forward<'c>(
     // From here on nothing is sent a second time.
     request.body.let_go();
     trail.note_first_byte(answer.answered_at);
-    let overhead = overhead(&answer);
+    let now = Instant::now();
+    let overhead = answer.overhead + now.saturating_duration_since(answer.answered_at);
     trail.note_overhead(overhead);
     let (client, head) = match client.owed() {
         Owed::All(client) => {
-            let attempts = trail.attempts();
-            let head =
-                head::for_client(worker, request, &answer, form, &client, attempts, overhead);
+            let own = OwnFields {
+                attempts: trail.attempts(),
+                overhead,
+                standings: permit.standings(now),
+            };
+            let head = head::for_client(worker, request, &answer, form, &client, &own);
             (Owed::All(client), head)
         }
         Owed::Rest(client) if replaced::fits(&answer) => (Owed::Rest(client), Vec::new()),
@@ -122,11 +129,6 @@ pub async fn forward<'c>(
         client.cut()
     };
     (done, transcript)
-}
-
-/// What the gateway itself has taken, before the provider and after it.
-fn overhead(answer: &Answer) -> Duration {
-    answer.overhead + answer.answered_at.elapsed()
 }
 
 fn form_for(framing: Framing, version: Version, head_is_out: bool) -> Form {

@@ -1,56 +1,120 @@
 //! Whether the tenant may ask for more now.
 
+pub mod fields;
+
 use super::Request;
 use super::authenticate::Caller;
+use super::meter::Tariff;
 use super::refusal::Refusal;
+use crate::config::policy::{Allowance, Limit, LimitSet};
 use crate::connections::Denied;
 use crate::limits::{Admission, Consumption, Who};
 use crate::worker::Worker;
+use fields::Standings;
 use std::time::Instant;
 
-/// A checked fact: there was room for this request in its tenant's limits. Only `admit` makes one. Dropped, the room is
-/// given back; so it is when it is settled (`meter::settle`), which every forwarded request is.
+/// A checked fact: there was room for one more request in its tenant's limits. What it will use is not set aside yet, so that
+/// it may not be served yet either. Only `admit` makes one. Dropped, the room is given back.
 ///
 /// ```
-/// # use codex_relay::request::{Request, authenticate::Caller, limit::{Permit, admit}, refusal::Refusal};
+/// # use codex_relay::request::{Request, authenticate::Caller, limit::{Admitted, admit}, refusal::Refusal};
 /// # use codex_relay::worker::Worker;
-/// fn permit(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<Permit, Refusal> {
-///     let permit = admit(worker, request, caller)?;
-///     Ok(permit)
+/// fn admitted(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<Admitted, Refusal> {
+///     let admitted = admit(worker, request, caller)?;
+///     Ok(admitted)
 /// }
 /// ```
 ///
 /// A place in the limits does not make one:
 ///
 /// ```compile_fail,E0451
-/// # use codex_relay::request::{Request, authenticate::Caller, limit::{Permit, admit}, refusal::Refusal};
+/// # use codex_relay::request::{Request, authenticate::Caller, limit::{Admitted, admit}, refusal::Refusal};
 /// # use codex_relay::limits::Who;
 /// # use codex_relay::worker::Worker;
-/// fn permit(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<Permit, Refusal> {
+/// fn admitted(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<Admitted, Refusal> {
 ///     let who = Who { tenant: caller.tenant(), key: caller.key() };
 ///     let admission = worker.allowances.admit(who, request.received_at);
-///     Ok(Permit { admission: admission.map_err(|_| Refusal::TenantConcurrencyExceeded)? })
+///     Ok(Admitted { admission: admission.map_err(|error| Refusal::LimitExceeded(Box::new(error)))? })
+/// }
+/// ```
+pub struct Admitted {
+    admission: Admission,
+}
+
+/// A checked fact: there was room for this request in its tenant's limits, and for what it will use. Only `reserve` makes one.
+/// Dropped, the room is given back; settled (`meter::settle`), as every forwarded request is, what it has used is charged.
+///
+/// ```
+/// # use codex_relay::request::{Request, authenticate::Caller, limit::{Admitted, Permit, reserve}, refusal::Refusal};
+/// # use codex_relay::worker::Worker;
+/// fn permit(
+///     worker: &'static Worker,
+///     request: &Request<'_>,
+///     caller: &Caller,
+///     admitted: Admitted,
+/// ) -> Result<Permit, Refusal> {
+///     let permit = reserve(worker, request, caller, admitted, None)?;
+///     Ok(permit)
+/// }
+/// ```
+///
+/// To be admitted is not enough, what it will use must have been set aside:
+///
+/// ```compile_fail,E0308
+/// # use codex_relay::request::{Request, authenticate::Caller, limit::{Admitted, Permit, reserve}, refusal::Refusal};
+/// # use codex_relay::worker::Worker;
+/// fn permit(
+///     worker: &'static Worker,
+///     request: &Request<'_>,
+///     caller: &Caller,
+///     admitted: Admitted,
+/// ) -> Result<Permit, Refusal> {
+///     Ok(admitted)
 /// }
 /// ```
 ///
 /// One permit does not become two:
 ///
 /// ```compile_fail,E0599
-/// # use codex_relay::request::{Request, authenticate::Caller, limit::{Permit, admit}, refusal::Refusal};
+/// # use codex_relay::request::{Request, authenticate::Caller, limit::{Admitted, Permit, reserve}, refusal::Refusal};
 /// # use codex_relay::worker::Worker;
-/// fn permit(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<Permit, Refusal> {
-///     let permit = admit(worker, request, caller)?;
+/// fn permit(
+///     worker: &'static Worker,
+///     request: &Request<'_>,
+///     caller: &Caller,
+///     admitted: Admitted,
+/// ) -> Result<Permit, Refusal> {
+///     let permit = reserve(worker, request, caller, admitted, None)?;
 ///     Ok(permit.clone())
 /// }
 /// ```
 pub struct Permit {
     admission: Admission,
+    tariff: Tariff,
 }
 
 impl Permit {
+    /// How what it has used is found.
+    pub(super) fn tariff(&self) -> &Tariff {
+        &self.tariff
+    }
+
     /// Charges what the request has used.
     pub(super) fn settle(self, used: &Consumption, now: Instant) {
         self.admission.settle(used, now);
+    }
+
+    /// Limits that would have refused it, had they not been shadows.
+    pub fn shadowed(&self) -> LimitSet {
+        self.admission.shadowed()
+    }
+
+    /// How the limits stand, as far as the client is told.
+    pub fn standings(&self, now: Instant) -> Standings {
+        Standings {
+            requests: self.admission.requests(now),
+            tokens: self.admission.tokens(now),
+        }
     }
 }
 
@@ -60,9 +124,9 @@ impl Permit {
 /// 429 with the limit that is used up.
 ///
 /// ```
-/// # use codex_relay::request::{Request, authenticate::authenticate, limit::{Permit, admit}, refusal::Refusal};
+/// # use codex_relay::request::{Request, authenticate::authenticate, limit::{Admitted, admit}, refusal::Refusal};
 /// # use codex_relay::worker::Worker;
-/// fn checked(worker: &Worker, request: &Request<'_>) -> Result<Permit, Refusal> {
+/// fn checked(worker: &Worker, request: &Request<'_>) -> Result<Admitted, Refusal> {
 ///     let caller = authenticate(worker, request)?;
 ///     admit(worker, request, &caller)
 /// }
@@ -71,21 +135,15 @@ impl Permit {
 /// The name of a tenant is not enough, its key must have been checked:
 ///
 /// ```compile_fail,E0308
-/// # use codex_relay::request::{Request, authenticate::authenticate, limit::{Permit, admit}, refusal::Refusal};
+/// # use codex_relay::request::{Request, authenticate::authenticate, limit::{Admitted, admit}, refusal::Refusal};
 /// # use codex_relay::worker::Worker;
-/// fn unchecked(worker: &Worker, request: &Request<'_>) -> Result<Permit, Refusal> {
+/// fn unchecked(worker: &Worker, request: &Request<'_>) -> Result<Admitted, Refusal> {
 ///     let caller = authenticate(worker, request)?.tenant();
 ///     admit(worker, request, &caller)
 /// }
 /// ```
-pub fn admit(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<Permit, Refusal> {
-    request
-        .inbound
-        .claim(request.client, caller.tenant())
-        .map_err(|denied| match denied {
-            Denied::TenantFull => Refusal::TenantConnectionLimit,
-            _ => Refusal::Overloaded,
-        })?;
+pub fn admit(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<Admitted, Refusal> {
+    claim_connection(request, caller)?;
     let who = Who {
         tenant: caller.tenant(),
         key: caller.key(),
@@ -93,6 +151,54 @@ pub fn admit(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<
     worker
         .allowances
         .admit(who, request.received_at)
-        .map(|admission| Permit { admission })
-        .map_err(|_| Refusal::TenantConcurrencyExceeded)
+        .map(|admission| Admitted { admission })
+        .map_err(|exceeded| Refusal::LimitExceeded(Box::new(exceeded)))
+}
+
+/// Counts the connection as the tenant's.
+///
+/// # Errors
+/// The tenant has as many as it may have.
+pub fn claim_connection(request: &Request<'_>, caller: &Caller) -> Result<(), Refusal> {
+    request
+        .inbound
+        .claim(request.client, caller.tenant())
+        .map_err(|denied| match denied {
+            Denied::TenantFull => Refusal::TenantConnectionLimit,
+            _ => Refusal::Overloaded,
+        })
+}
+
+/// Sets aside what the request will use, where a limit asks for that.
+///
+/// # Errors
+/// 429 with the limit of which not so much is left; 403 where there is a budget and nobody knows what the model costs.
+pub fn reserve(
+    worker: &'static Worker,
+    request: &Request<'_>,
+    caller: &Caller,
+    mut admitted: Admitted,
+    model: Option<&str>,
+) -> Result<Permit, Refusal> {
+    let tariff = Tariff::of(worker, request, model);
+    let allowances = caller.allowances(worker);
+    if tariff.costs() && allowances.into_iter().any(Allowance::needs_estimate) {
+        if tariff.is_without_price() && allowances.into_iter().any(has_budget) {
+            return Err(Refusal::ModelNotPriced);
+        }
+        let estimate = tariff.estimate(&request.body, worker.policy.usage.output_tokens_assumed);
+        admitted
+            .admission
+            .reserve(estimate, Instant::now())
+            .map_err(|exceeded| Refusal::LimitExceeded(Box::new(exceeded)))?;
+    }
+    Ok(Permit {
+        admission: admitted.admission,
+        tariff,
+    })
+}
+
+/// Its money is limited: what a request costs has to be known.
+pub fn has_budget(allowance: &Allowance) -> bool {
+    allowance.budget_per_month.is_some() && !allowance.shadow.contains(Limit::BudgetPerMonth)
 }

@@ -1,8 +1,11 @@
 //! What an answer used.
 
+mod tariff;
+
+pub use tariff::{Charge, Tariff};
+
 use super::forward::Ending;
 use super::limit::Permit;
-use crate::limits::Consumption;
 use relay_wire::dialect::{
     AnswerObserver, Dialect, ErrorReport, Progress, StreamObserver, Terminal, Usage,
 };
@@ -28,26 +31,28 @@ pub struct Transcript {
     pub streamed: bool,
 }
 
-/// Gives the tenant's place back: the request is over.
+/// The request is over: what it has used is charged in place of what was set aside, and its place is given back.
 ///
 /// ```
-/// # use codex_relay::request::{limit::Permit, meter::settle};
-/// fn over(permit: Permit) {
-///     settle(permit);
+/// # use codex_relay::request::{limit::Permit, meter::{Transcript, settle}};
+/// fn over(permit: Permit, transcript: &Transcript) {
+///     settle(permit, transcript, 0);
 /// }
 /// ```
 ///
 /// A request is settled once:
 ///
 /// ```compile_fail,E0382
-/// # use codex_relay::request::{limit::Permit, meter::settle};
-/// fn over(permit: Permit) {
-///     settle(permit);
-///     settle(permit);
+/// # use codex_relay::request::{limit::Permit, meter::{Transcript, settle}};
+/// fn over(permit: Permit, transcript: &Transcript) {
+///     settle(permit, transcript, 0);
+///     settle(permit, transcript, 0);
 /// }
 /// ```
-pub fn settle(permit: Permit) {
-    permit.settle(&Consumption::default(), Instant::now());
+pub fn settle(permit: Permit, transcript: &Transcript, body_bytes: u64) -> Charge {
+    let charge = permit.tariff().charge(transcript, body_bytes);
+    permit.settle(&charge.used, Instant::now());
+    charge
 }
 
 /// Reads an answer as it passes.

@@ -3,9 +3,12 @@
 //! The client's answer and the operator's record are made from the same value, but they are different texts: the client
 //! never learns an account's name, an address, or what the provider said about the operator's credentials.
 
+mod exceeded;
 #[cfg(test)]
 mod tests;
 
+use crate::config::policy::{Limit, Scope};
+use crate::limits::Exceeded;
 use relay_wire::head::FramingError;
 
 /// Why a request was not served.
@@ -17,8 +20,14 @@ pub enum Refusal {
     KeyUnknown,
     /// A key whose time is over.
     KeyExpired,
-    /// The tenant has as many requests in flight as it may have.
-    TenantConcurrencyExceeded,
+    /// The tenant or its key has used what it may use.
+    LimitExceeded(Box<Exceeded>),
+    /// What it costs is limited, and nobody knows what this model costs.
+    ModelNotPriced,
+    /// No record of it could be kept, and the operator wants one of every request.
+    AuditUnavailable,
+    /// What it uses is limited, and can no longer be counted for certain.
+    UsageUnavailable,
     /// The tenant, or the address that the client comes from, has as many connections as it may have.
     TenantConnectionLimit,
     /// The model is not one of the tenant's.
@@ -27,6 +36,8 @@ pub enum Refusal {
     ModelUnknown(&'static str),
     /// The bytes are not a request.
     Framing(FramingError),
+    /// What is asked for can be read and nothing else.
+    ReadOnly,
     /// The head did not arrive in time.
     HeadTooSlow,
     /// The framing of the body is broken.
@@ -132,6 +143,10 @@ pub struct Shape {
     pub retry_after_seconds: Option<u32>,
     /// `error.resets_at`, in seconds since 1970, where what is used up comes back then.
     pub resets_at: Option<u64>,
+    /// The limit of the tenant's that it is about: `error.limit` and `error.scope`, and the fields `x-ratelimit-*`.
+    pub exceeded: Option<Exceeded>,
+    /// `Allow`, where another method would do.
+    pub allow: Option<&'static str>,
     /// `x-relay-error-source`
     pub source: Source,
 }
@@ -142,7 +157,8 @@ const PERMISSION: &str = "permission_error";
 const RATE_LIMIT: &str = "rate_limit_error";
 const GATEWAY: &str = "gateway_error";
 const UPSTREAM: &str = "upstream_error";
-/// The one type that Codex takes for a used-up quota: it says so, and when that ends, instead of coming again.
+/// The one type that Codex takes for a used-up quota: it says so, and when that ends, instead of coming again. So it is to do
+/// also where it must not come again for another reason.
 const USAGE_LIMIT: &str = "usage_limit_reached";
 
 /// `Retry-After` where nobody said better: a place is usually free again after a moment.
@@ -160,7 +176,11 @@ impl Refusal {
             Self::KeyMissing => "missing_api_key",
             Self::KeyUnknown => "invalid_api_key",
             Self::KeyExpired => "expired_api_key",
-            Self::TenantConcurrencyExceeded => "tenant_concurrency_exceeded",
+            Self::LimitExceeded(exceeded) => exceeded::code(exceeded.limit),
+            Self::ModelNotPriced => "model_not_priced",
+            Self::AuditUnavailable => "audit_unavailable",
+            Self::UsageUnavailable => "usage_unavailable",
+            Self::ReadOnly => "method_not_allowed",
             Self::TenantConnectionLimit => "tenant_connection_limit",
             Self::ModelNotAllowed => "model_not_allowed",
             Self::ModelUnknown(_) => "model_required",
@@ -199,6 +219,8 @@ impl Refusal {
             retryable: false,
             retry_after_seconds: None,
             resets_at: None,
+            exceeded: None,
+            allow: None,
             source: Source::Gateway,
         };
         let passing = |status, kind, after: u32, message: &str| Shape {
@@ -221,12 +243,31 @@ impl Refusal {
             ),
             Self::KeyUnknown => refused(401, AUTHENTICATION, "The API key is not known here."),
             Self::KeyExpired => refused(401, AUTHENTICATION, "The API key has expired."),
-            Self::TenantConcurrencyExceeded => passing(
-                429,
-                RATE_LIMIT,
-                RETRY_SOON_SECONDS,
-                "Too many requests in flight: wait until one of them is over.",
+            Self::LimitExceeded(exceeded) => exceeded::shape(code, exceeded),
+            Self::ModelNotPriced => Shape {
+                param: Some("model"),
+                ..refused(
+                    403,
+                    PERMISSION,
+                    "This API key has a budget, and nobody knows what this model costs.",
+                )
+            },
+            Self::AuditUnavailable => passing(
+                503,
+                GATEWAY,
+                RETRY_LATER_SECONDS,
+                "The gateway cannot keep its record of requests at the moment.",
             ),
+            Self::UsageUnavailable => passing(
+                503,
+                GATEWAY,
+                RETRY_LATER_SECONDS,
+                "The gateway cannot keep count of what is used at the moment.",
+            ),
+            Self::ReadOnly => Shape {
+                allow: Some("GET, HEAD"),
+                ..refused(405, INVALID_REQUEST, "This can be read, and nothing else.")
+            },
             Self::TenantConnectionLimit => passing(
                 429,
                 RATE_LIMIT,
@@ -241,7 +282,11 @@ impl Refusal {
                 param: Some("model"),
                 ..refused(400, INVALID_REQUEST, why)
             },
-            Self::Framing(error) => refused(error.status(), INVALID_REQUEST, error.message()),
+            Self::Framing(error) => Shape {
+                allow: (error.status() == 405)
+                    .then_some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+                ..refused(error.status(), INVALID_REQUEST, error.message())
+            },
             Self::HeadTooSlow => refused(408, INVALID_REQUEST, "The request head took too long."),
             Self::BodyTooSlow => refused(408, INVALID_REQUEST, "The request body took too long."),
             Self::BodyMalformed => refused(
@@ -381,6 +426,14 @@ impl Refusal {
         }
     }
 
+    /// The limit of the tenant's that has refused it.
+    pub fn limit(&self) -> Option<(Scope, Limit)> {
+        match self {
+            Self::LimitExceeded(exceeded) => Some((exceeded.scope, exceeded.limit)),
+            _ => None,
+        }
+    }
+
     /// What was received cannot be told apart from a next request, or the connection is one too many: nothing more may be read
     /// from it.
     pub fn ends_connection(&self) -> bool {
@@ -432,6 +485,14 @@ impl Shape {
         });
         if let Some(seconds) = self.resets_at {
             error["resets_at"] = seconds.into();
+        }
+        if let Some(exceeded) = &self.exceeded {
+            error["limit"] = exceeded.limit.as_str().into();
+            error["scope"] = exceeded.scope.as_str().into();
+            if self.resets_at.is_some() {
+                error["resets_in_seconds"] =
+                    exceeded::seconds_rounded_up(exceeded.retry_after).into();
+            }
         }
         serde_json::json!({ "error": error })
             .to_string()

@@ -12,6 +12,7 @@ pub use early::{EARLY_STATUS, Early};
 pub use id::RequestId;
 
 use super::Request;
+use super::limit::fields::Unit;
 use super::refusal::{Refusal, Shape};
 use crate::worker::Worker;
 use relay_io::{IoError, Received, Stream};
@@ -266,8 +267,13 @@ impl<'c> Reply<'c, AwaitingHead> {
         if let Some(seconds) = shape.retry_after_seconds {
             head.number("retry-after", u64::from(seconds));
         }
-        if shape.status == 405 {
-            head.known("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        if let Some(methods) = shape.allow {
+            head.known("allow", methods);
+        }
+        if let Some(exceeded) = &shape.exceeded
+            && let Some(unit) = Unit::of(exceeded.limit)
+        {
+            unit.write(&mut head, &exceeded.standing);
         }
         self.connection_field(&mut head);
         head.finish();
@@ -280,16 +286,27 @@ impl<'c> Reply<'c, AwaitingHead> {
         worker: &'static Worker,
         request: &mut Request<'_>,
     ) -> Reply<'c, Done> {
+        self.answer(worker, request, &worker.health_body()).await
+    }
+
+    /// An answer of the gateway's own: JSON, as it is now.
+    pub async fn answer(
+        self,
+        worker: &'static Worker,
+        request: &mut Request<'_>,
+        body: &str,
+    ) -> Reply<'c, Done> {
         let mut reply = self;
         let drained = request.body.drain(worker, DRAIN_BYTES_MAX).await;
         reply.client.forgive_deadline();
         reply.keep_alive &= drained && !worker.is_draining();
-        let body = worker.health_body();
         let mut bytes = Vec::with_capacity(256);
         let mut head = HeadWriter::response(&mut bytes, 200);
         head.known("content-type", "application/json");
         head.number("content-length", body.len() as u64);
         head.known("cache-control", "no-store");
+        head.known("x-request-id", reply.request_id.as_str());
+        head.known("x-relay-request-id", reply.request_id.as_str());
         reply.connection_field(&mut head);
         head.finish();
         reply.send_whole(worker, &bytes, body.as_bytes()).await

@@ -102,6 +102,21 @@ pub struct Candidates {
     verdicts: Verdicts,
 }
 
+/// The model that the request names.
+///
+/// # Errors
+/// It has to name one, and does not.
+pub fn model<'r>(
+    worker: &Worker,
+    caller: &Caller,
+    request: &'r Request<'_>,
+) -> Result<Option<&'r str>, Refusal> {
+    match request.dialect.model_in_path(request.path()) {
+        Some(model) => Ok(Some(model)),
+        None => model_in_body(request, caller.must_name_model(worker)),
+    }
+}
+
 /// Finds the accounts that may serve the request.
 ///
 /// # Errors
@@ -110,13 +125,8 @@ pub fn candidates(
     worker: &Worker,
     caller: &Caller,
     request: &Request<'_>,
-    trail: &mut Trail,
+    model: Option<&str>,
 ) -> Result<Candidates, Refusal> {
-    let model = match request.dialect.model_in_path(request.path()) {
-        Some(model) => Some(model),
-        None => model_in_body(request, caller.must_name_model(worker))?,
-    };
-    trail.note_model(model);
     let tenant = worker.policy.tenant(caller.tenant());
     if let Some(model) = model
         && !tenant.models.is_empty()
@@ -175,7 +185,7 @@ fn model_in_body<'r>(request: &'r Request<'_>, needed: bool) -> Result<Option<&'
         None if body.received_bytes() == 0 && body.is_complete() => Ok(None),
         None if body.is_scanned() => Err(Refusal::ModelUnknown("The body must name its model.")),
         None => Err(Refusal::ModelUnknown(
-            "This API key may only use certain models: send JSON (plain, gzip or zstd) that names one.",
+            "A request with this API key must name its model: send JSON (plain, gzip or zstd) that does.",
         )),
     }
 }

@@ -4,11 +4,21 @@ use super::Form;
 use crate::headers::{Verdict, reserved};
 use crate::request::Request;
 use crate::request::egress::{Answer, connection_values, names_field};
+use crate::request::limit::fields::Standings;
 use crate::request::reply::{Reply, Unsent};
 use crate::worker::Worker;
 use relay_wire::encode::HeadWriter;
 use relay_wire::head::Framing;
 use std::time::Duration;
+
+/// What the gateway has to say itself.
+pub(super) struct OwnFields {
+    pub attempts: u32,
+    /// What it has taken, before the provider and after it.
+    pub overhead: Duration,
+    /// How the tenant's limits stand.
+    pub standings: Standings,
+}
 
 /// The head as the client sees it: what the rules let pass, framing of our own, and what the gateway adds.
 pub(super) fn for_client(
@@ -17,8 +27,7 @@ pub(super) fn for_client(
     answer: &Answer,
     form: Form,
     client: &Reply<'_, Unsent>,
-    attempts: u32,
-    overhead: Duration,
+    own: &OwnFields,
 ) -> Vec<u8> {
     let mut out = worker.head_buffer();
     let bytes = answer.lease.filled();
@@ -30,6 +39,7 @@ pub(super) fn for_client(
         let (name, value) = (field.name.of(bytes), field.value.of(bytes));
         if rules.verdict(name) == Verdict::Drop
             || reserved(name).is_some()
+            || own.standings.replace(name)
             || names_field(&connection, name)
         {
             continue;
@@ -65,8 +75,9 @@ pub(super) fn for_client(
     if answer.head.status >= 400 {
         head.known("x-relay-error-source", "upstream");
     }
-    head.number("x-relay-attempts", u64::from(attempts));
-    head.number("x-relay-overhead-us", overhead.as_micros() as u64);
+    own.standings.write(&mut head);
+    head.number("x-relay-attempts", u64::from(own.attempts));
+    head.number("x-relay-overhead-us", own.overhead.as_micros() as u64);
     client.connection_field(&mut head);
     head.finish();
     out

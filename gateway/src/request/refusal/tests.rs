@@ -1,13 +1,38 @@
 //! What a refused client sees.
 
 use super::*;
+use std::time::{Duration, UNIX_EPOCH};
+
+fn exceeded_by(limit: Limit, wait_ms: u64, change: impl FnOnce(&mut Exceeded)) -> Refusal {
+    let mut exceeded = Exceeded {
+        limit,
+        scope: Scope::Tenant,
+        retry_after: Duration::from_millis(wait_ms),
+        resets_at: None,
+        never_fits: false,
+        standing: crate::limits::Standing::default(),
+    };
+    change(&mut exceeded);
+    Refusal::LimitExceeded(Box::new(exceeded))
+}
+
+fn exceeded(limit: Limit, wait_ms: u64) -> Refusal {
+    exceeded_by(limit, wait_ms, |_| {})
+}
 
 fn all() -> Vec<Refusal> {
     vec![
         Refusal::KeyMissing,
         Refusal::KeyUnknown,
         Refusal::KeyExpired,
-        Refusal::TenantConcurrencyExceeded,
+        exceeded(Limit::ConcurrentRequests, 1),
+        exceeded(Limit::RequestsPerSecond, 0),
+        exceeded(Limit::TokensPerDay, 50_000_000),
+        exceeded_by(Limit::TokensPerMinute, 0, |one| one.never_fits = true),
+        Refusal::ModelNotPriced,
+        Refusal::AuditUnavailable,
+        Refusal::UsageUnavailable,
+        Refusal::ReadOnly,
         Refusal::TenantConnectionLimit,
         Refusal::ModelNotAllowed,
         Refusal::ModelUnknown("which model?"),
@@ -131,6 +156,150 @@ fn a_quota_that_is_used_up_has_the_form_that_clients_know() {
     let unknown = error(60, None);
     assert!(unknown.get("resets_at").is_none(), "only what is known");
     assert_eq!(unknown["retryable"], true);
+}
+
+#[test]
+fn a_limit_that_is_reached_is_told_with_what_helps() {
+    let (rate, usage) = (RATE_LIMIT, USAGE_LIMIT);
+    for (limit, code, kind, wait_ms, retryable, seconds) in [
+        (
+            Limit::RequestsPerSecond,
+            "tenant_rate_limited",
+            rate,
+            20,
+            true,
+            1,
+        ),
+        (
+            Limit::RequestsPerMinute,
+            "tenant_rate_limited",
+            rate,
+            1_001,
+            true,
+            2,
+        ),
+        (
+            Limit::TokensPerMinute,
+            "tenant_rate_limited",
+            rate,
+            60_000,
+            true,
+            60,
+        ),
+        (
+            Limit::TokensPerMinute,
+            "tenant_rate_limited",
+            rate,
+            120_001,
+            false,
+            120,
+        ),
+        (
+            Limit::ConcurrentRequests,
+            "tenant_concurrency_exceeded",
+            rate,
+            1_000,
+            true,
+            1,
+        ),
+        (
+            Limit::RequestsPerDay,
+            "tenant_quota_exceeded",
+            usage,
+            119_500,
+            true,
+            120,
+        ),
+        (
+            Limit::TokensPerDay,
+            "tenant_quota_exceeded",
+            usage,
+            7_200_000,
+            false,
+            120,
+        ),
+        (
+            Limit::RequestsPerMonth,
+            "tenant_quota_exceeded",
+            usage,
+            7_200_000,
+            false,
+            120,
+        ),
+        (
+            Limit::TokensPerMonth,
+            "tenant_quota_exceeded",
+            usage,
+            7_200_000,
+            false,
+            120,
+        ),
+        (
+            Limit::BudgetPerMonth,
+            "tenant_quota_exceeded",
+            usage,
+            7_200_000,
+            false,
+            120,
+        ),
+    ] {
+        let shape = exceeded(limit, wait_ms).shape(0);
+        assert_eq!(
+            (shape.status, shape.source),
+            (429, Source::Gateway),
+            "{limit:?}"
+        );
+        assert_eq!((shape.code, shape.kind), (code, kind), "{limit:?}");
+        assert_eq!(shape.retryable, retryable, "{limit:?}");
+        assert_eq!(shape.retry_after_seconds, Some(seconds), "{limit:?}");
+        let body: serde_json::Value = serde_json::from_slice(&shape.body("req-1")).unwrap();
+        assert_eq!(body["error"]["limit"], limit.as_str());
+        assert_eq!(body["error"]["scope"], "tenant");
+        assert!(body["error"].get("resets_at").is_none());
+    }
+}
+
+#[test]
+fn a_quota_of_the_tenant_has_the_form_that_clients_know_too() {
+    let resets_at = UNIX_EPOCH + Duration::from_millis(1_800_000_000_001);
+    let refusal = exceeded_by(Limit::TokensPerDay, 7_199_999, |one| {
+        one.resets_at = Some(resets_at);
+        one.scope = Scope::Key;
+    });
+    assert_eq!(refusal.limit(), Some((Scope::Key, Limit::TokensPerDay)));
+    let body = refusal.shape(0).body("req-1");
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let error = &body["error"];
+    assert_eq!(error["type"], "usage_limit_reached");
+    assert_eq!(error["resets_at"], 1_800_000_001);
+    assert_eq!(error["resets_in_seconds"], 7_200);
+    assert_eq!(error["scope"], "key");
+    assert_eq!(error["retryable"], false);
+}
+
+#[test]
+fn what_never_fits_is_not_to_be_tried_again() {
+    for limit in [Limit::TokensPerMinute, Limit::TokensPerMonth] {
+        let shape = exceeded_by(limit, 10, |one| one.never_fits = true).shape(0);
+        assert_eq!((shape.status, shape.kind), (429, USAGE_LIMIT));
+        assert!(
+            !shape.retryable && shape.message.contains("alone"),
+            "{}",
+            shape.message
+        );
+        assert_eq!(shape.retry_after_seconds, Some(120));
+    }
+}
+
+#[test]
+fn a_method_that_is_refused_comes_with_those_that_are_not() {
+    let allow = |refusal: Refusal| refusal.shape(0).allow;
+    assert_eq!(allow(Refusal::ReadOnly), Some("GET, HEAD"));
+    assert_eq!(allow(Refusal::Framing(FramingError::Malformed)), None);
+    for refusal in all() {
+        let shape = refusal.shape(0);
+        assert_eq!(shape.allow.is_some(), shape.status == 405, "{refusal:?}");
+    }
 }
 
 /// Status, code, parameter, whether a retry may help, when, and whose fault it was.
