@@ -8,7 +8,7 @@ use crate::request::body::RequestBody;
 use crate::request::forward::Ending;
 use crate::usage::Known;
 use crate::worker::Worker;
-use relay_wire::dialect::{Dialect, Usage};
+use relay_wire::dialect::{Dialect, RequestScan, Usage};
 use relay_wire::head::Method;
 
 /// Of a request's text, about as many bytes as a token stands for.
@@ -69,7 +69,11 @@ impl Tariff {
             return Estimate::default();
         }
         let input_tokens = body.bytes_expected().div_ceil(BYTES_PER_TOKEN);
-        self.estimate_of(input_tokens, output_tokens_assumed)
+        let output_tokens_max = body.said().and_then(RequestScan::output_tokens_max);
+        self.estimate_of(
+            input_tokens,
+            output_tokens_max.unwrap_or(output_tokens_assumed),
+        )
     }
 
     fn estimate_of(&self, input_tokens: u64, output_tokens: u64) -> Estimate {
