@@ -35,6 +35,7 @@ base_url = "http://user:password@api.example" #! upstream[0].base_url: no user n
 protocol = "http3" #! upstream[0].protocol: expected "http1" or "http2", found "http3"
 credential_style = "bear" #! upstream[0].credential_style: found "bear"
 affinity = "yes" #! upstream[0].affinity: expected true or false, found a text
+include_usage = 1 #! upstream[0].include_usage: expected true or false, found a whole number
 
 [upstream.headers.request]
 allow_also = ["x-trace", "Connection", "x(y)"] #! upstream[0].headers.request.allow_also[1]: never passes #! upstream[0].headers.request.allow_also[2]: expected the name of a header field
@@ -75,7 +76,7 @@ enabled = 1 #! account[0].enabled: expected true or false, found a whole number
 name = "two"
 upstream = "secure"
 credential = { env = "RELAY_TEST_KEY_THAT_IS_NOT_SET" } #! account[1].credential.env: RELAY_TEST_KEY_THAT_IS_NOT_SET is not set
-egress = ["10.0.0.1", "0.0.0.0", "ff02::1", "255.255.255.255"] #! account[1].egress[0]: belongs to another account, account[0].egress[0] (line 62) #! account[1].egress[1]: unspecified #! account[1].egress[2]: multicast #! account[1].egress[3]: broadcast
+egress = ["10.0.0.1", "0.0.0.0", "ff02::1", "255.255.255.255"] #! account[1].egress[0]: belongs to another account, account[0].egress[0] (line 63) #! account[1].egress[1]: unspecified #! account[1].egress[2]: multicast #! account[1].egress[3]: broadcast
 
 [[account]]
 name = "three"
@@ -107,7 +108,7 @@ limits = { concurrent_request = 10 } #! tenant[0].limits.concurrent_request: unk
 
 [[tenant]]
 name = "other"
-keys = [{ sha256 = "1111111111111111111111111111111111111111111111111111111111111111" }] #! tenant[1].keys[0].sha256: this key is already at tenant[0].keys[1].sha256 (line 93)
+keys = [{ sha256 = "1111111111111111111111111111111111111111111111111111111111111111" }] #! tenant[1].keys[0].sha256: this key is already at tenant[0].keys[1].sha256 (line 94)
 upstreams = ["openai", "openai"] #! tenant[1].upstreams[1]: `openai` is named twice
 
 [[tenant]]
@@ -134,7 +135,7 @@ sources = [
     "::ffff:203.0.113.0/120", #! tenant[3].sources[8]: is an IPv4 network in IPv6 form
     "::/0", #! tenant[3].sources[9]: covers IPv4 addresses as well
     "2001:db8::/32",
-    "2001:DB8:0::/32", #! tenant[3].sources[11]: 2001:db8::/32 is named twice, first as tenant[3].sources[10] (line 129)
+    "2001:DB8:0::/32", #! tenant[3].sources[11]: 2001:db8::/32 is named twice, first as tenant[3].sources[10] (line 130)
 ]
 
 [[tenant]]
@@ -144,7 +145,7 @@ upstreams = ["secure"]
 connections = -1 #! tenant[4].connections: must be from 1 to 1000000
 sources = [
     "198.51.100.0/25",
-    "198.51.100.0/24", #! tenant[4].sources[1]: 198.51.100.0/24 belongs to another tenant, tenant[3].sources[0] (line 119)
+    "198.51.100.0/24", #! tenant[4].sources[1]: 198.51.100.0/24 belongs to another tenant, tenant[3].sources[0] (line 120)
     "2001:db8::/33",
     7, #! tenant[4].sources[3]: expected a text in quotes, found a whole number
 ]
@@ -154,6 +155,51 @@ name = "single"
 keys = [{ sha256 = "4444444444444444444444444444444444444444444444444444444444444444" }]
 upstreams = ["secure"]
 sources = "198.51.100.0/26" #! tenant[5].sources: expected a list, found a text
+
+[[tenant]]
+name = "limited"
+keys = [
+    { sha256 = "5555555555555555555555555555555555555555555555555555555555555555", limits = { requests_per_minute = 0 } }, #! tenant[6].keys[0].limits.requests_per_minute: must be from 1 to 60000000, is 0
+    { sha256 = "5555555566666666666666666666666666666666666666666666666666666666" }, #! tenant[6].keys[1].sha256: the first 8 digits, by which logs and reports know a key, are those of tenant[6].keys[0].sha256 (line 155)
+    { sha256 = "7777777777777777777777777777777777777777777777777777777777777777", limits = { burst = 5 } }, #! tenant[6].keys[2].limits.burst: without `requests_per_second`
+]
+upstreams = ["secure"]
+cancelled_streams = "drian" #! tenant[6].cancelled_streams: expected "close" or "drain", found "drian"
+
+[tenant.limits]
+requests_per_second = 1_000_001 #! tenant[6].limits.requests_per_second: must be from 1 to 1000000, is 1000001
+burst = 2
+tokens_per_minute = "many" #! tenant[6].limits.tokens_per_minute: expected a whole number, found a text
+requests_per_dya = 5 #! tenant[6].limits.requests_per_dya: unknown key
+budget_per_month = -2.5 #! tenant[6].limits.budget_per_month: must be from 0.000000001 to 1000000000
+shadow = [
+    "token_per_day", #! tenant[6].limits.shadow[0]: expected "requests_per_second" or "requests_per_minute"
+    "requests_per_month", #! tenant[6].limits.shadow[1]: `requests_per_month` is not set beside it
+    "tokens_per_minute",
+    "tokens_per_minute", #! tenant[6].limits.shadow[3]: `tokens_per_minute` is named twice
+    7, #! tenant[6].limits.shadow[4]: found a whole number
+]
+
+[[price]]
+models = [] #! price[0].models: expected at least 1 entry, found 0
+input = 0.1234567 #! price[0].input: expected a number with at most 6 digits behind the point, found "0.1234567"
+output = "10.00" #! price[0].output: expected a number, found a text
+
+[[price]] #! price[1].models: this key is required and missing #! price[1].output: this key is required and missing
+input = 1_000_000_001 #! price[1].input: must be from 0 to 1000000000, is 1000000001
+cached_input = -1 #! price[1].cached_input: must be from 0 to 1000000000
+cached_output = 1 #! price[1].cached_output: unknown key
+
+[journal]
+mode = "best-effort" #! journal.mode: expected "strict" or "best_effort" or "off", found "best-effort"
+directory = "/var/lib/codex-relay/state/journal" #! journal.directory: /var/lib/codex-relay/state is where the state of accounts is kept
+retention = "30m" #! journal.retention: must be from 1h to 3660d, is 30m
+segment_bytes_max = "64KiB" #! journal.segment_bytes_max: must be from 1MiB to 1GiB, is 64KiB
+
+[usage]
+time_zone = "Europe/Brelin" #! usage.time_zone: expected the name of a time zone in the IANA database
+report_directory = "/var/lib/codex-relay/./state" #! usage.report_directory: /var/lib/codex-relay/state is where
+output_tokens_assumed = 10_000_001 #! usage.output_tokens_assumed: must be from 0 to 10000000, is 10000001
 
 [headers.request]
 allow = ["accept", "X-API-Key", "cookie"] #! headers.request.allow[1]: never passes: it carries a credential #! headers.request.allow[2]: never passes: cookies stop
@@ -191,7 +237,7 @@ failures_max = 0 #! health.failures_max: must be from 1 to 1000, is 0
 failure_percent_max = 0.5 #! health.failure_percent_max: expected a whole number, found a number with a fraction
 ejection_percent_max = 101 #! health.ejection_percent_max: must be from 0 to 100, is 101
 backoff_max = "1s" #! health.backoff_max: `backoff_min` (2s) must not be longer than `backoff_max` (1s)
-refused_backoff_min = "1d" #! health.refused_backoff_min: expected a duration
+refused_backoff_min = "1w" #! health.refused_backoff_min: expected a duration
 trial_max = 2 #! health.trial_max: unknown key
 
 [log]
@@ -269,6 +315,11 @@ fn suggestions_name_what_was_probably_meant() {
         "concurrent_requests",
         "response",
         "required",
+        "drain",
+        "requests_per_day",
+        "tokens_per_day",
+        "best_effort",
+        "Europe/Berlin",
     ] {
         assert!(
             text.contains(&format!("hint: did you mean `{hint}`?")),
@@ -369,6 +420,10 @@ fn values_of_credentials_and_keys_are_never_shown() {
         "keys = [{ sha256 = \"SECRET\" }]",
         "keys = [{ SECRET = \"\" }]",
         "keys = [{ sha256 = \"\", expires = \"SECRET\" }]",
+        "keys = [{ limits = \"SECRET\" }]",
+        "keys = [{ limits = { SECRET = 1 } }]",
+        "keys = [{ limits = { shadow = [\"SECRET\"] } }]",
+        "keys = [{ limits = { budget_per_month = \"SECRET\" } }]",
     ] {
         let line = line.replace("SECRET", SECRET);
         let table = if line.starts_with("keys") {

@@ -26,7 +26,9 @@ fn uncommented(text: &str) -> String {
         };
         let key = inner.split(" = ").next().unwrap();
         let plain = |text: &str, more: &str| {
-            let allowed = |c: char| c.is_ascii_lowercase() || c == '_' || more.contains(c);
+            let allowed = |c: char| {
+                c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || more.contains(c)
+            };
             !text.is_empty() && text.chars().all(allowed)
         };
         let is_toml = if inner.starts_with('[') {

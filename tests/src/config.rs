@@ -100,15 +100,30 @@ impl Tenant {
 
     /// One more key, with its end in RFC 3339.
     pub fn key(mut self, key: &str, expires: Option<&str>) -> Self {
-        let mut hash = String::new();
-        for byte in Sha256::digest(key.as_bytes()) {
-            let _ = write!(hash, "{byte:02x}");
-        }
+        let hash = sha256(key);
         self.keys.push(match expires {
             None => format!("{{ sha256 = {hash:?} }}"),
             Some(expires) => format!("{{ sha256 = {hash:?}, expires = {expires} }}"),
         });
         self
+    }
+
+    /// One more key with limits of its own, in TOML: `requests_per_minute = 10, shadow = []`.
+    pub fn key_with_limits(mut self, key: &str, limits: &str) -> Self {
+        let hash = sha256(key);
+        self.keys
+            .push(format!("{{ sha256 = {hash:?}, limits = {{ {limits} }} }}"));
+        self
+    }
+
+    /// Limits of all of its keys together, in TOML: `requests_per_minute = 10, shadow = []`.
+    pub fn limits(self, limits: &str) -> Self {
+        self.set("limits", format!("{{ {limits} }}"))
+    }
+
+    /// Streams that its clients have left are read to their end.
+    pub fn drains_cancelled_streams(self) -> Self {
+        self.set("cancelled_streams", "\"drain\"")
     }
 
     /// May use these upstreams, and no others.
@@ -143,6 +158,7 @@ pub struct Config {
     upstreams: Vec<Upstream>,
     accounts: Vec<Account>,
     tenants: Vec<Tenant>,
+    prices: Vec<String>,
 }
 
 impl Config {
@@ -225,6 +241,32 @@ impl Config {
         self
     }
 
+    /// This upstream is asked for the usage that a Chat client did not ask for.
+    ///
+    /// # Panics
+    /// If there is no such upstream.
+    pub fn include_usage(self, name: &str) -> Self {
+        self.upstream_key(name, "include_usage", "true")
+    }
+
+    /// What a million tokens of these models cost, in TOML: `input = 1.25, output = 10`. The first price that covers a model
+    /// decides.
+    pub fn price(mut self, models: &[&str], amounts: &str) -> Self {
+        self.prices
+            .push(format!("{{ models = {models:?}, {amounts} }}"));
+        self
+    }
+
+    /// A key of the journal, with its value in TOML. Unless it is set, it is kept in `state/journal` of the gateway's directory.
+    pub fn journal(self, key: &str, value: impl Display) -> Self {
+        self.set("journal", key, value)
+    }
+
+    /// A key of how use is counted, with its value in TOML.
+    pub fn usage(self, key: &str, value: impl Display) -> Self {
+        self.set("usage", key, value)
+    }
+
     /// One more account.
     pub fn account(mut self, account: Account) -> Self {
         self.accounts.push(account);
@@ -263,6 +305,9 @@ impl Config {
             .or_default()
             .entry("state_dir".to_owned())
             .or_insert(state);
+        if !self.prices.is_empty() {
+            let _ = writeln!(text, "price = [{}]\n", self.prices.join(", "));
+        }
         for (name, keys) in &sections {
             section(
                 &mut text,
@@ -316,6 +361,14 @@ impl Config {
         }
         text
     }
+}
+
+fn sha256(key: &str) -> String {
+    let mut digits = String::new();
+    for byte in Sha256::digest(key.as_bytes()) {
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
 }
 
 fn quoted(text: &str) -> String {

@@ -1,15 +1,15 @@
 //! The file against the schema: finds everything that has the wrong form, and hands on, as JSON,
 //! what has the right one. Entries of lists that were refused become null, so that indices stay.
 
+mod scalars;
+
 use super::document::{Document, KeyPath};
 use super::error::{Position, Problem};
 use super::forms;
-use super::units;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
-use std::time::Duration;
 use toml::Spanned;
-use toml::de::{DeInteger, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
 /// Names that differ by more than this are not worth a guess.
 const SIMILARITY_MIN: f64 = 0.75;
@@ -157,6 +157,13 @@ impl<'d> Check<'d> {
                 self.text(schema, &moment.to_string(), &at)
             }
             DeValue::Integer(number) if accepts("integer") => self.integer(schema, number, &at),
+            DeValue::Integer(number) if accepts("number") => {
+                let text = i128::from_str_radix(number.as_str(), number.radix());
+                self.decimal(schema, &text.unwrap_or(i128::MAX).to_string(), &at)
+            }
+            DeValue::Float(number) if accepts("number") => {
+                self.decimal(schema, number.as_str(), &at)
+            }
             DeValue::Boolean(truth) if accepts("boolean") => Some(Value::Bool(*truth)),
             other => {
                 self.wrong_type(schema, other, &at);
@@ -339,83 +346,6 @@ impl<'d> Check<'d> {
             hint,
         );
     }
-
-    fn text(&mut self, schema: &Value, text: &str, at: &At<'_>) -> Option<Value> {
-        let format = schema["format"].as_str().unwrap_or_default();
-        if let Some(expected) = forms::fault(format, text) {
-            let message = format!("expected {expected}{}", at.found(text));
-            self.report(at.path, at.position, message, None);
-            return None;
-        }
-        let in_bounds = match format {
-            "period" => {
-                let bound = |name: &str| schema[name].as_str().and_then(units::parse_period);
-                let show = |ms| units::show_period(Duration::from_millis(ms));
-                let value = units::parse_period(text)?;
-                self.bounds(
-                    value,
-                    bound("formatMinimum"),
-                    bound("formatMaximum"),
-                    show,
-                    at,
-                )
-            }
-            "bytes" => {
-                let bound = |name: &str| schema[name].as_u64();
-                let value = units::parse_bytes(text)?;
-                self.bounds(
-                    value,
-                    bound("minimum"),
-                    bound("maximum"),
-                    units::show_bytes,
-                    at,
-                )
-            }
-            _ => true,
-        };
-        in_bounds.then(|| Value::from(text))
-    }
-
-    fn integer(&mut self, schema: &Value, number: &DeInteger<'_>, at: &At<'_>) -> Option<Value> {
-        let value = i128::from_str_radix(number.as_str(), number.radix()).ok();
-        let value = value.unwrap_or(i128::MAX);
-        let bound = |name: &str| schema[name].as_u64();
-        let (min, max) = (bound("minimum"), bound("maximum"));
-        let show = |number: u64| match schema["format"].as_str() {
-            Some("bytes") => units::show_bytes(number),
-            _ => number.to_string(),
-        };
-        let value = u64::try_from(value.max(-1)).ok().or_else(|| {
-            let (min, max) = (show(min.unwrap_or(0)), show(max.unwrap_or(u64::MAX)));
-            self.report(
-                at.path,
-                at.position,
-                format!("must be from {min} to {max}"),
-                None,
-            );
-            None
-        })?;
-        self.bounds(value, min, max, show, at)
-            .then(|| Value::from(value))
-    }
-
-    fn bounds(
-        &mut self,
-        value: u64,
-        min: Option<u64>,
-        max: Option<u64>,
-        show: impl Fn(u64) -> String,
-        at: &At<'_>,
-    ) -> bool {
-        let (min, max) = (min.unwrap_or(0), max.unwrap_or(u64::MAX));
-        let good = (min..=max).contains(&value);
-        if !good {
-            let (min, max, value) = (show(min), show(max), show(value));
-            let message = format!("must be from {min} to {max}, is {value}");
-            self.report(at.path, at.position, message, None);
-        }
-        good
-    }
 }
 
 /// The place that is being checked.
@@ -466,6 +396,7 @@ fn type_name(name: &str) -> &str {
         "array" => "a list",
         "string" => "a text in quotes",
         "integer" => "a whole number",
+        "number" => "a number",
         "boolean" => "true or false",
         other => other,
     }

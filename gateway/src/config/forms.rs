@@ -1,8 +1,10 @@
 //! Texts that have a form: names, addresses, hashes, fields. Each form is a `format` of the JSON
 //! Schema; `fault` checks a text against one of them, `Text` holds a text that was checked.
 
+use super::check::{closest, did_you_mean};
 use super::policy::Network;
 use super::units;
+use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
@@ -100,15 +102,25 @@ pub(super) fn fault(format: &str, text: &str) -> Option<&'static str> {
         FilePath::FORMAT => of::<FilePath>(text),
         AbsolutePath::FORMAT => of::<AbsolutePath>(text),
         Output::FORMAT => of::<Output>(text),
+        ZoneName::FORMAT => of::<ZoneName>(text),
         "period" => units::parse_period(text)
             .is_none()
-            .then_some("a duration: a whole number and `ms`, `s`, `m` or `h`, as in \"10s\""),
+            .then_some("a duration: a whole number and `ms`, `s`, `m`, `h` or `d`, as in \"10s\""),
         "bytes" => units::parse_bytes(text).is_none().then_some(
             "a number of bytes, or a whole number and `KiB`, `MiB` or `GiB`, as in \"32KiB\"",
         ),
         "auto" => (text != "auto").then_some("a number or \"auto\""),
         _ => None,
     }
+}
+
+/// What the text was probably meant to be, in a form whose texts are known.
+pub(super) fn suggestion(format: &str, text: &str) -> Option<String> {
+    if format != ZoneName::FORMAT {
+        return None;
+    }
+    let known: Vec<_> = jiff::tz::db().available().collect();
+    closest(text, known.iter().map(jiff::tz::TimeZoneName::as_str)).map(did_you_mean)
 }
 
 /// A name that is safe in logs, in metrics and as a part of a path.
@@ -357,5 +369,34 @@ impl Form for Output {
     fn parse(text: &str) -> Option<String> {
         let path = text.contains('/') && FilePath::parse(text).is_some();
         (text == "stdout" || text == "stderr" || path).then(|| text.to_owned())
+    }
+}
+
+/// The name of a time zone in the IANA database.
+pub(super) struct ZoneName;
+
+/// A time zone that has a name.
+#[derive(Clone)]
+pub(super) struct Zone(pub(super) TimeZone);
+
+impl Form for ZoneName {
+    type Value = Zone;
+    const FORMAT: &'static str = "time-zone";
+    const PATTERN: Option<&'static str> = Some("^[A-Za-z][A-Za-z0-9_+/-]*$");
+    const EXPECTED: &'static str =
+        "the name of a time zone in the IANA database, as in \"UTC\" or \"Europe/Berlin\"";
+
+    fn parse(text: &str) -> Option<Zone> {
+        // `Etc/Unknown` has a name and no meaning.
+        TimeZone::get(text)
+            .ok()
+            .filter(|zone| !zone.is_unknown())
+            .map(Zone)
+    }
+}
+
+impl Serialize for Zone {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.0.iana_name().unwrap_or("UTC"))
     }
 }

@@ -93,8 +93,7 @@ impl Policy {
 
     /// What this model costs, if that is known.
     pub fn price(&self, model: &str) -> Option<&Price> {
-        let covers = |price: &&Price| price.models.iter().any(|one| one.covers(model));
-        self.prices.iter().find(covers)
+        self.prices.iter().find(|price| price.covers(model))
     }
 }
 

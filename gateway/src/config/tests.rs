@@ -3,6 +3,7 @@
 mod headers;
 mod health;
 mod kernel;
+mod limits;
 
 use super::policy::{AccountId, CredentialStyle, LogOutput, ModelPattern, TenantId, UpstreamId};
 use super::*;
@@ -443,11 +444,14 @@ fn whatever_stands_anywhere_is_read_or_refused_with_its_place() {
          [headers.response]\nallow = [\"a\"]\n[node]\nname = \"n\"\nworkers = 1\n\
          [timeouts]\ndrain = \"1s\"\n[limits]\nhead_bytes_max = 8192\n[log]\nrequests = true\n\
          [kernel]\nmode = \"auto\"\ncgroup = \"/a\"\nbpffs = \"/b\"\n\
-         [health]\nfailures_max = 1\nslow_start = \"0s\"\n",
+         [health]\nfailures_max = 1\nslow_start = \"0s\"\n\
+         [journal]\nmode = \"off\"\ndirectory = \"/c\"\n[usage]\ntime_zone = \"UTC\"\n\
+         [[price]]\nmodels = [\"*\"]\ninput = 1.5\noutput = 2\n",
     );
     let text = text.replace(
         "name = \"team\"\n",
-        "name = \"team\"\nregion = \"r\"\nconnections = 5\nsources = [\"10.0.0.0/8\"]\n",
+        "name = \"team\"\nregion = \"r\"\nconnections = 5\nsources = [\"10.0.0.0/8\"]\n\
+         limits = { requests_per_second = 5, burst = 5, budget_per_month = 1.5, shadow = [\"budget_per_month\"] }\n",
     );
     let root = toml::Value::Table(text.parse().unwrap());
     let (mut read, mut refused) = (0, 0);

@@ -1,4 +1,4 @@
-//! Values with a unit: `"10s"`, `"32KiB"`, and numbers that may be left to the program (`"auto"`).
+//! Values with a unit: `"10s"`, `"32KiB"`, amounts with a fraction, and numbers that may be left to the program (`"auto"`).
 //!
 //! Bounds are part of the type, so that they stand in the JSON Schema and are checked from there.
 
@@ -7,13 +7,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
 use std::time::Duration;
 
-const PERIOD_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const PERIOD_UNITS: [(&str, u64); 5] = [
+    ("d", DAY),
+    ("h", HOUR),
+    ("m", MINUTE),
+    ("s", SECOND),
+    ("ms", MS),
+];
 const BYTE_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 pub(super) const MS: u64 = 1;
 pub(super) const SECOND: u64 = 1_000;
 pub(super) const MINUTE: u64 = 60_000;
 pub(super) const HOUR: u64 = 3_600_000;
+pub(super) const DAY: u64 = 24 * HOUR;
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const GIB: u64 = 1 << 30;
@@ -101,7 +108,7 @@ impl<const MIN: u64, const MAX: u64> JsonSchema for Period<MIN, MAX> {
         json_schema!({
             "type": "string",
             "format": "period",
-            "pattern": "^[0-9]+(ms|s|m|h)$",
+            "pattern": "^[0-9]+(ms|s|m|h|d)$",
             "formatMinimum": show_period(Duration::from_millis(MIN)),
             "formatMaximum": show_period(Duration::from_millis(MAX)),
         })
@@ -177,6 +184,97 @@ impl<const MIN: u64, const MAX: u64> JsonSchema for Bytes<MIN, MAX> {
     }
 }
 
+/// A decimal number with at most `DIGITS` digits behind the point, of at least `MIN` of the last of them and at most
+/// `MAX`: exact, where a float is not.
+#[derive(Clone, Copy)]
+pub(super) struct Decimal<const DIGITS: u32, const MIN: u64, const MAX: u64>(u64);
+
+/// Why a number is none that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DecimalFault {
+    /// More digits behind the point than are kept, or another form of number.
+    Form,
+    /// Below zero, or more than can be held.
+    Bounds,
+}
+
+/// The number as a multiple of the last of `digits` places behind the point.
+pub(super) fn parse_decimal(text: &str, digits: u32) -> Result<u64, DecimalFault> {
+    let is_negative = text.starts_with('-');
+    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let places = u32::try_from(fraction.len()).unwrap_or(u32::MAX);
+    if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) || places > digits {
+        return Err(DecimalFault::Form);
+    }
+    if is_negative {
+        return Err(DecimalFault::Bounds);
+    }
+    let all = format!(
+        "{whole}{fraction}{}",
+        "0".repeat((digits - places) as usize)
+    );
+    // Nothing but digits can only be too large.
+    all.parse().map_err(|_| DecimalFault::Bounds)
+}
+
+/// Such a multiple as it would be written.
+pub(super) fn show_decimal(value: u64, digits: u32) -> String {
+    let scale = 10_u64.pow(digits);
+    let fraction = format!("{:0width$}", value % scale, width = digits as usize);
+    match fraction.trim_end_matches('0') {
+        "" => (value / scale).to_string(),
+        fraction => format!("{}.{fraction}", value / scale),
+    }
+}
+
+impl<const DIGITS: u32, const MIN: u64, const MAX: u64> Decimal<DIGITS, MIN, MAX> {
+    /// In units of its last place.
+    pub(super) fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl<const DIGITS: u32, const MIN: u64, const MAX: u64> Serialize for Decimal<DIGITS, MIN, MAX> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&show_decimal(self.0, DIGITS))
+    }
+}
+
+/// From a text, which is what the check makes of a number in the file.
+impl<'de, const DIGITS: u32, const MIN: u64, const MAX: u64> Deserialize<'de>
+    for Decimal<DIGITS, MIN, MAX>
+{
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        parse_decimal(&text, DIGITS)
+            .map(Self)
+            .map_err(|_| de::Error::custom("not an amount"))
+    }
+}
+
+impl<const DIGITS: u32, const MIN: u64, const MAX: u64> JsonSchema for Decimal<DIGITS, MIN, MAX> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Decimal".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "number",
+            "minimum": MIN as f64 / 10_f64.powi(DIGITS as i32),
+            "maximum": MAX,
+            "format": "decimal",
+            "x-digits": DIGITS,
+        })
+    }
+}
+
 /// A number between two bounds, or `"auto"`.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Auto<const MIN: usize, const MAX: usize>(Option<usize>);
@@ -241,6 +339,7 @@ mod tests {
             ("10s", Some(10_000)),
             ("5m", Some(300_000)),
             ("2h", Some(7_200_000)),
+            ("30d", Some(2_592_000_000)),
             ("", None),
             ("10", None),
             ("s", None),
@@ -252,6 +351,7 @@ mod tests {
             ("1m30s", None),
             ("99999999999999999999s", None),
             ("18446744073709551615h", None),
+            ("1w", None),
         ] {
             assert_eq!(parse_period(text), ms, "{text:?}");
         }
@@ -280,7 +380,41 @@ mod tests {
             assert_eq!(parse_period(&shown), Some(ms), "{shown}");
         }
         assert_eq!(show_period(Duration::from_secs(300)), "5m");
+        assert_eq!(show_period(Duration::from_secs(48 * 3_600)), "2d");
         assert_eq!(show_bytes(32 * KIB), "32KiB");
         assert_eq!(show_bytes(65_535), "65535");
+    }
+
+    #[test]
+    fn amounts_are_exact() {
+        use DecimalFault::{Bounds, Form};
+        for (text, value) in [
+            ("0", Ok(0)),
+            ("1", Ok(1_000_000)),
+            ("1.25", Ok(1_250_000)),
+            ("+1.250000000", Ok(1_250_000)),
+            ("0.000001", Ok(1)),
+            ("1234567890.123456", Ok(1_234_567_890_123_456)),
+            ("0.0000001", Err(Form)),
+            ("1e3", Err(Form)),
+            ("inf", Err(Form)),
+            ("nan", Err(Form)),
+            ("-inf", Err(Form)),
+            (".5", Err(Form)),
+            ("1.2.3", Err(Form)),
+            ("--1", Err(Form)),
+            ("", Err(Form)),
+            ("-1", Err(Bounds)),
+            ("-0.5", Err(Bounds)),
+            ("99999999999999999999", Err(Bounds)),
+        ] {
+            assert_eq!(parse_decimal(text, 6), value, "{text:?}");
+        }
+        for value in [0, 1, 10, 999_999, 1_000_000, 1_250_000] {
+            let shown = show_decimal(value, 6);
+            assert_eq!(parse_decimal(&shown, 6), Ok(value), "{shown}");
+        }
+        assert_eq!(show_decimal(1_250_000, 6), "1.25");
+        assert_eq!(show_decimal(2_000_000, 6), "2");
     }
 }

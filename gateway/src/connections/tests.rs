@@ -8,7 +8,7 @@ use std::path::Path;
 fn policy() -> Policy {
     let tenant = |name: &str, more: &str| {
         format!(
-            "[[tenant]]\nname = \"{name}\"\nkeys = [{{ sha256 = \"{name:0>64}\" }}]\nupstreams = [\"provider\"]\n{more}\n"
+            "[[tenant]]\nname = \"{name}\"\nkeys = [{{ sha256 = \"{name:0<64}\" }}]\nupstreams = [\"provider\"]\n{more}\n"
         )
     };
     let text = format!(

@@ -4,10 +4,12 @@
 //! does not hide another. Whether there is a policy in the end depends on the reports alone.
 
 mod accounts;
+mod allowances;
 mod base_url;
 mod credential;
 mod headers;
 mod health;
+mod journal;
 mod kernel;
 mod knobs;
 mod listeners;
@@ -20,11 +22,9 @@ use super::check::{closest, did_you_mean};
 use super::document::{Document, KeyPath};
 use super::error::Problem;
 use super::forms::{Name, Text};
-use super::policy::{Allowance, Journal, JournalMode, Policy, UpstreamId, Usage};
+use super::policy::{Policy, UpstreamId};
 use super::raw::{File, List};
-use jiff::tz::TimeZone;
 use std::collections::HashMap;
-use std::time::Duration;
 
 /// What came of it.
 pub(super) struct Understood {
@@ -91,8 +91,13 @@ impl Meaning<'_> {
         let limits = self.limits(&file.limits);
         let accounts = self.accounts(&file.account, &names);
         let upstreams = self.upstreams(&file.upstream, &file.account, &names);
+        let prices = self.prices(&file.price);
+        self.priced(file, &prices);
         let (tenants, keys) = self.tenants(file, &names);
-        let journal = node.state_dir.join("journal");
+        let journal = self.journal(&file.journal, &node);
+        let usage = self.usage(&file.usage, &node);
+        let tenants = tenants?;
+        self.quotas_are_kept(&journal, &tenants, &keys.allowances);
         Some(Policy {
             node,
             admin: file.admin.address.0,
@@ -101,21 +106,12 @@ impl Meaning<'_> {
             health,
             upstreams: upstreams?,
             accounts: accounts?,
-            tenants: tenants?,
-            key_allowances: vec![Allowance::default(); keys.len()],
-            keys,
-            prices: Vec::new(),
-            journal: Journal {
-                mode: JournalMode::BestEffort,
-                directory: journal,
-                retention: Duration::from_secs(30 * 86_400),
-                segment_bytes_max: 64 << 20,
-            },
-            usage: Usage {
-                time_zone: TimeZone::UTC,
-                report_directory: None,
-                output_tokens_assumed: 1_000,
-            },
+            tenants,
+            keys: keys.by_hash,
+            key_allowances: keys.allowances,
+            prices,
+            journal,
+            usage,
             headers,
             timeouts,
             limits,

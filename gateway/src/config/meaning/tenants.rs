@@ -12,7 +12,21 @@ use crate::config::raw::{self, File, List};
 use crate::keys;
 use std::collections::HashMap;
 
-type Keys = HashMap<[u8; 32], TenantKey>;
+/// The keys of all tenants.
+#[derive(Default)]
+pub(super) struct Keys {
+    pub(super) by_hash: HashMap<[u8; 32], TenantKey>,
+    /// What each may use, by its number.
+    pub(super) allowances: Vec<Allowance>,
+}
+
+/// Where keys stand in the file.
+#[derive(Default)]
+struct KeyPlaces {
+    by_hash: HashMap<[u8; 32], KeyPath>,
+    /// By what they are called in logs and reports, where two of them must not become one.
+    by_id: HashMap<String, KeyPath>,
+}
 
 impl Meaning<'_> {
     pub(super) fn tenants(
@@ -25,8 +39,8 @@ impl Meaning<'_> {
             let message = "there is no tenant: every request will be refused";
             self.warn(&KeyPath::of("tenant"), message, None);
         }
-        let mut keys = Keys::new();
-        let mut places = HashMap::new();
+        let mut keys = Keys::default();
+        let mut places = KeyPlaces::default();
         let mut networks = Owners::default();
         let made: Vec<_> = tenants
             .iter()
@@ -40,6 +54,7 @@ impl Meaning<'_> {
                     ("connections", tenant.connections),
                     ("concurrent_requests", tenant.limits.concurrent_requests),
                 );
+                let allowance = self.allowance(&tenant.limits, &path.key("limits"));
                 let region = tenant.region.as_ref().map(|Text(region)| region.clone());
                 if let Some(region) = &region {
                     self.region(region, &path.key("region"), &file.account);
@@ -54,11 +69,11 @@ impl Meaning<'_> {
                     upstreams,
                     region,
                     models: models(&tenant.models),
-                    allowance: Allowance {
-                        concurrent_requests: tenant.limits.concurrent_requests,
-                        ..Allowance::default()
+                    allowance,
+                    cancelled_streams: match tenant.cancelled_streams {
+                        raw::CancelledStreams::Close => CancelledStreams::Close,
+                        raw::CancelledStreams::Drain => CancelledStreams::Drain,
                     },
-                    cancelled_streams: CancelledStreams::Close,
                     connections: tenant.connections,
                     sources,
                 })
@@ -85,38 +100,44 @@ impl Meaning<'_> {
         list: &List<raw::Key>,
         tenant: usize,
         keys: &mut Keys,
-        places: &mut HashMap<[u8; 32], KeyPath>,
+        places: &mut KeyPlaces,
     ) {
         for (index, key) in list.iter() {
             let (Some(Text(hash)), Ok(id)) = (&key.sha256, u16::try_from(tenant)) else {
                 continue;
             };
-            let path = KeyPath::of("tenant")
-                .index(tenant)
-                .key("keys")
-                .index(index)
-                .key("sha256");
-            if let Some(first) = places.get(hash) {
+            let entry = KeyPath::of("tenant").index(tenant).key("keys").index(index);
+            let path = entry.key("sha256");
+            if let Some(first) = places.by_hash.get(hash) {
                 let message = format!("this key is already at {}", self.place(first));
                 let hint = "a key tells one tenant from another: `codex-relay keys new` makes one";
                 self.error(&path, message, Some(hint.to_owned()));
                 continue;
             }
+            let key_id = keys::id(hash);
+            if let Some(first) = places.by_id.get(&key_id) {
+                let message = format!(
+                    "the first 8 digits, by which logs and reports know a key, are those of {}",
+                    self.place(first)
+                );
+                let hint = "replace one of them: `codex-relay keys new` makes a key";
+                self.error(&path, message, Some(hint.to_owned()));
+            }
             if *hash == keys::hash(b"") {
                 self.error(&path, "this is the hash of an empty key", None);
             }
-            places.insert(*hash, path);
-            let expires = key.expires.as_ref().map(|Text(moment)| *moment);
-            let number = KeyNumber(keys.len() as u32);
-            keys.insert(
-                *hash,
-                TenantKey {
-                    tenant: TenantId(id),
-                    id: keys::id(hash),
-                    number,
-                    expires,
-                },
-            );
+            places.by_id.insert(key_id.clone(), path.clone());
+            places.by_hash.insert(*hash, path);
+            let number = KeyNumber(keys.allowances.len() as u32);
+            let allowance = self.allowance(&key.limits, &entry.key("limits"));
+            keys.allowances.push(allowance);
+            let key = TenantKey {
+                tenant: TenantId(id),
+                id: key_id,
+                number,
+                expires: key.expires.as_ref().map(|Text(moment)| *moment),
+            };
+            keys.by_hash.insert(*hash, key);
         }
     }
 

@@ -56,7 +56,7 @@ impl Meaning<'_> {
                     models: super::tenants::models(&upstream.models),
                     affinity: upstream.affinity,
                     probe,
-                    include_usage: false,
+                    include_usage: upstream.include_usage,
                     credential_style: match upstream.credential_style {
                         raw::CredentialStyle::Bearer => CredentialStyle::Bearer,
                         raw::CredentialStyle::XApiKey => CredentialStyle::XApiKey,

@@ -223,6 +223,11 @@ pub struct Price {
 pub struct TokenPrice(pub u64);
 
 impl Price {
+    /// Is it that of this model?
+    pub fn covers(&self, model: &str) -> bool {
+        self.models.iter().any(|pattern| pattern.covers(model))
+    }
+
     /// What so many tokens cost, rounded up. `input_tokens` include the cached ones.
     pub fn cost(&self, input_tokens: u64, cached_tokens: u64, output_tokens: u64) -> Money {
         let cached_tokens = cached_tokens.min(input_tokens);

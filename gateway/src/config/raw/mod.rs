@@ -4,14 +4,18 @@
 //! Serde asks for nothing, so that one thing missing does not hide what is wrong elsewhere; what is
 //! required stands in the schema.
 
+pub(super) mod allowance;
 pub(super) mod headers;
 pub(super) mod health;
+pub(super) mod journal;
 pub(super) mod knobs;
 
 use super::forms::{Cidr, FilePath, Ip, Model, Moment, Name, Sha256, Socket, Text};
 use super::units::Auto;
+use allowance::{Allowance, Price};
 use headers::{HeaderExceptions, Headers};
 use health::{Health, Probe};
+use journal::{Journal, Usage};
 use knobs::{Kernel, Limits, Log, Timeouts};
 use relay_ebpf::abi;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -91,6 +95,13 @@ pub(in crate::config) struct File {
     /// Who may call.
     #[schemars(length(max = TENANTS_MAX))]
     pub(in crate::config) tenant: List<Tenant>,
+    /// What models cost.
+    #[schemars(length(max = 1_000))]
+    pub(in crate::config) price: List<Price>,
+    /// What is kept of every request, and for how long.
+    pub(in crate::config) journal: Journal,
+    /// How use is counted.
+    pub(in crate::config) usage: Usage,
     /// What the kernel enforces.
     pub(in crate::config) kernel: Kernel,
     /// When an account is kept out, and for how long.
@@ -185,6 +196,8 @@ pub(in crate::config) struct Upstream {
     /// A cheap request for each account and address, from time to time; without this table, none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::config) probe: Option<Probe>,
+    /// Where a Chat client did not ask for usage, the provider is asked for it, and what it adds for that is kept from the client.
+    pub(in crate::config) include_usage: bool,
     /// Exceptions from `[headers]` for this upstream.
     pub(in crate::config) headers: HeaderExceptions,
 }
@@ -200,6 +213,7 @@ impl Default for Upstream {
             models: List::of([Text("*".to_owned())]),
             affinity: true,
             probe: None,
+            include_usage: false,
             headers: HeaderExceptions::default(),
         }
     }
@@ -319,8 +333,10 @@ pub(in crate::config) struct Tenant {
     /// Models that it may use; `*` stands for any characters.
     #[schemars(length(min = 1, max = 1_000))]
     pub(super) models: List<Text<Model>>,
-    /// What it may use at most.
-    pub(in crate::config) limits: TenantLimits,
+    /// What all of its keys together may use at most.
+    pub(in crate::config) limits: Allowance,
+    /// What becomes of a stream that its client has left.
+    pub(in crate::config) cancelled_streams: CancelledStreams,
     /// Connections at most: from its clients, and to providers on its behalf, each for itself;
     /// without it, any number.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -341,7 +357,8 @@ impl Default for Tenant {
             upstreams: List::default(),
             region: None,
             models: List::of([Text("*".to_owned())]),
-            limits: TenantLimits::default(),
+            limits: Allowance::default(),
+            cancelled_streams: CancelledStreams::default(),
             connections: None,
             sources: List::default(),
         }
@@ -360,14 +377,17 @@ pub(in crate::config) struct Key {
     pub(in crate::config) sha256: Option<Text<Sha256>>,
     /// When it stops being valid; without it, never.
     pub(in crate::config) expires: Option<Text<Moment>>,
+    /// What this key may use at most, besides what its tenant may.
+    pub(in crate::config) limits: Allowance,
 }
 
-/// What a tenant may use at most.
-#[derive(Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(in crate::config) struct TenantLimits {
-    /// Requests in flight; without it, as many as the accounts allow.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub(in crate::config) concurrent_requests: Option<u32>,
+/// What becomes of a stream that its client has left.
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum CancelledStreams {
+    /// The provider is left as well; what it has not counted by then is estimated.
+    #[default]
+    Close,
+    /// The provider's answer is read to its end, for the usage that stands there.
+    Drain,
 }

@@ -169,7 +169,7 @@ fn more_networks_than_the_kernels_table_holds() {
             let sources: Vec<_> = (first..last).map(network).collect();
             let _ = write!(
                 text,
-                "[[tenant]]\nname = \"{tenant}\"\nkeys = [{{ sha256 = \"{tenant:064}\" }}]\n\
+                "[[tenant]]\nname = \"{tenant}\"\nkeys = [{{ sha256 = \"{tenant:0<64}\" }}]\n\
                  upstreams = [\"openai\"]\nconnections = 5\nsources = {sources:?}\n"
             );
         }
