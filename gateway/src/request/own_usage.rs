@@ -161,7 +161,7 @@ fn shown(state: &LimitState) -> Shown {
         limit: state.limit.as_str(),
         max: amount(state.max),
         used: amount(state.used),
-        remaining: amount(state.max.saturating_sub(state.used)),
+        remaining: amount(state.remaining),
         resets_at: state.resets_at.map(|at| {
             let since_epoch = at.duration_since(UNIX_EPOCH);
             since_epoch.unwrap_or_default().as_secs()
@@ -177,11 +177,12 @@ mod tests {
 
     #[test]
     fn money_is_shown_as_text_and_counts_as_numbers() {
-        let state = |limit, max, used| LimitState {
+        let state = |limit, max: u64, used| LimitState {
             limit,
             is_shadow: false,
             max,
             used,
+            remaining: max.saturating_sub(used),
             resets_at: None,
         };
         let tokens = LimitState {
