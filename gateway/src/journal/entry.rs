@@ -1,4 +1,5 @@
-//! What is kept of one request: metadata only, with names instead of numbers, so that it means the same under another configuration.
+//! What is kept of one request: metadata only, with names instead of numbers, so that it means the same under another
+//! configuration.
 
 use super::Record;
 use crate::config::Policy;
@@ -6,33 +7,37 @@ use crate::config::policy::{Limit, LimitSet, Money, Scope};
 use crate::request::authenticate::KeyId;
 use crate::usage::Known;
 use relay_wire::dialect::{Dialect, Usage};
+use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-/// What is kept of one request. Names are shared: there are few of them and many entries.
+/// What is kept of one request. `N` is what its names are: borrowed (`&str`) from a record or from what was read, or
+/// shared, since there are few of them and may be many entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Entry {
-    /// Counts from 1 without gaps, over restarts too.
+pub struct Entry<N = Arc<str>> {
+    /// Counts from 1 without gaps, over restarts too. 0: the journal has not given it one yet.
     pub sequence: u64,
     /// When its head had been read, in microseconds since 1970.
     pub time_us: u64,
-    pub request_id: Box<str>,
-    pub tenant: Option<Arc<str>>,
+    pub request_id: RequestName,
+    pub tenant: Option<N>,
     pub key: Option<KeyId>,
     /// What it spoke; `None` if it was no request at all.
     pub route: Option<Dialect>,
-    pub model: Option<Arc<str>>,
-    pub upstream: Option<Arc<str>>,
-    pub account: Option<Arc<str>>,
-    pub region: Option<Arc<str>>,
+    pub model: Option<N>,
+    pub upstream: Option<N>,
+    pub account: Option<N>,
+    pub region: Option<N>,
     pub egress: Option<IpAddr>,
     pub status: u16,
     pub failed_status: Option<u16>,
-    pub code: Option<Arc<str>>,
+    pub code: Option<N>,
     pub attempts: u32,
-    pub chosen: Option<Arc<str>>,
+    pub chosen: Option<N>,
+    /// Durations are whole microseconds.
     pub queued: Option<Duration>,
     pub first_byte: Option<Duration>,
     pub duration: Duration,
@@ -47,38 +52,36 @@ pub struct Entry {
     pub cost: Money,
     pub limit: Option<(Scope, Limit)>,
     pub shadowed: LimitSet,
-    pub ended: Arc<str>,
+    pub ended: N,
 }
 
-impl Entry {
-    /// What is kept of this record.
-    pub fn of(policy: &Policy, record: &Record, sequence: u64) -> Self {
-        let since_epoch = record.time.duration_since(std::time::UNIX_EPOCH);
+impl<'a> Entry<&'a str> {
+    /// What is kept of this record. Nothing is copied that could be borrowed.
+    pub fn of(policy: &'a Policy, record: &'a Record) -> Self {
+        let since_epoch = record.time.duration_since(UNIX_EPOCH);
         let account = record.account.map(|id| policy.account(id));
         let upstream = account.map(|account| policy.upstream(account.upstream));
         Self {
-            sequence,
+            sequence: 0,
             time_us: since_epoch.unwrap_or_default().as_micros() as u64,
             request_id: record.request_id.as_str().into(),
-            tenant: record
-                .tenant
-                .map(|id| policy.tenant(id).name.as_str().into()),
+            tenant: record.tenant.map(|id| policy.tenant(id).name.as_str()),
             key: record.key_id,
             route: record.route,
-            model: record.model.as_deref().map(Into::into),
-            upstream: upstream.map(|upstream| upstream.name.as_str().into()),
-            account: account.map(|account| account.name.as_str().into()),
-            region: account.map(|account| account.region.as_str().into()),
+            model: record.model.as_deref(),
+            upstream: upstream.map(|upstream| upstream.name.as_str()),
+            account: account.map(|account| account.name.as_str()),
+            region: account.map(|account| account.region.as_str()),
             egress: record.egress,
             status: record.status,
             failed_status: record.failed_status,
-            code: record.code.map(Into::into),
+            code: record.code,
             attempts: record.attempts,
-            chosen: record.chosen.map(Into::into),
-            queued: record.queued,
-            first_byte: record.first_byte,
-            duration: record.duration,
-            overhead: record.overhead,
+            chosen: record.chosen,
+            queued: record.queued.map(in_whole_microseconds),
+            first_byte: record.first_byte.map(in_whole_microseconds),
+            duration: in_whole_microseconds(record.duration),
+            overhead: record.overhead.map(in_whole_microseconds),
             bytes_in: record.bytes_in,
             bytes_out: record.bytes_out,
             events: record.events,
@@ -89,7 +92,107 @@ impl Entry {
             cost: record.cost,
             limit: record.limit,
             shadowed: record.shadowed,
-            ended: record.ended.into(),
+            ended: record.ended,
         }
+    }
+}
+
+impl<N> Entry<N> {
+    /// The same with other names: `entry.named(|name| Arc::from(*name))` outlives what was borrowed.
+    pub fn named<'e, M>(&'e self, mut name: impl FnMut(&'e N) -> M) -> Entry<M> {
+        Entry {
+            sequence: self.sequence,
+            time_us: self.time_us,
+            request_id: self.request_id,
+            tenant: self.tenant.as_ref().map(&mut name),
+            key: self.key,
+            route: self.route,
+            model: self.model.as_ref().map(&mut name),
+            upstream: self.upstream.as_ref().map(&mut name),
+            account: self.account.as_ref().map(&mut name),
+            region: self.region.as_ref().map(&mut name),
+            egress: self.egress,
+            status: self.status,
+            failed_status: self.failed_status,
+            code: self.code.as_ref().map(&mut name),
+            attempts: self.attempts,
+            chosen: self.chosen.as_ref().map(&mut name),
+            queued: self.queued,
+            first_byte: self.first_byte,
+            duration: self.duration,
+            overhead: self.overhead,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            events: self.events,
+            streamed: self.streamed,
+            charged: self.charged,
+            usage: self.usage,
+            known: self.known,
+            cost: self.cost,
+            limit: self.limit,
+            shadowed: self.shadowed,
+            ended: name(&self.ended),
+        }
+    }
+}
+
+fn in_whole_microseconds(duration: Duration) -> Duration {
+    Duration::from_micros(duration.as_micros() as u64)
+}
+
+/// Bytes of a request's name that are kept.
+pub(super) const REQUEST_NAME_BYTES_MAX: usize = 64;
+
+/// A request's name, in place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestName {
+    bytes: [u8; REQUEST_NAME_BYTES_MAX],
+    length: u8,
+}
+
+impl From<&str> for RequestName {
+    /// A longer one is cut.
+    fn from(name: &str) -> Self {
+        let kept = &name.as_bytes()[..name.floor_char_boundary(REQUEST_NAME_BYTES_MAX)];
+        let mut bytes = [0; REQUEST_NAME_BYTES_MAX];
+        bytes[..kept.len()].copy_from_slice(kept);
+        Self {
+            bytes,
+            length: kept.len() as u8,
+        }
+    }
+}
+
+impl Deref for RequestName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for RequestName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(self)
+    }
+}
+
+impl fmt::Debug for RequestName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_name_is_cut_between_characters() {
+        assert_eq!(&*RequestName::from("req_1"), "req_1");
+        assert_eq!(format!("{:<7}|", RequestName::from("req_1")), "req_1  |");
+        let long = format!("{}é", "x".repeat(REQUEST_NAME_BYTES_MAX - 1));
+        let kept = RequestName::from(long.as_str());
+        assert_eq!(kept.len(), REQUEST_NAME_BYTES_MAX - 1);
     }
 }

@@ -1,0 +1,419 @@
+//! An entry's payload: what most entries have in common costs nothing, a name costs a number.
+//!
+//! ```text
+//! time 8 · flags · number of: tenant, ended, model, upstream, account, region, egress, chosen, code ·
+//! request's name · status · attempts · duration · bytes in · bytes out · events · what else the flags tell of
+//! ```
+//!
+//! Numbers without a size are LEB128. The time and the names come first: whoever looks for one tenant reads no further.
+
+use super::entry::{Entry, RequestName};
+use super::names::{Glossary, Names};
+use crate::config::policy::{Limit, LimitSet, Money, Scope};
+use crate::usage::Known;
+use relay_wire::dialect::{Dialect, Usage};
+use std::time::Duration;
+
+/// No payload of a frame that is written here is longer.
+pub(super) const BYTES_MAX: usize = 512;
+
+/// A name's number, in one segment.
+pub(super) type Number = u32;
+
+/// What an entry has. A payload of a later version may have more, behind everything else.
+mod flag {
+    pub(super) const TENANT: u64 = 1;
+    pub(super) const MODEL: u64 = 1 << 1;
+    pub(super) const UPSTREAM: u64 = 1 << 2;
+    pub(super) const ACCOUNT: u64 = 1 << 3;
+    pub(super) const REGION: u64 = 1 << 4;
+    pub(super) const EGRESS: u64 = 1 << 5;
+    pub(super) const CHOSEN: u64 = 1 << 6;
+    pub(super) const KEY: u64 = 1 << 7;
+    pub(super) const ROUTE: u64 = 1 << 8;
+    pub(super) const FIRST_BYTE: u64 = 1 << 9;
+    pub(super) const OVERHEAD: u64 = 1 << 10;
+    pub(super) const STREAMED: u64 = 1 << 11;
+    pub(super) const CHARGED: u64 = 1 << 12;
+    pub(super) const USAGE: u64 = 1 << 13;
+    pub(super) const KNOWN: u64 = 1 << 14;
+    pub(super) const COST: u64 = 1 << 15;
+    /// The request's name is one of the gateway's own.
+    pub(super) const OWN_REQUEST_NAME: u64 = 1 << 16;
+    pub(super) const CODE: u64 = 1 << 17;
+    pub(super) const FAILED_STATUS: u64 = 1 << 18;
+    pub(super) const QUEUED: u64 = 1 << 19;
+    pub(super) const LIMIT: u64 = 1 << 20;
+    // So far three bytes.
+    pub(super) const SHADOWED: u64 = 1 << 21;
+
+    /// Each stands for a name's number.
+    pub(super) const NAMES: u64 =
+        TENANT | MODEL | UPSTREAM | ACCOUNT | REGION | EGRESS | CODE | CHOSEN;
+}
+
+/// A request's name of the gateway's own: this, and the digits.
+const OWN_PREFIX: &str = "req_";
+const OWN_DIGITS: usize = 24;
+
+/// Puts the payload behind what is there.
+pub(super) fn encode(entry: &Entry<&str>, names: &mut Names, out: &mut Vec<u8>) {
+    let own_name = own_request_name(&entry.request_id);
+    out.extend_from_slice(&entry.time_us.to_le_bytes());
+    push(out, flags(entry, own_name.is_some()));
+    let egress = entry.egress.map(|address| names.of_address(address));
+    let mut name = |name: Option<&str>| name.map(|name| names.of(name));
+    let numbers = [
+        name(entry.tenant),
+        name(Some(entry.ended)),
+        name(entry.model),
+        name(entry.upstream),
+        name(entry.account),
+        name(entry.region),
+        egress,
+        name(entry.chosen),
+        name(entry.code),
+    ];
+    for number in numbers.into_iter().flatten() {
+        push(out, number.into());
+    }
+    match own_name {
+        Some(bytes) => out.extend_from_slice(&bytes),
+        None => {
+            out.push(entry.request_id.len() as u8);
+            out.extend_from_slice(entry.request_id.as_bytes());
+        }
+    }
+    push(out, entry.status.into());
+    push(out, entry.attempts.into());
+    push(out, entry.duration.as_micros() as u64);
+    push(out, entry.bytes_in);
+    push(out, entry.bytes_out);
+    push(out, entry.events);
+    encode_details(entry, out);
+}
+
+fn encode_details(entry: &Entry<&str>, out: &mut Vec<u8>) {
+    if let Some(key) = entry.key {
+        out.extend_from_slice(&key);
+    }
+    if let Some(route) = entry.route {
+        out.push(route_number(route));
+    }
+    for duration in [entry.first_byte, entry.overhead, entry.queued] {
+        if let Some(duration) = duration {
+            push(out, duration.as_micros() as u64);
+        }
+    }
+    if let Some(usage) = entry.usage {
+        push(out, usage.input_tokens);
+        push(out, usage.cached_tokens);
+        push(out, usage.output_tokens);
+        push(out, usage.reasoning_tokens);
+    }
+    if let Some(known) = entry.known {
+        out.push(known as u8);
+    }
+    if entry.cost != Money::ZERO {
+        push(out, entry.cost.nano());
+    }
+    if let Some(status) = entry.failed_status {
+        push(out, status.into());
+    }
+    if let Some((scope, limit)) = entry.limit {
+        out.push(scope_number(scope));
+        out.push(limit as u8);
+    }
+    if !entry.shadowed.is_empty() {
+        push(out, entry.shadowed.bits().into());
+    }
+}
+
+fn flags(entry: &Entry<&str>, has_own_name: bool) -> u64 {
+    [
+        (entry.tenant.is_some(), flag::TENANT),
+        (entry.model.is_some(), flag::MODEL),
+        (entry.upstream.is_some(), flag::UPSTREAM),
+        (entry.account.is_some(), flag::ACCOUNT),
+        (entry.region.is_some(), flag::REGION),
+        (entry.egress.is_some(), flag::EGRESS),
+        (entry.chosen.is_some(), flag::CHOSEN),
+        (entry.key.is_some(), flag::KEY),
+        (entry.route.is_some(), flag::ROUTE),
+        (entry.first_byte.is_some(), flag::FIRST_BYTE),
+        (entry.overhead.is_some(), flag::OVERHEAD),
+        (entry.streamed, flag::STREAMED),
+        (entry.charged, flag::CHARGED),
+        (entry.usage.is_some(), flag::USAGE),
+        (entry.known.is_some(), flag::KNOWN),
+        (entry.cost != Money::ZERO, flag::COST),
+        (has_own_name, flag::OWN_REQUEST_NAME),
+        (entry.code.is_some(), flag::CODE),
+        (entry.failed_status.is_some(), flag::FAILED_STATUS),
+        (entry.queued.is_some(), flag::QUEUED),
+        (entry.limit.is_some(), flag::LIMIT),
+        (!entry.shadowed.is_empty(), flag::SHADOWED),
+    ]
+    .into_iter()
+    .fold(0, |flags, (has, flag)| flags | u64::from(has) * flag)
+}
+
+/// Puts a name's definition behind what is there.
+pub(super) fn encode_name(number: Number, name: &str, out: &mut Vec<u8>) {
+    push(out, number.into());
+    out.extend_from_slice(name.as_bytes());
+}
+
+/// A name's definition.
+pub(super) fn decode_name(payload: &[u8]) -> Option<(Number, &str)> {
+    let mut input = Input(payload);
+    let number = input.integer()?;
+    Some((number, std::str::from_utf8(input.0).ok()?))
+}
+
+/// What can be said of an entry without reading all of it.
+pub(super) struct Beginning<'a> {
+    pub(super) time_us: u64,
+    flags: u64,
+    rest: Input<'a>,
+}
+
+impl<'a> Beginning<'a> {
+    pub(super) fn of(payload: &'a [u8]) -> Option<Self> {
+        let mut rest = Input(payload);
+        Some(Self {
+            time_us: rest.number()?,
+            flags: rest.varint()?,
+            rest,
+        })
+    }
+
+    /// Its tenant's number.
+    pub(super) fn tenant(&self) -> Option<Number> {
+        let mut rest = self.rest;
+        (self.flags & flag::TENANT != 0).then(|| rest.integer())?
+    }
+
+    /// The numbers of all its names.
+    pub(super) fn names(&self) -> impl Iterator<Item = Number> + use<'a> {
+        let mut rest = self.rest;
+        let count = (self.flags & flag::NAMES).count_ones() + 1;
+        (0..count).map_while(move |_| rest.integer())
+    }
+
+    /// The whole entry; `None`: it has a name that nobody has defined, or does not have this form.
+    pub(super) fn entry<'n>(self, sequence: u64, names: &'n Glossary) -> Option<Entry<&'n str>> {
+        let Self {
+            time_us,
+            flags,
+            rest: mut input,
+        } = self;
+        let has = |flag: u64| flags & flag != 0;
+        let mut number = |is_there: bool| match is_there {
+            true => input.integer().map(Some),
+            false => Some(None),
+        };
+        let name = |number: Option<Number>| match number {
+            Some(number) => names.name(number).map(Some),
+            None => Some(None),
+        };
+        let tenant = name(number(has(flag::TENANT))?)?;
+        let ended = name(number(true)?)??;
+        let model = name(number(has(flag::MODEL))?)?;
+        let upstream = name(number(has(flag::UPSTREAM))?)?;
+        let account = name(number(has(flag::ACCOUNT))?)?;
+        let region = name(number(has(flag::REGION))?)?;
+        let egress = match number(has(flag::EGRESS))? {
+            Some(number) => Some(names.address(number)?),
+            None => None,
+        };
+        let chosen = name(number(has(flag::CHOSEN))?)?;
+        let code = name(number(has(flag::CODE))?)?;
+        let request_id = input.request_name(has(flag::OWN_REQUEST_NAME))?;
+        Some(Entry {
+            sequence,
+            time_us,
+            request_id,
+            tenant,
+            model,
+            upstream,
+            account,
+            region,
+            egress,
+            code,
+            chosen,
+            ended,
+            status: input.integer()?,
+            attempts: input.integer()?,
+            duration: input.duration()?,
+            bytes_in: input.varint()?,
+            bytes_out: input.varint()?,
+            events: input.varint()?,
+            key: input.optional(has(flag::KEY), Input::array)?,
+            route: input
+                .optional(has(flag::ROUTE), Input::byte)?
+                .and_then(route_of_number),
+            first_byte: input.optional(has(flag::FIRST_BYTE), Input::duration)?,
+            overhead: input.optional(has(flag::OVERHEAD), Input::duration)?,
+            queued: input.optional(has(flag::QUEUED), Input::duration)?,
+            streamed: has(flag::STREAMED),
+            charged: has(flag::CHARGED),
+            usage: input.optional(has(flag::USAGE), Input::usage)?,
+            known: input
+                .optional(has(flag::KNOWN), Input::byte)?
+                .and_then(|number| Known::ALL.into_iter().find(|&known| known as u8 == number)),
+            cost: input
+                .optional(has(flag::COST), Input::varint)?
+                .map_or(Money::ZERO, Money::from_nano),
+            failed_status: input.optional(has(flag::FAILED_STATUS), Input::integer)?,
+            limit: input
+                .optional(has(flag::LIMIT), Input::array)?
+                .and_then(|[scope, limit]| {
+                    let limit = Limit::ALL.into_iter().find(|&it| it as u8 == limit)?;
+                    Some((scope_of_number(scope)?, limit))
+                }),
+            shadowed: input
+                .optional(has(flag::SHADOWED), Input::integer)?
+                .map_or(LimitSet::EMPTY, LimitSet::from_bits),
+        })
+    }
+}
+
+// Numbers on disk mean the same for ever: those that a later version has added are read as if there were none.
+
+const fn route_number(route: Dialect) -> u8 {
+    match route {
+        Dialect::Responses => 1,
+        Dialect::ChatCompletions => 2,
+        Dialect::Messages => 3,
+        Dialect::Gemini => 4,
+        Dialect::Opaque => 5,
+    }
+}
+
+fn route_of_number(number: u8) -> Option<Dialect> {
+    let mut all = Dialect::ALL.into_iter();
+    all.find(|&route| route_number(route) == number)
+}
+
+const fn scope_number(scope: Scope) -> u8 {
+    match scope {
+        Scope::Tenant => 1,
+        Scope::Key => 2,
+    }
+}
+
+fn scope_of_number(number: u8) -> Option<Scope> {
+    let mut all = [Scope::Tenant, Scope::Key].into_iter();
+    all.find(|&scope| scope_number(scope) == number)
+}
+
+/// The digits of a request's name of the gateway's own, two in a byte.
+fn own_request_name(name: &str) -> Option<[u8; OWN_DIGITS / 2]> {
+    let digits = name.strip_prefix(OWN_PREFIX)?.as_bytes();
+    let digits: &[u8; OWN_DIGITS] = digits.try_into().ok()?;
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; OWN_DIGITS / 2];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = value(pair[0])? << 4 | value(pair[1])?;
+    }
+    Some(bytes)
+}
+
+fn push(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// What is left to read.
+#[derive(Clone, Copy)]
+pub(super) struct Input<'a>(pub(super) &'a [u8]);
+
+impl<'a> Input<'a> {
+    pub(super) fn array<const LENGTH: usize>(&mut self) -> Option<[u8; LENGTH]> {
+        let (array, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*array)
+    }
+
+    /// Eight bytes.
+    pub(super) fn number(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let (&byte, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(byte)
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7F);
+            if bits << shift >> shift != bits {
+                return None;
+            }
+            number |= bits << shift;
+            if byte < 0x80 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn integer<T: TryFrom<u64>>(&mut self) -> Option<T> {
+        T::try_from(self.varint()?).ok()
+    }
+
+    fn duration(&mut self) -> Option<Duration> {
+        self.varint().map(Duration::from_micros)
+    }
+
+    fn usage(&mut self) -> Option<Usage> {
+        Some(Usage {
+            input_tokens: self.varint()?,
+            cached_tokens: self.varint()?,
+            output_tokens: self.varint()?,
+            reasoning_tokens: self.varint()?,
+        })
+    }
+
+    fn optional<T>(
+        &mut self,
+        is_there: bool,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match is_there {
+            true => read(self).map(Some),
+            false => Some(None),
+        }
+    }
+
+    fn request_name(&mut self, is_own: bool) -> Option<RequestName> {
+        if !is_own {
+            let length = usize::from(self.byte()?);
+            let (name, rest) = self.0.split_at_checked(length)?;
+            self.0 = rest;
+            return Some(std::str::from_utf8(name).ok()?.into());
+        }
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut name = [0; OWN_PREFIX.len() + OWN_DIGITS];
+        let (prefix, digits) = name.split_at_mut(OWN_PREFIX.len());
+        prefix.copy_from_slice(OWN_PREFIX.as_bytes());
+        let bytes: [u8; OWN_DIGITS / 2] = self.array()?;
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        Some(std::str::from_utf8(&name).ok()?.into())
+    }
+}

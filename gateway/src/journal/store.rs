@@ -1,0 +1,229 @@
+//! The journal as the control thread holds it: entries go in at once, and to the disk by and by.
+
+use super::append::Appender;
+use super::disk::{Disk, Done, Driver, Failure};
+use super::entry::Entry;
+use super::recover::{self, Recovered, Taken};
+use relay_io::Engine;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::task::JoinHandle;
+
+/// After something failed it is tried again this much later.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether the last entries are on the disk.
+const FINISH_PAUSE: Duration = Duration::from_millis(1);
+
+/// A journal that is written to. One per process; used by the control thread.
+pub struct Journal {
+    directory: PathBuf,
+    driver: Driver,
+    appender: Appender,
+    work: Work,
+    /// A batch's memory, for the next one.
+    spare: Vec<u8>,
+    /// Nothing is tried before.
+    retries_at: Option<Instant>,
+}
+
+/// What is going on with the disk.
+enum Work {
+    /// It is not known yet how far the journal goes.
+    Unopened,
+    Opening(JoinHandle<Result<Taken, Failure>>, Instant),
+    Idle(Disk),
+    Committing(JoinHandle<Done>, Instant),
+}
+
+/// What has come of what was begun.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The directory was taken over.
+    Opened(Recovered),
+    /// Entries are on the disk.
+    Committed {
+        /// How many.
+        entries: u64,
+        /// Bytes that were written for them.
+        bytes: usize,
+        /// A segment began with them.
+        began_segment: bool,
+        /// How long it took, until it was noticed.
+        took: Duration,
+    },
+    /// It failed, and is tried again: what waits goes on waiting.
+    Failed(Failure),
+}
+
+impl Journal {
+    /// A journal in this directory, with which nothing has been done yet; what is appended waits.
+    pub fn new(directory: PathBuf, segment_bytes_max: u64, engine: Engine) -> Self {
+        let driver = match engine {
+            Engine::IoUring | Engine::IoUringPlain => Driver::IoUring,
+            Engine::Epoll => Driver::Blocking,
+        };
+        Self {
+            directory,
+            driver,
+            appender: Appender::new(segment_bytes_max),
+            work: Work::Unopened,
+            spare: Vec::new(),
+            retries_at: None,
+        }
+    }
+
+    /// Takes the directory over, on this thread. Without it, or after it has failed, [`Journal::tick`] does so.
+    ///
+    /// # Errors
+    /// Another process writes to it, or the disk does not let this one write.
+    pub fn open(&mut self) -> Result<Recovered, Failure> {
+        let taken = recover::take(&self.directory);
+        self.take_over(taken)
+    }
+
+    /// Takes in an entry, whose sequence comes from the journal.
+    pub fn append(&mut self, entry: &Entry<&str>) {
+        self.appender.append(entry, Instant::now());
+    }
+
+    /// Bytes of entries that are not on the disk yet.
+    pub fn waiting_bytes(&self) -> usize {
+        self.appender.waiting_bytes()
+    }
+
+    /// How many entries are not on the disk yet.
+    pub fn waiting_entries(&self) -> u64 {
+        self.appender.waiting_entries()
+    }
+
+    /// Since when the oldest of them waits.
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.appender.waits_since()
+    }
+
+    /// The last sequence that is on the disk; 0 if it is the first one that is awaited, or it is not known yet.
+    pub fn acknowledged(&self) -> u64 {
+        self.appender.acknowledged()
+    }
+
+    /// For how long the disk has not answered; `None` if nothing is asked of it.
+    pub fn unanswered_for(&self) -> Option<Duration> {
+        match &self.work {
+            Work::Opening(_, since) | Work::Committing(_, since) => Some(since.elapsed()),
+            Work::Unopened | Work::Idle(_) => None,
+        }
+    }
+
+    /// Takes note of what is done, and begins what is next: at most one commit at a time, of all that waits by then. To
+    /// be called every few milliseconds; does not wait for the disk.
+    pub async fn tick(&mut self) -> Option<Outcome> {
+        let outcome = self.take_note().await;
+        if let Some(Outcome::Failed(_)) = &outcome {
+            self.retries_at = Some(Instant::now() + RETRY_PAUSE);
+        }
+        if self.retries_at.is_none_or(|at| Instant::now() >= at) {
+            self.retries_at = None;
+            self.begin_next();
+        }
+        outcome
+    }
+
+    /// Writes what waits, for no longer than `limit`; how many entries are lost.
+    pub async fn finish(&mut self, limit: Duration) -> u64 {
+        let ends_at = Instant::now() + limit;
+        while self.waiting_entries() > 0 && Instant::now() < ends_at {
+            self.tick().await;
+            tokio::time::sleep(FINISH_PAUSE).await;
+        }
+        self.waiting_entries()
+    }
+
+    async fn take_note(&mut self) -> Option<Outcome> {
+        match std::mem::replace(&mut self.work, Work::Unopened) {
+            Work::Opening(opening, _) if opening.is_finished() => {
+                let taken = opening.await.unwrap_or_else(|_| Err(panicked()));
+                Some(match self.take_over(taken) {
+                    Ok(recovered) => Outcome::Opened(recovered),
+                    Err(failure) => Outcome::Failed(failure),
+                })
+            }
+            Work::Committing(commit, since) if commit.is_finished() => {
+                Some(match commit.await {
+                    Ok(done) => self.note_done(done, since.elapsed()),
+                    // The directory has to be taken over again: its lock went with the task.
+                    Err(_) => {
+                        self.appender.failed();
+                        Outcome::Failed(panicked())
+                    }
+                })
+            }
+            work => {
+                self.work = work;
+                None
+            }
+        }
+    }
+
+    fn take_over(&mut self, taken: Result<Taken, Failure>) -> Result<Recovered, Failure> {
+        let taken = taken?;
+        let next_sequence = taken.recovered.next_sequence;
+        self.appender.begin_at(next_sequence, taken.previous);
+        self.work = Work::Idle(Disk::new(self.directory.clone(), taken.lock));
+        Ok(taken.recovered)
+    }
+
+    fn note_done(&mut self, done: Done, took: Duration) -> Outcome {
+        let Done {
+            disk,
+            batch,
+            outcome,
+        } = done;
+        self.work = Work::Idle(disk);
+        let bytes = batch.bytes.len();
+        self.spare = batch.bytes;
+        match outcome {
+            Ok(()) => {
+                self.appender.committed();
+                Outcome::Committed {
+                    entries: batch.entries,
+                    bytes,
+                    began_segment: batch.begins_segment,
+                    took,
+                }
+            }
+            Err(failure) => {
+                self.appender.failed();
+                Outcome::Failed(failure)
+            }
+        }
+    }
+
+    fn begin_next(&mut self) {
+        self.work = match std::mem::replace(&mut self.work, Work::Unopened) {
+            Work::Unopened => {
+                let directory = self.directory.clone();
+                let opening = tokio::task::spawn_blocking(move || recover::take(&directory));
+                Work::Opening(opening, Instant::now())
+            }
+            Work::Idle(disk) => {
+                let identity = fastrand::u64(..).to_le_bytes();
+                let spare = std::mem::take(&mut self.spare);
+                let now = SystemTime::now();
+                match self.appender.next_batch(now, identity, spare) {
+                    Some(batch) => Work::Committing(disk.begin(batch, self.driver), Instant::now()),
+                    None => Work::Idle(disk),
+                }
+            }
+            busy => busy,
+        };
+    }
+}
+
+fn panicked() -> Failure {
+    Failure {
+        doing: "writing the journal",
+        error: io::Error::other("it has ended unexpectedly"),
+    }
+}
