@@ -2,14 +2,16 @@
 //!
 //! Only payload is held, in the leases that the kernel filled; the client's framing is taken out and never passed on.
 
+mod onward;
+
+pub use onward::Interrupted;
+
 use super::refusal::Refusal;
 use crate::worker::{HeldBytes, Worker};
-use relay_io::{Either, Interrupt, IoError, Lease, Received, SMALL_LEASE_BYTES, Stream, either};
+use relay_io::{Interrupt, IoError, Lease, Received, SMALL_LEASE_BYTES, Stream};
 use relay_wire::body::{BodyError, BodyParser, Piece, Sender};
 use relay_wire::dialect::{ContentCoding, RequestScan, ScanError};
-use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
 use relay_wire::head::{Framing, RequestHead};
-use smallvec::SmallVec;
 use std::io::IoSlice;
 use std::time::Duration;
 
@@ -41,16 +43,6 @@ pub struct RequestBody<'c> {
     broken: Option<BodyError>,
     /// The point in time at which all of it must have come.
     total_deadline: u64,
-}
-
-/// How passing on a body ended, other than by its end.
-pub enum Interrupted {
-    /// The upstream has something to say before all of the body was sent.
-    EarlyAnswer,
-    /// The upstream does not take any more.
-    Upstream(IoError),
-    /// The client's side failed.
-    Client(Refusal),
 }
 
 impl<'c> RequestBody<'c> {
@@ -208,115 +200,6 @@ impl<'c> RequestBody<'c> {
         std::iter::once(first)
             .chain(self.held.iter().map(Lease::filled))
             .filter(|piece| !piece.is_empty())
-    }
-
-    /// The framing with which the body goes on: counted wherever its length is known.
-    pub fn onward_framing(&self) -> Framing {
-        match self.framing {
-            Framing::Chunked if self.is_complete() => Framing::Length(self.received_bytes),
-            same => same,
-        }
-    }
-
-    /// Sends the held part to the upstream behind its head; all of it if the body is complete.
-    ///
-    /// # Errors
-    /// The upstream does not take it.
-    pub async fn send_held(
-        &self,
-        worker: &Worker,
-        upstream: &Stream,
-        head: &[&[u8]],
-    ) -> Result<(), IoError> {
-        let stall_timeout = worker.policy.timeouts.write_stall;
-        let mut line = [0; CHUNK_SIZE_LINE_MAX];
-        let chunked = self.onward_framing() == Framing::Chunked;
-        let held_bytes: usize = self.held().map(<[u8]>::len).sum();
-        let mut parts: SmallVec<[IoSlice<'_>; 8]> = SmallVec::new();
-        parts.extend(head.iter().map(|part| IoSlice::new(part)));
-        if chunked && held_bytes > 0 {
-            let taken = chunk_size_line(held_bytes, &mut line);
-            parts.push(IoSlice::new(&line[CHUNK_SIZE_LINE_MAX - taken..]));
-        }
-        parts.extend(self.held().map(IoSlice::new));
-        if chunked && held_bytes > 0 {
-            parts.push(IoSlice::new(b"\r\n"));
-        }
-        for batch in parts.chunks_mut(PARTS_MAX) {
-            upstream.send(batch, stall_timeout).await?;
-        }
-        Ok(())
-    }
-
-    /// Passes on what is not held, as it comes, until the body's end; or until a response turns up in it to which it refers and which
-    /// is not stored where it goes, by `is_stored_there`. Of a body that cannot be looked into nothing is known of that.
-    ///
-    /// # Errors
-    /// Either side ended it.
-    pub async fn pass_on(
-        &mut self,
-        worker: &'static Worker,
-        upstream: &Stream,
-        is_stored_there: impl Fn(&str) -> bool,
-    ) -> Result<(), Interrupted> {
-        let stall_timeout = worker.policy.timeouts.write_stall;
-        let chunked = self.onward_framing() == Framing::Chunked;
-        let mut lease = worker.pool.large();
-        while !self.is_complete() {
-            self.set_read_deadline(worker);
-            let first = either(self.client.readable(), upstream.readable()).await;
-            self.client.clear_deadline();
-            match first {
-                Either::First(Ok(())) => {}
-                Either::First(Err(error)) => return Err(Interrupted::Client(read_failed(&error))),
-                Either::Second(Ok(())) => return Err(Interrupted::EarlyAnswer),
-                Either::Second(Err(error)) => return Err(Interrupted::Upstream(error)),
-            }
-            lease.truncate(0);
-            self.read_now(&mut lease).map_err(Interrupted::Client)?;
-            self.passed_on = true;
-            self.finish_scan();
-            if let Some(refusal) = self.must_not_become_complete(&is_stored_there) {
-                return Err(Interrupted::Client(refusal));
-            }
-            if lease.is_empty() {
-                continue;
-            }
-            let mut line = [0; CHUNK_SIZE_LINE_MAX];
-            let sent = if chunked {
-                let taken = chunk_size_line(lease.len(), &mut line);
-                let size_line = IoSlice::new(&line[CHUNK_SIZE_LINE_MAX - taken..]);
-                let mut parts = [
-                    size_line,
-                    IoSlice::new(lease.filled()),
-                    IoSlice::new(b"\r\n"),
-                ];
-                upstream.send(&mut parts, stall_timeout).await
-            } else {
-                upstream
-                    .send(&mut [IoSlice::new(lease.filled())], stall_timeout)
-                    .await
-            };
-            sent.map_err(Interrupted::Upstream)?;
-        }
-        if chunked {
-            let last = upstream
-                .send(&mut [IoSlice::new(b"0\r\n\r\n")], stall_timeout)
-                .await;
-            last.map_err(Interrupted::Upstream)?;
-        }
-        Ok(())
-    }
-
-    /// It was routed by what its beginning seemed to say. What may name another model, or hides that it does, goes no further, and
-    /// neither does what only another account could answer.
-    fn must_not_become_complete(&self, is_stored_there: impl Fn(&str) -> bool) -> Option<Refusal> {
-        if self.model_needed && self.scan_error.is_some() {
-            return Some(Refusal::BodyMalformed);
-        }
-        let id = self.said()?.previous_response_id()?;
-        let is_elsewhere = !id.is_empty() && !is_stored_there(id);
-        is_elsewhere.then_some(Refusal::ResponseNotFound { in_path: false })
     }
 
     /// Reads and throws away what is left, if that is at most `bytes_max`; true if the body is complete then.
@@ -480,9 +363,6 @@ const ROOM_BYTES_MIN: usize = 1024;
 
 /// How long the rest of a refused body may take: the client waits for its answer.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The most parts that one `sendmsg` takes (UIO_MAXIOV).
-const PARTS_MAX: usize = 1024;
 
 /// How the body can be looked into, if its media type is one in which a model is named.
 fn coding_to_scan(head: &RequestHead, bytes: &[u8]) -> Option<ContentCoding> {

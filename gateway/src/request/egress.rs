@@ -23,7 +23,7 @@ use crate::upstreams::Connection;
 use crate::worker::{HeldBytes, Worker};
 use relay_io::{Interrupt, IoError, Lease, Received, Stream};
 use relay_wire::body::{BodyParser, Sender};
-use relay_wire::dialect::{Dialect, RequestScan};
+use relay_wire::dialect::{Dialect, Edit, RequestScan};
 use relay_wire::head::{FramingError, Method, ResponseHead};
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,8 @@ pub struct Answer {
     pub connection: Connection,
     /// The account's place, kept until the answer is over.
     pub slot: Slot,
+    /// Its usage was asked for by the gateway and not by the client, which is not to see it.
+    pub hides_usage: bool,
     /// All of the request was sent before the answer came; otherwise the connection cannot serve another one.
     pub request_was_sent: bool,
     /// What the gateway itself took until the request was sent.
@@ -83,7 +85,18 @@ pub async fn open(
     let account = worker.policy.account(candidate.slot.account);
     let upstream = worker.policy.upstream(candidate.upstream);
     let mut buffer = worker.head_buffer();
-    head::write_head(&mut buffer, worker, request, &candidate, upstream);
+    let asks_for_usage = upstream.include_usage && request.dialect == Dialect::ChatCompletions;
+    let edit = asks_for_usage
+        .then(|| request.body.usage_request_edit())
+        .flatten();
+    head::write_head(
+        &mut buffer,
+        worker,
+        request,
+        &candidate,
+        upstream,
+        edit.as_ref(),
+    );
     let mut may_reuse = true;
     let outcome = loop {
         let (connection, waited) =
@@ -92,8 +105,11 @@ pub async fn open(
                 Err(failure) => break Err(failure),
             };
         request.client.tie(&connection.stream);
-        let head = head::with_credential(&buffer, upstream, account);
-        match ask(worker, request, &candidate, &connection.stream, &head).await {
+        let message = Message {
+            head: head::with_credential(&buffer, upstream, account),
+            edit,
+        };
+        match ask(worker, request, &candidate, &connection.stream, &message).await {
             Ok(begun) => {
                 let overhead = begun
                     .asked_at
@@ -110,7 +126,16 @@ pub async fn open(
     };
     worker.keep_head_buffer(buffer);
     let (begun, connection, overhead) = outcome?;
-    judge(worker, request, begun, connection, candidate, overhead).await
+    let mut answer = judge(worker, request, begun, connection, candidate, overhead).await?;
+    answer.hides_usage = edit.is_some();
+    Ok(answer)
+}
+
+/// A request as this upstream is sent it.
+struct Message<'m> {
+    head: [&'m [u8]; 4],
+    /// What changes in the body.
+    edit: Option<Edit>,
 }
 
 /// How long is waited for what begins an answer, by the time-out that goes for everybody.
@@ -141,10 +166,15 @@ async fn ask(
     request: &mut Request<'_>,
     candidate: &Candidate,
     upstream: &Stream,
-    head: &[&[u8]; 4],
+    message: &Message<'_>,
 ) -> Result<Begun, Failure> {
     let mut lease = worker.pool.small();
-    let mut request_was_sent = match request.body.send_held(worker, upstream, head).await {
+    let Message { head, edit } = message;
+    let sent = request
+        .body
+        .send_held(worker, upstream, head, edit.as_ref())
+        .await;
+    let mut request_was_sent = match sent {
         Ok(()) => request.body.is_complete(),
         // Where the upstream takes no more, it has perhaps said why.
         Err(IoError::Socket(_)) => false,
@@ -263,6 +293,7 @@ async fn judge(
         is_opaque: matches!(request.dialect, Dialect::Opaque | Dialect::Gemini),
         connection,
         slot: candidate.slot,
+        hides_usage: false,
         request_was_sent,
         overhead,
         asked_at,

@@ -5,6 +5,7 @@ use crate::headers::{Verdict, reserved};
 use crate::request::Request;
 use crate::request::route::Candidate;
 use crate::worker::Worker;
+use relay_wire::dialect::Edit;
 use relay_wire::encode::HeadWriter;
 use relay_wire::head::{Field, Framing, Method};
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ pub(super) fn write_head(
     request: &Request<'_>,
     candidate: &Candidate,
     upstream: &Upstream,
+    edit: Option<&Edit>,
 ) {
     let bytes = request.head_bytes();
     let target = without_key(request.head.target.of(bytes));
@@ -39,6 +41,7 @@ pub(super) fn write_head(
         if rules.verdict(name) == Verdict::Drop
             || reserved(name).is_some()
             || names_field(&connection, name)
+            || edit.is_some() && is_about_unchanged(name)
         {
             continue;
         }
@@ -48,7 +51,7 @@ pub(super) fn write_head(
     for (name, value) in &rules.set {
         head.known(name, value);
     }
-    match request.body.onward_framing() {
+    match request.body.onward_framing(edit) {
         Framing::Length(count) => head.number("content-length", count),
         Framing::Chunked => head.known("transfer-encoding", "chunked"),
         Framing::Empty | Framing::UntilClose => {
@@ -60,6 +63,19 @@ pub(super) fn write_head(
             }
         }
     }
+}
+
+/// Does a field of this name stop being true, or what the client wants, where the body is changed? Digests are those of the body as
+/// it was (RFC 9530), and what is to be found in the answer must not be compressed (RFC 9110 section 12.5.3).
+fn is_about_unchanged(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 5] = [
+        b"accept-encoding",
+        b"content-digest",
+        b"content-md5",
+        b"digest",
+        b"repr-digest",
+    ];
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// The one place where an account's credential is used: the head's last field, handed to the kernel from where the secret
