@@ -73,6 +73,13 @@ pub struct Answer {
     pub answered_at: Instant,
 }
 
+impl Answer {
+    /// A stream in which a chunk with the usage is to be expected that its client does not expect.
+    pub fn has_hidden_usage(&self) -> bool {
+        self.hides_usage && self.observer.is_stream()
+    }
+}
+
 /// Asks the candidate.
 ///
 /// # Errors

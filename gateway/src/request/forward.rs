@@ -77,9 +77,10 @@ pub async fn forward<'c>(
     trail: &mut Trail,
 ) -> (Reply<'c, Done>, Transcript) {
     let (version, head_is_out) = (client.version(), client.is_begun());
-    let form = form_for(answer.head.framing, version, head_is_out);
-    let closes_to_end = version == Version::Http10
-        && matches!(answer.head.framing, Framing::Chunked | Framing::UntilClose);
+    let is_changed = answer.has_hidden_usage();
+    let form = form_for(answer.head.framing, version, head_is_out, is_changed);
+    let closes_to_end = form == Form::Unframed
+        || version == Version::Http10 && answer.head.framing == Framing::UntilClose;
     if closes_to_end || !answer.request_was_sent || worker.is_draining() {
         client.close_after();
     }
@@ -123,18 +124,24 @@ pub async fn forward<'c>(
     let transcript = passage.transcript(request.dialect, ending);
     passage.report(worker, request.dialect, ending);
     let done = if passage.is_whole() {
-        passage.release(worker);
         client.complete()
     } else {
         client.cut()
     };
+    if passage.was_read_to_its_end() {
+        passage.release(worker);
+    }
     (done, transcript)
 }
 
-fn form_for(framing: Framing, version: Version, head_is_out: bool) -> Form {
+/// `head_is_out`: the client was not told how long the body is. `is_changed`: it is not passed on as it comes.
+fn form_for(framing: Framing, version: Version, head_is_out: bool, is_changed: bool) -> Form {
     match (framing, version) {
+        (Framing::Chunked, Version::Http11) if is_changed => Form::Rechunked,
         (Framing::Chunked, Version::Http10) => Form::Unframed,
         (Framing::UntilClose, Version::Http11) => Form::Rechunked,
+        (Framing::Length(_), Version::Http10) if is_changed => Form::Unframed,
+        (Framing::Length(_), Version::Http11) if is_changed => Form::Rechunked,
         (Framing::Length(_) | Framing::Empty, Version::Http10) if head_is_out => Form::Unframed,
         (Framing::Length(_) | Framing::Empty, Version::Http11) if head_is_out => Form::Rechunked,
         _ => Form::AsIs,
@@ -149,24 +156,35 @@ mod tests {
     fn the_form_keeps_what_the_head_has_promised() {
         let (old, new) = (Version::Http10, Version::Http11);
         let length = Framing::Length(5);
-        for (framing, version, head_is_out, form) in [
-            (Framing::Chunked, new, false, Form::AsIs),
-            (Framing::Chunked, new, true, Form::AsIs),
-            (Framing::Chunked, old, false, Form::Unframed),
-            (Framing::Chunked, old, true, Form::Unframed),
-            (Framing::UntilClose, new, false, Form::Rechunked),
-            (Framing::UntilClose, new, true, Form::Rechunked),
-            (Framing::UntilClose, old, false, Form::AsIs),
-            (Framing::UntilClose, old, true, Form::AsIs),
-            (length, new, false, Form::AsIs),
-            (length, new, true, Form::Rechunked),
-            (length, old, false, Form::AsIs),
-            (length, old, true, Form::Unframed),
-            (Framing::Empty, new, false, Form::AsIs),
-            (Framing::Empty, new, true, Form::Rechunked),
+        for (framing, version, [head_is_out, is_changed], form) in [
+            (Framing::Chunked, new, [false, false], Form::AsIs),
+            (Framing::Chunked, new, [true, false], Form::AsIs),
+            (Framing::Chunked, old, [false, false], Form::Unframed),
+            (Framing::Chunked, old, [true, false], Form::Unframed),
+            (Framing::UntilClose, new, [false, false], Form::Rechunked),
+            (Framing::UntilClose, new, [true, false], Form::Rechunked),
+            (Framing::UntilClose, old, [false, false], Form::AsIs),
+            (Framing::UntilClose, old, [true, false], Form::AsIs),
+            (length, new, [false, false], Form::AsIs),
+            (length, new, [true, false], Form::Rechunked),
+            (length, old, [false, false], Form::AsIs),
+            (length, old, [true, false], Form::Unframed),
+            (Framing::Empty, new, [false, false], Form::AsIs),
+            (Framing::Empty, new, [true, false], Form::Rechunked),
+            (Framing::Chunked, new, [false, true], Form::Rechunked),
+            (Framing::Chunked, new, [true, true], Form::Rechunked),
+            (Framing::Chunked, old, [false, true], Form::Unframed),
+            (Framing::UntilClose, new, [false, true], Form::Rechunked),
+            (Framing::UntilClose, old, [false, true], Form::AsIs),
+            (length, new, [false, true], Form::Rechunked),
+            (length, old, [false, true], Form::Unframed),
+            (Framing::Empty, new, [false, true], Form::AsIs),
         ] {
-            let found = form_for(framing, version, head_is_out);
-            assert_eq!(found, form, "{framing:?}, {version:?}, {head_is_out}");
+            let found = form_for(framing, version, head_is_out, is_changed);
+            assert_eq!(
+                found, form,
+                "{framing:?}, {version:?}, {head_is_out}, {is_changed}"
+            );
         }
     }
 }

@@ -55,8 +55,8 @@ pub(super) fn for_client(
         head.known(name, value);
     }
     match (answer.head.framing, form) {
-        (Framing::Length(count), _) => head.number("content-length", count),
-        (Framing::Chunked, Form::AsIs) | (Framing::UntilClose, Form::Rechunked) => {
+        (Framing::Length(count), Form::AsIs) => head.number("content-length", count),
+        (Framing::Chunked, Form::AsIs) | (_, Form::Rechunked) => {
             head.known("transfer-encoding", "chunked");
         }
         (Framing::Empty, _) => {

@@ -2,6 +2,8 @@
 
 mod drain;
 mod end;
+mod hidden;
+mod sending;
 
 pub(super) use drain::outlasts_client;
 
@@ -13,10 +15,11 @@ use crate::request::meter::Transcript;
 use crate::request::reply::{Owed, Reply, Streaming};
 use crate::worker::Worker;
 use end::client_failed;
+use hidden::HiddenUsage;
 use relay_io::{IoError, Lease, Stream};
 use relay_wire::body::Piece;
 use relay_wire::dialect::{Dialect, Progress};
-use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
+use relay_wire::encode::CHUNK_SIZE_LINE_MAX;
 use relay_wire::head::Framing;
 use smallvec::SmallVec;
 use std::io::IoSlice;
@@ -29,6 +32,9 @@ type Ranges = SmallVec<[Range<usize>; 4]>;
 /// What goes out together. Few enough to need no memory of their own, as a rule.
 type Parts<'l> = SmallVec<[IoSlice<'l>; 8]>;
 
+/// What was read before the head went out: seldom more than what came with it.
+type Buffers<'l> = SmallVec<[&'l [u8]; 4]>;
+
 /// An answer on its way.
 pub(super) struct Passage {
     answer: Box<Answer>,
@@ -38,6 +44,8 @@ pub(super) struct Passage {
     sent: Ranges,
     /// What of the buffer is payload.
     payload: Ranges,
+    /// What the client is not to see of it.
+    hidden: Option<Box<HiddenUsage>>,
     body_bytes: u64,
     /// Everything there was has been sent.
     is_whole: bool,
@@ -73,6 +81,9 @@ impl Passage {
         Self {
             total_deadline: answer.connection.stream.deadline_at(total),
             patience_ends: answer.connection.stream.deadline_at(event_idle_timeout),
+            hidden: answer
+                .has_hidden_usage()
+                .then(|| Box::new(HiddenUsage::new())),
             answer,
             form,
             lessons,
@@ -167,18 +178,18 @@ impl Passage {
             if looks_first {
                 self.observe(worker, lease.filled());
             }
-            if let Err(error) = self.send(worker, client.client(), &lease).await {
-                let ending = self.client_failed(&error);
-                // The provider has said it, though the client was gone by then.
-                if !looks_first {
-                    self.observe(worker, lease.filled());
-                }
-                let ending = self.outlast(worker, client.client(), step, ending).await;
-                return (client, ending);
-            }
-            self.body_bytes += self.payload_bytes() as u64;
+            let sent = self.send(worker, client.client(), &lease).await;
+            let sent = sent.map_err(|error| self.client_failed(&error));
+            // What the provider has said counts, though the client may be gone.
             if !looks_first {
                 self.observe(worker, lease.filled());
+            }
+            match sent {
+                Ok(payload_bytes) => self.body_bytes += payload_bytes as u64,
+                Err(ending) => {
+                    let ending = self.outlast(worker, client.client(), step, ending).await;
+                    return (client, ending);
+                }
             }
         }
     }
@@ -195,25 +206,15 @@ impl Passage {
         self.lessons.look(worker, &self.answer, || answered_at);
         let first = self.answer.lease.take();
         let held = std::mem::take(&mut self.answer.held);
+        let mut hidden = self.hidden.take();
         let mut line = [0; CHUNK_SIZE_LINE_MAX];
-        let mut step = Step::More;
-        let mut parts = Parts::new();
-        let mut payload_bytes = 0;
         let beginning = &first.filled()[self.answer.head.head_bytes..];
-        for bytes in std::iter::once(beginning).chain(held.iter().map(Lease::filled)) {
-            step = self.frame(bytes);
-            payload_bytes += self.payload_bytes();
-            let places = self.sent.iter().cloned();
-            parts.extend(places.map(|range| IoSlice::new(&bytes[range])));
-            if !matches!(step, Step::More) {
-                break;
-            }
-        }
-        let (before, after) = self.chunk_around(payload_bytes, &mut line);
-        if !before.is_empty() {
-            parts.insert(0, IoSlice::new(before));
-            parts.push(IoSlice::new(after));
-        }
+        let buffers: Buffers<'_> = std::iter::once(beginning)
+            .chain(held.iter().map(Lease::filled))
+            .collect();
+        let mut parts = Parts::new();
+        let (step, payload_bytes) = self.gather(&buffers, &mut hidden, &mut parts);
+        self.push_chunk_around(&mut parts, payload_bytes, &mut line);
         // Of a stream the observer has seen all of this already; of another answer nothing is held back.
         let (is_seen, looks_first) = (
             self.answer.observer.is_stream(),
@@ -223,6 +224,10 @@ impl Passage {
             self.observe(worker, beginning);
         }
         let (client, sent) = self.send_opening(worker, client, head, parts).await;
+        if let Some(mut hidden) = hidden {
+            hidden.forget();
+            self.hidden = Some(hidden);
+        }
         self.answer.held_bytes.give_back();
         if is_seen {
             let head_at = worker.accounts.health.clock().at(self.answer.head_at);
@@ -238,35 +243,33 @@ impl Passage {
         (client, step, sent)
     }
 
-    async fn send_opening<'c, 'l>(
-        &self,
-        worker: &Worker,
-        client: Owed<'c>,
-        head: &'l [u8],
-        mut parts: Parts<'l>,
-    ) -> (Reply<'c, Streaming>, Result<(), IoError>) {
-        let (client, mut rest) = match client {
-            Owed::All(client) => {
-                parts.insert(0, IoSlice::new(head));
-                let with_head = parts.len().min(PARTS_MAX);
-                let (first, rest) = parts.split_at_mut(with_head);
-                let (client, sent) = client.begin(worker, first).await;
-                if sent.is_err() {
-                    return (client, sent);
+    /// What goes on of the buffers, how much payload that is, and what follows them.
+    fn gather<'l>(
+        &mut self,
+        buffers: &[&'l [u8]],
+        hidden: &'l mut Option<Box<HiddenUsage>>,
+        parts: &mut Parts<'l>,
+    ) -> (Step, usize) {
+        let (mut step, mut payload_bytes) = (Step::More, 0);
+        for (index, bytes) in buffers.iter().enumerate() {
+            step = self.frame(bytes);
+            match hidden {
+                Some(hidden) => hidden.sift(&self.payload, bytes, index),
+                None => {
+                    payload_bytes += self.payload_bytes();
+                    let places = self.sent.iter().cloned();
+                    parts.extend(places.map(|range| IoSlice::new(&bytes[range])));
                 }
-                (client, rest)
             }
-            Owed::Rest(client) => (client, &mut parts[..]),
-        };
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at_mut(rest.len().min(PARTS_MAX));
-            let sent = self.send_parts(worker, client.client(), now).await;
-            if sent.is_err() {
-                return (client, sent);
+            if !matches!(step, Step::More) {
+                break;
             }
-            rest = later;
         }
-        (client, Ok(()))
+        if let Some(hidden) = hidden {
+            payload_bytes = hidden.bytes();
+            hidden.push_to(parts, buffers);
+        }
+        (step, payload_bytes)
     }
 
     /// Looks at the payload that `frame` found. This is done when it has been sent, unless the client may refer to what stands
@@ -316,73 +319,6 @@ impl Passage {
                 Err(_) => return Step::Broken,
             }
         }
-    }
-
-    /// Sends what `frame` found, all of the parts that the buffer allows in one call.
-    async fn send(
-        &mut self,
-        worker: &Worker,
-        client: &Stream,
-        lease: &Lease,
-    ) -> Result<(), IoError> {
-        if let [only] = &self.sent[..] {
-            let payload = &lease.filled()[only.clone()];
-            let mut line = [0; CHUNK_SIZE_LINE_MAX];
-            let (before, after) = self.chunk_around(payload.len(), &mut line);
-            let mut three = [
-                IoSlice::new(before),
-                IoSlice::new(payload),
-                IoSlice::new(after),
-            ];
-            let parts = if before.is_empty() {
-                &mut three[1..2]
-            } else {
-                &mut three[..]
-            };
-            return self.send_parts(worker, client, parts).await;
-        }
-        let mut rest = &self.sent[..];
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(PARTS_MAX));
-            let mut parts = [IoSlice::new(&[]); PARTS_MAX];
-            for (part, range) in parts.iter_mut().zip(now) {
-                *part = IoSlice::new(&lease.filled()[range.clone()]);
-            }
-            self.send_parts(worker, client, &mut parts[..now.len()])
-                .await?;
-            rest = later;
-        }
-        Ok(())
-    }
-
-    async fn send_parts(
-        &self,
-        worker: &Worker,
-        client: &Stream,
-        parts: &mut [IoSlice<'_>],
-    ) -> Result<(), IoError> {
-        // While the client is slow, only the time of the whole answer runs, not the time between two events.
-        self.answer
-            .connection
-            .stream
-            .set_deadline_at(self.total_deadline);
-        let stall_timeout = worker.policy.timeouts.write_stall;
-        client
-            .send_within(parts, stall_timeout, self.total_deadline)
-            .await
-    }
-
-    /// What stands before and behind so many bytes of payload in the form in which they go on.
-    fn chunk_around<'l>(
-        &self,
-        payload_bytes: usize,
-        line: &'l mut [u8; CHUNK_SIZE_LINE_MAX],
-    ) -> (&'l [u8], &'static [u8]) {
-        if self.form != Form::Rechunked || payload_bytes == 0 {
-            return (b"", b"");
-        }
-        let taken = chunk_size_line(payload_bytes, line);
-        (&line[CHUNK_SIZE_LINE_MAX - taken..], b"\r\n")
     }
 
     fn set_deadline(&mut self, worker: &Worker) {
@@ -440,9 +376,6 @@ enum Step {
     End,
     Broken,
 }
-
-/// Parts of one `sendmsg` where a buffer holds many small chunks whose framing is taken out.
-const PARTS_MAX: usize = 64;
 
 fn push_joined(ranges: &mut Ranges, next: Range<usize>) {
     match ranges.last_mut() {

@@ -97,6 +97,11 @@ impl Passage {
         }
     }
 
+    /// All of it was passed on, or read where nobody was there to take it.
+    pub(in crate::request::forward) fn was_read_to_its_end(&self) -> bool {
+        self.is_whole || self.drained.is_some() && self.is_over
+    }
+
     /// How the answer ended at the provider, if it ended so for the client.
     pub(super) fn ended_at_provider(&self, ending: Ending) -> Ending {
         match (self.drained, ending) {

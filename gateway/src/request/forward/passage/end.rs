@@ -32,6 +32,14 @@ impl Passage {
         worker: &Worker,
         client: Reply<'c, Streaming>,
     ) -> (Reply<'c, Streaming>, Ending) {
+        if let Some(mut hidden) = self.hidden.take() {
+            hidden.finish();
+            let sent = self.send_rest(worker, client.client(), &hidden, &[]).await;
+            if let Err(error) = sent {
+                return (client, self.client_failed(&error));
+            }
+            self.body_bytes += hidden.bytes() as u64;
+        }
         if self.form == Form::Rechunked {
             let mut last = [IoSlice::new(b"0\r\n\r\n")];
             if let Err(error) = self.send_parts(worker, client.client(), &mut last).await {
