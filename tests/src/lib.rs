@@ -18,6 +18,7 @@ pub mod openai;
 mod process;
 pub mod request;
 pub mod signal;
+pub mod transcripts;
 pub mod upstream;
 
 pub use client::{Ending, RawClient, Response};
