@@ -3,12 +3,17 @@
 mod calendar;
 pub mod daily;
 mod report;
+mod restore;
+#[cfg(test)]
+pub(crate) mod samples;
 mod sheet;
 mod summary;
 
 pub use calendar::{Calendar, Day};
-pub use report::{Report, report};
+pub use report::{Report, report, summarize};
+pub use restore::restore;
 pub use sheet::{Row, Sheet, Sum};
+pub use summary::path as summary_path;
 
 use crate::config::policy::Money;
 use relay_wire::dialect::Usage;

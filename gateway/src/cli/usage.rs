@@ -119,7 +119,7 @@ fn show(options: &Options) -> Result<ExitCode, ExitCode> {
         &days,
         options.tenant.as_deref(),
     );
-    let Report { rows, gaps } = read.map_err(|error| books.unreadable(&error))?;
+    let Report { rows, gaps, .. } = read.map_err(|error| books.unreadable(&error))?;
     for gap in gaps {
         eprintln!("{gap}");
     }

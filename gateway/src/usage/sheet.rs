@@ -5,8 +5,7 @@ use crate::journal::Entry;
 use crate::request::authenticate::KeyId;
 use jiff::tz::TimeZone;
 use relay_wire::dialect::Usage;
-use std::collections::hash_map::Entry as Place;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Models of a tenant that are told apart in one sheet: their names come from clients.
@@ -41,20 +40,34 @@ pub struct Row {
     pub sum: Sum,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Label {
-    day: Day,
-    tenant: Arc<str>,
-    key: Option<KeyId>,
-    model: Option<Arc<str>>,
-}
-
 /// Sums, by day, tenant, key and model. Requests without a valid key are nobody's.
 pub struct Sheet {
     calendar: Calendar,
+    names: Names,
+    /// In the order of their names' numbers.
+    tenants: Vec<Tenant>,
+}
+
+/// What belongs to one tenant.
+#[derive(Default)]
+struct Tenant {
     sums: HashMap<Label, Sum>,
-    models: HashMap<Arc<str>, HashSet<Arc<str>>>,
-    other_models: Arc<str>,
+    models: Names,
+}
+
+/// Names have numbers here, so that a request is counted without a copy of any.
+#[derive(Default)]
+struct Names {
+    list: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Label {
+    day: Day,
+    key: Option<KeyId>,
+    /// Its number in `Tenant::models`.
+    model: Option<usize>,
 }
 
 impl Sheet {
@@ -62,75 +75,91 @@ impl Sheet {
     pub fn new(zone: &TimeZone) -> Self {
         Self {
             calendar: Calendar::new(zone),
-            sums: HashMap::new(),
-            models: HashMap::new(),
-            other_models: OTHER_MODELS.into(),
+            names: Names::default(),
+            tenants: Vec::new(),
         }
     }
 
     /// Counts one more request.
-    pub fn add(&mut self, entry: &Entry) {
+    pub fn add<N: AsRef<str>>(&mut self, entry: &Entry<N>) {
         let Some(tenant) = &entry.tenant else {
             return;
         };
         if !entry.charged && entry.code.is_none() {
             return;
         }
-        let mut label = Label {
-            day: self.calendar.day(entry.time_us),
-            tenant: tenant.clone(),
+        let day = self.calendar.day(entry.time_us);
+        let tenant = self.tenant(tenant.as_ref());
+        let label = Label {
+            day,
             key: entry.key,
-            model: entry.model.clone(),
-        };
-        if !self.sums.contains_key(&label) {
-            label.model = label
+            model: entry
                 .model
-                .map(|model| self.told_apart(label.tenant.clone(), model));
-        }
-        self.sums.entry(label).or_default().add(entry);
-    }
-
-    /// The name under which a model is counted.
-    fn told_apart(&mut self, tenant: Arc<str>, model: Arc<str>) -> Arc<str> {
-        let models = self.models.entry(tenant).or_default();
-        if models.contains(&model) {
-            return model;
-        }
-        if models.len() >= MODELS_PER_TENANT_MAX {
-            return self.other_models.clone();
-        }
-        models.insert(model.clone());
-        model
+                .as_ref()
+                .map(|model| tenant.told_apart(model.as_ref())),
+        };
+        tenant.sums.entry(label).or_default().add(entry);
     }
 
     /// Counts what another sheet has counted.
-    pub fn merge(&mut self, row: Row) {
+    pub fn merge(&mut self, row: &Row) {
+        let tenant = self.tenant(&row.tenant);
         let label = Label {
             day: row.day,
-            tenant: row.tenant,
             key: row.key,
-            model: row.model,
+            model: row.model.as_ref().map(|model| tenant.models.number(model)),
         };
-        match self.sums.entry(label) {
-            Place::Occupied(mut known) => known.get_mut().merge(&row.sum),
-            Place::Vacant(vacant) => {
-                vacant.insert(row.sum);
-            }
+        tenant.sums.entry(label).or_default().merge(&row.sum);
+    }
+
+    fn tenant(&mut self, name: &str) -> &mut Tenant {
+        let number = self.names.number(name);
+        if number == self.tenants.len() {
+            self.tenants.push(Tenant::default());
         }
+        &mut self.tenants[number]
     }
 
     /// What was counted, by day, tenant, key and model.
-    pub fn rows(self) -> Vec<Row> {
-        let rows = self.sums.into_iter().map(|(label, sum)| Row {
-            day: label.day,
-            tenant: label.tenant,
-            key: label.key,
-            model: label.model,
-            sum,
+    pub fn rows(&self) -> Vec<Row> {
+        let tenants = self.names.list.iter().zip(&self.tenants);
+        let rows = tenants.flat_map(|(name, tenant)| {
+            tenant.sums.iter().map(|(label, sum)| Row {
+                day: label.day,
+                tenant: name.clone(),
+                key: label.key,
+                model: label.model.map(|number| tenant.models.list[number].clone()),
+                sum: *sum,
+            })
         });
         let mut rows: Vec<_> = rows.collect();
         rows.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
         rows
+    }
+}
+
+impl Tenant {
+    /// The number under which a model is counted whose name came from a client.
+    fn told_apart(&mut self, model: &str) -> usize {
+        let is_known = self.models.numbers.contains_key(model);
+        if is_known || self.models.list.len() < MODELS_PER_TENANT_MAX {
+            self.models.number(model)
+        } else {
+            self.models.number(OTHER_MODELS)
+        }
+    }
+}
+
+impl Names {
+    fn number(&mut self, name: &str) -> usize {
+        if let Some(&number) = self.numbers.get(name) {
+            return number;
+        }
+        let number = self.list.len();
+        let name: Arc<str> = name.into();
+        self.list.push(name.clone());
+        self.numbers.insert(name, number);
+        number
     }
 }
 
@@ -141,12 +170,12 @@ impl Row {
 }
 
 impl Sum {
-    fn add(&mut self, entry: &Entry) {
+    fn add<N>(&mut self, entry: &Entry<N>) {
         if !entry.charged {
             self.refused += 1;
             return;
         }
-        let usage = entry.usage.unwrap_or(Usage::default());
+        let usage = entry.usage.unwrap_or_default();
         self.totals.add(&usage, entry.cost);
         if let Some(position) = Known::ALL.iter().position(|&one| Some(one) == entry.known) {
             self.known[position] += 1;
@@ -171,52 +200,9 @@ impl Sum {
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples::{DAY_US, entry};
     use super::*;
-    use crate::config::policy::{LimitSet, Money};
-    use std::time::Duration;
-
-    const DAY_US: u64 = 86_400_000_000;
-
-    fn entry(tenant: &str, model: &str) -> Entry {
-        Entry {
-            sequence: 1,
-            time_us: 20_000 * DAY_US,
-            request_id: "r".into(),
-            tenant: Some(tenant.into()),
-            key: Some([1; 4]),
-            route: None,
-            model: Some(model.into()),
-            upstream: None,
-            account: None,
-            region: None,
-            egress: None,
-            status: 200,
-            failed_status: None,
-            code: None,
-            attempts: 1,
-            chosen: None,
-            queued: None,
-            first_byte: None,
-            duration: Duration::ZERO,
-            overhead: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            events: 0,
-            streamed: false,
-            charged: true,
-            usage: Some(Usage {
-                input_tokens: 10,
-                cached_tokens: 4,
-                output_tokens: 3,
-                reasoning_tokens: 1,
-            }),
-            known: Some(Known::Final),
-            cost: Money::from_nano(7),
-            limit: None,
-            shadowed: LimitSet::EMPTY,
-            ended: "complete".into(),
-        }
-    }
+    use crate::config::policy::Money;
 
     #[test]
     fn each_day_tenant_key_and_model_is_summed_up_for_itself() {
@@ -271,7 +257,7 @@ mod tests {
         let mut sheet = Sheet::new(&TimeZone::UTC);
         let refused = Entry {
             charged: false,
-            code: Some("tenant_rate_limited".into()),
+            code: Some("tenant_rate_limited"),
             ..entry("a", "m")
         };
         let asked_for_its_use = Entry {

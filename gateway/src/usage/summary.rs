@@ -18,13 +18,16 @@ const VERSION: u8 = 1;
 
 const CHECKSUM_BYTES: usize = 4;
 
+/// Numbers of a sum.
+const COUNTS: usize = 7 + Known::ALL.len();
+
 /// Of what a summary was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Source {
     /// The first sequence of the segment.
     pub(super) first: u64,
-    /// The last one that was counted; less than `first` if there was none.
-    pub(super) last: u64,
+    /// The first one of the next segment.
+    pub(super) end: u64,
     /// The segment's length.
     pub(super) bytes: u64,
     /// The name of the zone whose days were counted.
@@ -35,11 +38,13 @@ pub(super) struct Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Summary {
     pub(super) source: Source,
+    /// Records that could not be read.
+    pub(super) lost: u64,
     pub(super) rows: Vec<Row>,
 }
 
 /// Where the summary of a segment is kept.
-pub(super) fn path(segment: &Path) -> PathBuf {
+pub fn path(segment: &Path) -> PathBuf {
     segment.with_extension("usage")
 }
 
@@ -81,12 +86,13 @@ impl Summary {
                 put(&mut rows, count);
             }
         }
+        let source = &self.source;
         let mut bytes = MAGIC.to_vec();
         bytes.push(VERSION);
-        for number in [self.source.first, self.source.last, self.source.bytes] {
+        for number in [source.first, source.end, source.bytes, self.lost] {
             put(&mut bytes, number);
         }
-        put_text(&mut bytes, &self.source.zone);
+        put_text(&mut bytes, &source.zone);
         put(&mut bytes, names.list.len() as u64);
         for name in &names.list {
             put_text(&mut bytes, name);
@@ -105,10 +111,11 @@ impl Summary {
         }
         let rest = body.strip_prefix(&MAGIC)?.strip_prefix(&[VERSION])?;
         let mut rest = Rest(rest);
+        let [first, end, bytes, lost] = rest.numbers()?;
         let source = Source {
-            first: rest.number()?,
-            last: rest.number()?,
-            bytes: rest.number()?,
+            first,
+            end,
+            bytes,
             zone: rest.text()?,
         };
         let names = rest.number()?;
@@ -117,13 +124,14 @@ impl Summary {
         let rows: Option<_> = (0..rows).map(|_| rest.row(&names)).collect();
         Some(Self {
             source,
+            lost,
             rows: rows?,
         })
     }
 }
 
 /// Everything that is counted, in the order in which it is kept.
-fn counts(sum: &Sum) -> [u64; 10] {
+fn counts(sum: &Sum) -> [u64; COUNTS] {
     let totals = &sum.totals;
     let [fin, partial, estimated] = sum.known;
     [
@@ -193,6 +201,14 @@ impl<'b> Rest<'b> {
         None
     }
 
+    fn numbers<const COUNT: usize>(&mut self) -> Option<[u64; COUNT]> {
+        let mut numbers = [0; COUNT];
+        for number in &mut numbers {
+            *number = self.number()?;
+        }
+        Some(numbers)
+    }
+
     fn text(&mut self) -> Option<Arc<str>> {
         let length = usize::try_from(self.number()?).ok()?;
         std::str::from_utf8(self.take(length)?).ok().map(Arc::from)
@@ -222,19 +238,24 @@ impl<'b> Rest<'b> {
 
     /// See [`counts`].
     fn sum(&mut self) -> Option<Sum> {
+        let [
+            requests,
+            input,
+            cached,
+            output,
+            reasoning,
+            cost,
+            refused,
+            known @ ..,
+        ] = self.numbers::<COUNTS>()?;
         let totals = Totals {
-            requests: self.number()?,
-            input_tokens: self.number()?,
-            cached_tokens: self.number()?,
-            output_tokens: self.number()?,
-            reasoning_tokens: self.number()?,
-            cost: Money::from_nano(self.number()?),
+            requests,
+            input_tokens: input,
+            cached_tokens: cached,
+            output_tokens: output,
+            reasoning_tokens: reasoning,
+            cost: Money::from_nano(cost),
         };
-        let refused = self.number()?;
-        let mut known = [0; Known::ALL.len()];
-        for count in &mut known {
-            *count = self.number()?;
-        }
         Some(Sum {
             totals,
             refused,
@@ -271,10 +292,11 @@ mod tests {
         Summary {
             source: Source {
                 first: 1_000,
-                last: 999_999,
+                end: 999_999,
                 bytes: 64 << 20,
                 zone: "Europe/Paris".into(),
             },
+            lost: 300,
             rows: vec![
                 row("2026-03-01", "a", Some([0, 255, 7, 1]), Some("gpt-5"), 1),
                 row("2026-03-01", "b", Some([0, 255, 7, 2]), None, 2),
