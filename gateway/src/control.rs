@@ -9,6 +9,7 @@ pub mod admin;
 pub mod egress;
 mod enforcement;
 mod health;
+pub mod journal;
 mod line;
 mod lines;
 pub mod log;
@@ -29,6 +30,7 @@ use admin::Admin;
 use egress::OpenConnections;
 use enforcement::Enforcement;
 use health::Watch;
+use journal::Books;
 use log::Log;
 use metrics::{Counted, Counters, Metrics};
 use probes::Prober;
@@ -49,6 +51,9 @@ const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long it may take to save what is left of the accounts' state.
 const LAST_STATE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long it may take to bring the last records to the disk.
+const LAST_RECORDS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the control thread works with.
 pub struct Control {
@@ -72,6 +77,8 @@ pub struct Control {
     pub journals: Vec<Reader>,
     /// The admin address, open already.
     pub admin: std::net::TcpListener,
+    /// Where their records are kept, if they are.
+    pub kept: Option<journal::Opened>,
     /// What drives the workers.
     pub engine: Engine,
     /// Where log lines go.
@@ -120,13 +127,13 @@ async fn serve(control: Control) -> io::Result<End> {
         state,
         figures,
         mut journals,
+        kept,
         admin,
         engine,
         mut log,
         kernel,
         connections,
     } = control;
-    acceptance.note(crate::journal::acceptance::Disk::Writable);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let features = kernel.features().clone();
@@ -137,6 +144,7 @@ async fn serve(control: Control) -> io::Result<End> {
     let mut enforcement = Enforcement::new(kernel, &policy, open.clone(), &accounts.health);
     let mut watch = Watch::new(&policy, accounts);
     let mut counters = Counters::default();
+    let mut books = kept.map(|kept| Books::begin(&policy, kept, acceptance, &mut log));
     let listener = tokio::net::TcpListener::from_std(admin)?;
     let pages = Admin {
         policy: policy.clone(),
@@ -164,7 +172,10 @@ async fn serve(control: Control) -> io::Result<End> {
     let mut is_ready = false;
     loop {
         allowances.turn(SystemTime::now());
-        collect(&mut journals, &policy, &mut counters, &mut log);
+        collect(&mut journals, &policy, &mut counters, &mut books, &mut log);
+        if let Some(books) = &mut books {
+            books.tick(&mut log).await;
+        }
         enforcement.tick(&policy, &mut log).await;
         oddities.tell(&policy, &mut log);
         state.note(&watch.tick(&policy, accounts.health.clock().now(), &mut log));
@@ -217,6 +228,9 @@ async fn serve(control: Control) -> io::Result<End> {
     enforcement
         .finish(&policy, &mut log, LAST_LINES_TIMEOUT)
         .await;
+    if let Some(books) = &mut books {
+        books.finish(LAST_RECORDS_TIMEOUT, &mut log).await;
+    }
     state.finish(LAST_STATE_TIMEOUT).await;
     state.tick(&mut log);
     log.event("stopped", &[("reason", format!("{end:?}"))]);
@@ -253,14 +267,23 @@ async fn ordered(terminate: &mut Signal, interrupt: &mut Signal) -> Order {
     }
 }
 
-/// Takes what the workers have reported into metrics and log.
-fn collect(journals: &mut [Reader], policy: &Policy, counters: &mut Counters, log: &mut Log) {
+/// Takes what the workers have reported into metrics, journal and log.
+fn collect(
+    journals: &mut [Reader],
+    policy: &Policy,
+    counters: &mut Counters,
+    books: &mut Option<Books>,
+    log: &mut Log,
+) {
     for journal in journals {
         // No more than one queue's worth at a time: signals and the drain have to be seen too.
         for report in std::iter::from_fn(|| journal.take()).take(QUEUE_REPORTS) {
             match &report {
                 Report::Request(record) => {
                     counters.count_request(policy, record);
+                    if let Some(books) = books {
+                        books.take(policy, record);
+                    }
                     log.request(policy, record);
                 }
                 Report::AttemptFailed { account, kind } => {

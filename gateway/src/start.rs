@@ -5,7 +5,7 @@ use crate::config::{Policy, Problem};
 use crate::connections::Connections;
 use crate::control::log::Log;
 use crate::control::{self, Control, End, names};
-use crate::journal::{self, Acceptance, QUEUE_REPORTS};
+use crate::journal::{self, Acceptance, Failure, QUEUE_REPORTS};
 use crate::kernel::Kernel;
 use crate::limits::{Allowances, InFlight};
 use crate::state::{Reader, StateStore};
@@ -118,13 +118,16 @@ impl Gateway {
         let policy = Arc::new(policy);
         let mailbox: &'static Mailbox = Box::leak(Box::new(Mailbox::new(resolved, workers)));
         let in_flight: &'static InFlight = Box::leak(Box::new(InFlight::new(&policy)));
-        let allowances: &'static Allowances =
-            Box::leak(Box::new(Allowances::new(&policy, SystemTime::now())));
+        let now = SystemTime::now();
+        let allowances: &'static Allowances = Box::leak(Box::new(Allowances::new(&policy, now)));
         let acceptance: &'static Acceptance =
             Box::leak(Box::new(Acceptance::new(policy.journal.mode)));
         let accounts: &'static Accounts = Box::leak(Box::new(Accounts::new(&policy)));
         let connections: &'static Connections =
             Box::leak(Box::new(Connections::new(&policy, kernel.live())));
+        // What was used before counts for the first request too: before the workers.
+        let kept = control::journal::open(&policy, allowances, engine, now, &mut log)
+            .map_err(|failure| no_journal(&policy, &failure))?;
         // An account that is blocked must not be asked first of all: before the workers.
         let state = StateStore::open(&policy, accounts, reader, &mut log);
         let mut control = Control {
@@ -137,6 +140,7 @@ impl Gateway {
             state: Arc::new(state),
             figures: Vec::new(),
             journals: Vec::new(),
+            kept,
             admin,
             engine,
             log,
@@ -184,6 +188,11 @@ impl Gateway {
         control::run(self.control)
             .map_err(|error| StartError(format!("cannot start the control thread: {error}")))
     }
+}
+
+fn no_journal(policy: &Policy, failure: &Failure) -> StartError {
+    let directory = policy.journal.directory.display();
+    StartError(format!("cannot keep the journal in {directory}: {failure}"))
 }
 
 fn not_enforced(missing: &relay_ebpf::Missing) -> StartError {

@@ -1,0 +1,158 @@
+//! Work on whole files of the journal, which the control thread does not wait for: on a thread of its own, after everything
+//! else that wants the processor.
+
+use super::retention;
+use crate::config::Policy;
+use crate::journal::{self, Segment};
+use crate::usage::{self, Day, Row, daily};
+use jiff::tz::TimeZone;
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Of `nice`: what nobody waits for takes what others leave.
+const NICENESS: i32 = 10;
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Summaries that are missing are made, segments that are too old are dropped.
+    Tend,
+    /// The files of these days are written.
+    Report(Vec<Day>),
+}
+
+/// What was done.
+pub(super) enum Done {
+    /// How the journal's files are.
+    Tended(Tended),
+    /// Files that could not be written.
+    Reported(Vec<(Day, String)>),
+}
+
+/// How the journal's files are.
+#[derive(Default)]
+pub(super) struct Tended {
+    pub(super) segments: usize,
+    /// When the oldest one was begun, in microseconds since 1970.
+    pub(super) oldest_us: Option<u64>,
+    pub(super) dropped: usize,
+    /// Why it was not all done.
+    pub(super) error: Option<String>,
+}
+
+/// Where things are.
+struct Desk {
+    journal: PathBuf,
+    reports: Option<PathBuf>,
+    zone: TimeZone,
+    retention: Duration,
+}
+
+/// The thread, which ends with the process: everything that it writes gets its name when it is whole.
+pub(super) struct Clerk {
+    orders: mpsc::Sender<Order>,
+    done: mpsc::Receiver<Done>,
+}
+
+impl Clerk {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system gives none.
+    pub(super) fn start(policy: &Policy) -> io::Result<Self> {
+        let desk = Desk {
+            journal: policy.journal.directory.clone(),
+            reports: policy.usage.report_directory.clone(),
+            zone: policy.usage.time_zone.clone(),
+            retention: policy.journal.retention,
+        };
+        let (orders, ordered) = mpsc::channel();
+        let (does, done) = mpsc::channel();
+        thread::Builder::new()
+            .name("clerk".to_owned())
+            .spawn(move || {
+                // On Linux this is the thread's alone. Refused, it is only less polite.
+                let _ = rustix::process::setpriority_process(None, NICENESS);
+                for order in ordered {
+                    let outcome = match order {
+                        Order::Tend => Done::Tended(desk.tend(SystemTime::now())),
+                        Order::Report(days) => Done::Reported(desk.report(&days)),
+                    };
+                    if does.send(outcome).is_err() {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Self { orders, done })
+    }
+
+    /// To be done when what was ordered before is.
+    pub(super) fn order(&self, order: Order) {
+        // A thread that has panicked does nothing more; what it does can be missed.
+        let _ = self.orders.send(order);
+    }
+
+    /// What was done since.
+    pub(super) fn done(&self) -> impl Iterator<Item = Done> {
+        self.done.try_iter()
+    }
+}
+
+impl Desk {
+    fn tend(&self, now: SystemTime) -> Tended {
+        let mut tended = Tended::default();
+        let outcome = self.try_tend(now, &mut tended);
+        tended.error = outcome.err().map(|error| error.to_string());
+        tended
+    }
+
+    fn try_tend(&self, now: SystemTime, tended: &mut Tended) -> io::Result<()> {
+        let segments = journal::segments(&self.journal)?;
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let horizon = now.saturating_sub(self.retention).as_micros() as u64;
+        tended.dropped = retention::drop_before(&segments, horizon)?;
+        let segments = &segments[tended.dropped..];
+        tended.segments = segments.len();
+        tended.oldest_us = segments.iter().find_map(created_us);
+        usage::summarize(&self.journal, segments, &self.zone)
+    }
+
+    fn report(&self, days: &[Day]) -> Vec<(Day, String)> {
+        let (Some(directory), Some(&first), Some(&last)) =
+            (&self.reports, days.iter().min(), days.iter().max())
+        else {
+            return Vec::new();
+        };
+        let report = match usage::report(&self.journal, &self.zone, &(first..=last), None) {
+            Ok(report) => report,
+            Err(error) => {
+                let failed = days.iter().map(|&day| (day, error.to_string()));
+                return failed.collect();
+            }
+        };
+        let mut failed = Vec::new();
+        for rows in report.rows.chunk_by(is_of_one_file) {
+            let Row { day, tenant, .. } = &rows[0];
+            // What the journal has dropped meanwhile was there when the file was written.
+            let is_whole = report.complete_since_us <= day.begins_us(&self.zone);
+            if !days.contains(day) || !is_whole && daily::is_there(directory, tenant, *day) {
+                continue;
+            }
+            if let Err(error) = daily::write(directory, tenant, *day, rows) {
+                failed.push((*day, error.to_string()));
+            }
+        }
+        failed
+    }
+}
+
+fn is_of_one_file(one: &Row, other: &Row) -> bool {
+    one.day == other.day && one.tenant == other.tenant
+}
+
+fn created_us(segment: &Segment) -> Option<u64> {
+    Some(segment.header().ok()?.ok()?.created_us)
+}
