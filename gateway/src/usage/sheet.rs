@@ -4,7 +4,6 @@ use super::{Calendar, Day, Known, Totals};
 use crate::journal::Entry;
 use crate::request::authenticate::KeyId;
 use jiff::tz::TimeZone;
-use relay_wire::dialect::Usage;
 use std::collections::HashMap;
 use std::sync::Arc;
 
