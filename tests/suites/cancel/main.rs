@@ -1,4 +1,7 @@
-//! Clients that leave: whatever the request was doing, the upstream's connection ends with them.
+//! Clients that leave: whatever the request was doing, the upstream's connection ends with them, unless the tenant's streams are
+//! read to their end.
+
+mod drained;
 
 use relay_tests::config::Account;
 use relay_tests::dead_end::Unresponsive;
