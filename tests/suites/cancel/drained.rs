@@ -63,6 +63,7 @@ fn assert_metered(gateway: &Gateway, ended: &str) -> Value {
         tokens.as_u64().unwrap_or_else(|| panic!("{kind}: {line}"))
     });
     assert_eq!(tokens, [11, 3, 7, 2], "{line}");
+    assert_eq!(line["known"], "final", "{line}");
     line
 }
 

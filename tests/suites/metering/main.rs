@@ -1,0 +1,3 @@
+//! What answers used, by what the provider said on the way.
+
+mod include_usage;
