@@ -4,6 +4,8 @@ mod clerk;
 mod reports;
 mod retention;
 mod standing;
+#[cfg(test)]
+mod tests;
 
 use super::log::Log;
 use super::metrics::journal::JournalFigures;
@@ -16,7 +18,7 @@ use crate::usage::{self, Day};
 use clerk::{Clerk, Done, Order, Tended};
 use relay_io::Engine;
 use reports::Reports;
-use standing::{WAITING_BYTES_MAX, Waiting};
+use standing::{Patience, Waiting};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -91,6 +93,7 @@ pub(super) struct Books {
     mode: JournalMode,
     journal: Journal,
     acceptance: &'static Acceptance,
+    patience: Patience,
     figures: JournalFigures,
     /// Why the last attempt to write has failed.
     failure: Option<Failure>,
@@ -128,6 +131,7 @@ impl Books {
             mode: policy.journal.mode,
             journal: opened.journal,
             acceptance,
+            patience: Patience::default(),
             figures: JournalFigures::default(),
             failure: opened.failure,
             disk: Disk::Writable,
@@ -144,15 +148,18 @@ impl Books {
 
     /// Takes in what is known of a request that is over.
     pub(super) fn take(&mut self, policy: &Policy, record: &Record) {
+        self.keep(&Entry::of(policy, record));
+    }
+
+    fn keep(&mut self, entry: &Entry<&str>) {
         // Where everything that was served must be kept there is an end to that: nothing more is served by now.
-        let must_be_kept = self.mode == JournalMode::Strict && record.charged;
-        if self.journal.waiting_bytes() > WAITING_BYTES_MAX && !must_be_kept {
+        let must_be_kept = self.mode == JournalMode::Strict && entry.charged;
+        if self.journal.waiting_bytes() > self.patience.bytes_max && !must_be_kept {
             self.lost += 1;
             self.figures.lost.increment(1);
             return;
         }
-        let entry = Entry::of(policy, record);
-        self.journal.append(&entry);
+        self.journal.append(entry);
         self.given += 1;
         if let Some(reports) = &mut self.reports {
             reports.note(entry.time_us, self.given);
@@ -214,7 +221,7 @@ impl Books {
             since: self.journal.waits_since(),
             has_failed: self.failure.is_some(),
         };
-        let disk = waiting.disk(now);
+        let disk = waiting.disk(&self.patience, now);
         if disk == self.disk {
             return;
         }

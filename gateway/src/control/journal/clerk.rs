@@ -156,3 +156,140 @@ fn is_of_one_file(one: &Row, other: &Row) -> bool {
 fn created_us(segment: &Segment) -> Option<u64> {
     Some(segment.header().ok()?.ok()?.created_us)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Entry;
+    use crate::usage::samples::{DAY_US, entry, keep};
+    use std::fs;
+    use std::path::Path;
+
+    const MIDNIGHT_US: u64 = 20_000 * DAY_US;
+
+    fn desk(directory: &Path) -> Desk {
+        Desk {
+            journal: directory.join("journal"),
+            reports: Some(directory.join("reports")),
+            zone: TimeZone::UTC,
+            retention: Duration::from_secs(3_600),
+        }
+    }
+
+    fn at(tenant: &'static str, time_us: u64) -> Entry<&'static str> {
+        Entry {
+            time_us,
+            ..entry(tenant, "m")
+        }
+    }
+
+    fn days(days: &[&str]) -> Vec<Day> {
+        days.iter().map(|day| day.parse().unwrap()).collect()
+    }
+
+    fn requests(directory: &Path, file: &str) -> Option<String> {
+        let text = fs::read_to_string(directory.join("reports").join(file)).ok()?;
+        let line = text.lines().nth(1)?;
+        line.split(',').nth(2).map(str::to_owned)
+    }
+
+    #[test]
+    fn each_tenant_has_a_file_for_each_day_on_which_it_has_used_something() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let desk = desk(path);
+        let entries = [
+            at("a", MIDNIGHT_US - 1),
+            at("a", MIDNIGHT_US),
+            at("b", MIDNIGHT_US),
+            at("a", MIDNIGHT_US + 1),
+            at("a", MIDNIGHT_US + DAY_US),
+            at("a", MIDNIGHT_US + 2 * DAY_US),
+        ];
+        keep(&desk.journal, 1, &entries);
+        // The day between was not asked for.
+        assert_eq!(desk.report(&days(&["2024-10-04", "2024-10-06"])), []);
+        let file = |name| requests(path, name);
+        assert_eq!(file("a/2024-10-04.csv").as_deref(), Some("2"));
+        assert_eq!(file("b/2024-10-04.csv").as_deref(), Some("1"));
+        assert_eq!(file("a/2024-10-06.csv").as_deref(), Some("1"));
+        let tenants = [("a", 2), ("b", 1)];
+        for (tenant, files) in tenants {
+            let found = fs::read_dir(path.join("reports").join(tenant)).unwrap();
+            assert_eq!(found.count(), files, "{tenant}");
+        }
+    }
+
+    #[test]
+    fn a_file_gets_what_came_late_and_keeps_what_the_journal_has_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let desk = desk(path);
+        let day = days(&["2024-10-04"]);
+        keep(
+            &desk.journal,
+            1,
+            &[at("a", MIDNIGHT_US), at("a", MIDNIGHT_US)],
+        );
+        desk.report(&day);
+        keep(
+            &desk.journal,
+            1,
+            &[at("a", MIDNIGHT_US), at("b", MIDNIGHT_US)],
+        );
+        desk.report(&day);
+        assert_eq!(requests(path, "a/2024-10-04.csv").as_deref(), Some("3"));
+        let segments = journal::segments(&desk.journal).unwrap();
+        fs::remove_file(&segments[0].path).unwrap();
+        fs::remove_file(path.join("reports/b/2024-10-04.csv")).unwrap();
+        desk.report(&day);
+        assert_eq!(requests(path, "a/2024-10-04.csv").as_deref(), Some("3"));
+        assert_eq!(requests(path, "b/2024-10-04.csv").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn files_that_cannot_be_written_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let desk = desk(path);
+        keep(
+            &desk.journal,
+            1,
+            &[at("a", MIDNIGHT_US), at("b", MIDNIGHT_US)],
+        );
+        fs::create_dir(path.join("reports")).unwrap();
+        fs::write(path.join("reports/a"), "no directory").unwrap();
+        let failed = desk.report(&days(&["2024-10-04"]));
+        let failed_days: Vec<_> = failed.iter().map(|(day, _)| *day).collect();
+        assert_eq!(failed_days, days(&["2024-10-04"]));
+        assert_eq!(requests(path, "b/2024-10-04.csv").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn files_of_the_journal_are_looked_after() {
+        let directory = tempfile::tempdir().unwrap();
+        let desk = desk(directory.path());
+        let none = desk.tend(SystemTime::now());
+        assert!(none.error.is_some() && none.segments == 0);
+        keep(
+            &desk.journal,
+            1,
+            &[entry("a", "m"), entry("a", "m"), entry("a", "m")],
+        );
+        let now = SystemTime::now();
+        let tended = desk.tend(now);
+        assert_eq!(
+            (tended.segments, tended.dropped, tended.error),
+            (3, 0, None)
+        );
+        let segments = journal::segments(&desk.journal).unwrap();
+        assert!(usage::summary_path(&segments[1].path).exists());
+        assert!(!usage::summary_path(&segments[2].path).exists());
+        let first = segments[0].header().unwrap().unwrap();
+        assert_eq!(tended.oldest_us, Some(first.created_us));
+        let later = desk.tend(now + desk.retention + Duration::from_secs(1));
+        assert_eq!((later.segments, later.dropped, later.error), (1, 2, None));
+        let last = segments[2].header().unwrap().unwrap();
+        assert_eq!(later.oldest_us, Some(last.created_us));
+    }
+}

@@ -3,14 +3,26 @@
 use crate::journal::acceptance::Disk;
 use std::time::{Duration, Instant};
 
-/// Bytes of records that may wait in memory: hours of a quiet node, a quarter of a minute of the busiest.
-pub(super) const WAITING_BYTES_MAX: usize = 64 << 20;
+/// What may wait for the disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Bytes of records in memory: hours of a quiet node, a quarter of a minute of the busiest.
+    pub(super) bytes_max: usize,
+    /// What has waited longer is not certain to be kept any more.
+    pub(super) time_max: Duration,
+    /// A disk that neither takes anything nor fails for so long is as bad as one that fails.
+    pub(super) silence_max: Duration,
+}
 
-/// What has waited longer is not certain to be kept any more.
-const WAITING_TIME_MAX: Duration = Duration::from_secs(60);
-
-/// A disk that neither takes anything nor fails for so long is as bad as one that fails.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            bytes_max: 64 << 20,
+            time_max: Duration::from_secs(60),
+            silence_max: Duration::from_secs(5),
+        }
+    }
+}
 
 /// What waits for the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,13 +37,13 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// What that means for requests.
-    pub(super) fn disk(&self, now: Instant) -> Disk {
+    pub(super) fn disk(&self, patience: &Patience, now: Instant) -> Disk {
         let waited = self
             .since
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        if self.bytes > WAITING_BYTES_MAX || waited >= WAITING_TIME_MAX {
+        if self.bytes > patience.bytes_max || waited >= patience.time_max {
             Disk::Overdue
-        } else if self.has_failed || waited >= SILENCE_MAX {
+        } else if self.has_failed || waited >= patience.silence_max {
             Disk::Failing
         } else {
             Disk::Writable
@@ -47,14 +59,16 @@ mod tests {
     fn what_waits_too_long_or_is_too_much_is_overdue() {
         let now = Instant::now() + Duration::from_secs(1_000);
         let ago = |seconds| now.checked_sub(Duration::from_secs_f64(seconds));
-        let much = WAITING_BYTES_MAX + 1;
+        let patience = Patience::default();
+        let enough = patience.bytes_max;
+        let much = enough + 1;
         for (bytes, since, has_failed, disk) in [
             (0, None, false, Disk::Writable),
             (100, ago(0.02), false, Disk::Writable),
-            (WAITING_BYTES_MAX, ago(4.9), false, Disk::Writable),
+            (enough, ago(4.9), false, Disk::Writable),
             (100, ago(5.0), false, Disk::Failing),
             (100, ago(0.0), true, Disk::Failing),
-            (WAITING_BYTES_MAX, ago(59.9), true, Disk::Failing),
+            (enough, ago(59.9), true, Disk::Failing),
             (100, ago(60.0), true, Disk::Overdue),
             (100, ago(60.0), false, Disk::Overdue),
             (much, ago(0.1), true, Disk::Overdue),
@@ -65,7 +79,7 @@ mod tests {
                 since,
                 has_failed,
             };
-            assert_eq!(waiting.disk(now), disk, "{waiting:?}");
+            assert_eq!(waiting.disk(&patience, now), disk, "{waiting:?}");
         }
     }
 
@@ -77,6 +91,6 @@ mod tests {
             since: Some(now + Duration::from_secs(1)),
             has_failed: false,
         };
-        assert_eq!(waiting.disk(now), Disk::Writable);
+        assert_eq!(waiting.disk(&Patience::default(), now), Disk::Writable);
     }
 }

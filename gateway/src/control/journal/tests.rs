@@ -1,0 +1,239 @@
+//! The books over a directory that comes and goes, as a disk does.
+
+use super::*;
+use crate::config;
+use crate::journal::{Entries, Filter, Item, Withheld};
+use crate::usage::samples::entry;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A test that waits longer has failed.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+struct Rig {
+    directory: TempDir,
+    books: Books,
+    acceptance: &'static Acceptance,
+    log: Log,
+}
+
+/// Segments have one commit each: while the directory is away nothing can be written.
+fn rig(mode: &str) -> Rig {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let text = format!(
+        r#"
+        [journal]
+        mode = "{mode}"
+        directory = {path:?}
+        [[listener]]
+        address = "127.0.0.1:0"
+        [[upstream]]
+        name = "provider"
+        base_url = "http://127.0.0.1:1"
+        [[account]]
+        name = "first"
+        upstream = "provider"
+        credential = {{ env = "KEY" }}
+        egress = ["127.0.0.1"]
+        "#
+    );
+    let environment = |_: &str| Some("sk-test".into());
+    let loaded = config::parse(&text, Path::new("test.toml"), &environment);
+    let policy = loaded.unwrap_or_else(|errors| panic!("{errors}")).policy;
+    let mut journal = Journal::new(path, 1, Engine::Epoll);
+    journal.open().unwrap();
+    let opened = Opened {
+        journal,
+        failure: None,
+    };
+    let acceptance: &'static Acceptance = Box::leak(Box::new(Acceptance::new(policy.journal.mode)));
+    let mut log = Log::nowhere();
+    let mut books = Books::begin(&policy, opened, acceptance, &mut log);
+    // It would find the directory away.
+    books.clerk = None;
+    Rig {
+        directory,
+        books,
+        acceptance,
+        log,
+    }
+}
+
+impl Rig {
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("journal")
+    }
+
+    fn take_away(&self) {
+        fs::rename(self.path(), self.directory.path().join("away")).unwrap();
+    }
+
+    fn bring_back(&self) {
+        fs::rename(self.directory.path().join("away"), self.path()).unwrap();
+    }
+
+    fn count(&mut self, count: usize) {
+        for _ in 0..count {
+            self.books.keep(&entry("a", "m"));
+        }
+    }
+
+    async fn until(&mut self, what: &str, is_so: impl Fn(&Books) -> bool) {
+        let gives_up_at = Instant::now() + DEADLINE;
+        while !is_so(&self.books) {
+            assert!(Instant::now() < gives_up_at, "{what}");
+            self.books.tick(&mut self.log).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn until_all_is_written(&mut self) {
+        self.until("everything on the disk", |books| {
+            books.journal.waiting_entries() == 0 && books.disk == Disk::Writable
+        })
+        .await;
+    }
+
+    /// Whether requests are served: of tenants with quotas, and of others.
+    fn served(&self) -> [Result<(), Withheld>; 2] {
+        [true, false].map(|is_metered| self.acceptance.check(|| is_metered))
+    }
+
+    fn sequences(&self) -> Vec<u64> {
+        let mut entries = Entries::open(&self.path(), Filter::default()).unwrap();
+        let mut found = Vec::new();
+        while let Some(item) = entries.next().unwrap() {
+            match item {
+                Item::Entry(entry) => found.push(entry.sequence),
+                Item::Gap(gap) => panic!("{gap:?}"),
+            }
+        }
+        found
+    }
+
+    fn events(&self) -> Vec<String> {
+        let lines = self.log.waiting().lines();
+        let lines = lines.map(|line| serde_json::from_str(line).unwrap());
+        lines
+            .map(|line: serde_json::Value| line["event"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(test);
+}
+
+#[test]
+fn best_effort_serves_on_until_use_can_no_longer_be_counted() {
+    run(async {
+        let mut rig = rig("best_effort");
+        rig.count(3);
+        rig.until_all_is_written().await;
+        assert_eq!(rig.served(), [Ok(()), Ok(())]);
+        rig.take_away();
+        rig.count(2);
+        rig.until("failing", |books| books.disk == Disk::Failing)
+            .await;
+        assert_eq!(rig.served(), [Ok(()), Ok(())]);
+        rig.books.patience.time_max = Duration::from_nanos(1);
+        rig.until("overdue", |books| books.disk == Disk::Overdue)
+            .await;
+        assert_eq!(rig.served(), [Err(Withheld::Usage), Ok(())]);
+        rig.bring_back();
+        rig.until_all_is_written().await;
+        assert_eq!(rig.served(), [Ok(()), Ok(())]);
+        assert_eq!(rig.sequences(), [1, 2, 3, 4, 5]);
+        assert_eq!(
+            rig.events(),
+            ["journal_failing", "journal_failing", "journal_recovered"]
+        );
+    });
+}
+
+#[test]
+fn strict_serves_nothing_while_the_disk_fails() {
+    run(async {
+        let mut rig = rig("strict");
+        rig.take_away();
+        assert_eq!(rig.served(), [Ok(()), Ok(())]);
+        rig.count(1);
+        rig.until("failing", |books| books.disk == Disk::Failing)
+            .await;
+        assert_eq!(rig.served(), [Err(Withheld::Audit); 2]);
+        rig.bring_back();
+        rig.until_all_is_written().await;
+        assert_eq!(rig.served(), [Ok(()), Ok(())]);
+        assert_eq!(rig.sequences(), [1]);
+    });
+}
+
+#[test]
+fn what_finds_no_room_is_counted_and_told() {
+    run(async {
+        let mut rig = rig("best_effort");
+        rig.take_away();
+        rig.count(10);
+        rig.books.patience.bytes_max = rig.books.journal.waiting_bytes() - 1;
+        rig.until("overdue", |books| books.disk == Disk::Overdue)
+            .await;
+        rig.count(5);
+        assert_eq!(rig.books.lost, 5);
+        assert_eq!(rig.books.journal.waiting_entries(), 10);
+        rig.bring_back();
+        rig.until_all_is_written().await;
+        rig.count(1);
+        rig.until_all_is_written().await;
+        assert_eq!(rig.sequences().len(), 11);
+        assert_eq!(
+            rig.events(),
+            [
+                "journal_failing",
+                "journal_recovered",
+                "journal_records_lost"
+            ]
+        );
+        assert!(rig.log.waiting().contains(r#""records":"5""#));
+    });
+}
+
+#[test]
+fn what_was_served_is_kept_where_everything_must_be() {
+    run(async {
+        let mut rig = rig("strict");
+        rig.books.patience.bytes_max = 0;
+        rig.count(3);
+        let refused = Entry {
+            charged: false,
+            ..entry("a", "m")
+        };
+        rig.books.keep(&refused);
+        assert_eq!(
+            (rig.books.lost, rig.books.journal.waiting_entries()),
+            (1, 3)
+        );
+    });
+}
+
+#[test]
+fn the_end_waits_for_the_disk_but_not_for_ever() {
+    run(async {
+        let mut rig = rig("best_effort");
+        rig.count(100);
+        rig.books.finish(DEADLINE, &mut rig.log).await;
+        assert_eq!(rig.sequences().len(), 100);
+        assert_eq!(rig.events(), [""; 0]);
+        rig.take_away();
+        rig.count(7);
+        rig.books
+            .finish(Duration::from_millis(50), &mut rig.log)
+            .await;
+        assert_eq!(rig.events(), ["journal_records_lost"]);
+        assert!(rig.log.waiting().contains(r#""records":"7""#));
+    });
+}
