@@ -105,11 +105,12 @@ impl<'c> RequestBody<'c> {
         self.received_bytes
     }
 
-    /// How many bytes it has, or at least will have.
-    pub fn bytes_expected(&self) -> u64 {
+    /// How many bytes it has, or at least will have; decoded, as far as somebody looks at it.
+    pub fn text_bytes(&self) -> u64 {
+        let decoded = self.said().map_or(0, RequestScan::decoded_bytes);
         match self.framing {
-            Framing::Length(bytes) => bytes,
-            _ => self.received_bytes,
+            Framing::Length(bytes) => decoded.max(bytes),
+            _ => decoded.max(self.received_bytes),
         }
     }
 

@@ -31,6 +31,8 @@ enum Expense {
 pub struct Tariff {
     expense: Expense,
     price: Option<&'static Price>,
+    /// Tokens that it has the model read, as the length of its text has it; of a text that has not come yet, at least so many.
+    input_tokens: u64,
 }
 
 /// What is charged for a request that a provider has answered.
@@ -49,7 +51,11 @@ impl Tariff {
         let price = model
             .filter(|_| expense != Expense::Nothing)
             .and_then(|model| worker.policy.price(model));
-        Self { expense, price }
+        Self {
+            expense,
+            price,
+            input_tokens: request.body.text_bytes().div_ceil(BYTES_PER_TOKEN),
+        }
     }
 
     /// More is charged for it than the request itself.
@@ -68,18 +74,14 @@ impl Tariff {
             // A file, of whatever kind: its length says nothing.
             return Estimate::default();
         }
-        let input_tokens = body.bytes_expected().div_ceil(BYTES_PER_TOKEN);
         let output_tokens_max = body.said().and_then(RequestScan::output_tokens_max);
-        self.estimate_of(
-            input_tokens,
-            output_tokens_max.unwrap_or(output_tokens_assumed),
-        )
+        self.estimate_of(output_tokens_max.unwrap_or(output_tokens_assumed))
     }
 
-    fn estimate_of(&self, input_tokens: u64, output_tokens: u64) -> Estimate {
-        let cost = |price: &Price| price.cost(input_tokens, 0, output_tokens);
+    fn estimate_of(&self, output_tokens: u64) -> Estimate {
+        let cost = |price: &Price| price.cost(self.input_tokens, 0, output_tokens);
         Estimate {
-            tokens: input_tokens.saturating_add(output_tokens),
+            tokens: self.input_tokens.saturating_add(output_tokens),
             cost: self.price.map(cost).unwrap_or_default(),
         }
     }
@@ -91,7 +93,8 @@ impl Tariff {
         if !is_good || self.expense == Expense::Nothing {
             return Charge::default();
         }
-        match known_usage(self.expense, transcript, body_bytes) {
+        let input_tokens = self.input_tokens.max(body_bytes.div_ceil(BYTES_PER_TOKEN));
+        match known_usage(self.expense, transcript, input_tokens) {
             Some((known, usage)) => Charge {
                 used: self.priced(usage),
                 known: Some(known),
@@ -115,7 +118,7 @@ impl Tariff {
 fn known_usage(
     expense: Expense,
     transcript: &Transcript,
-    body_bytes: u64,
+    input_tokens: u64,
 ) -> Option<(Known, Usage)> {
     let by_length = transcript.estimated_output_tokens;
     match transcript.usage {
@@ -132,7 +135,7 @@ fn known_usage(
         None if expense == Expense::ByLength => Some((
             Known::Estimated,
             Usage {
-                input_tokens: body_bytes.div_ceil(BYTES_PER_TOKEN),
+                input_tokens,
                 output_tokens: by_length,
                 ..Usage::default()
             },
@@ -209,6 +212,7 @@ mod tests {
         Tariff {
             expense,
             price: Some(Box::leak(Box::new(price))),
+            input_tokens: 20,
         }
     }
 
@@ -285,11 +289,19 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_at_least_as_long_as_it_was_when_the_request_was_admitted() {
+        for (body_bytes, input_tokens) in [(0, 20), (80, 20), (81, 21)] {
+            let charge = tariff(Expense::ByLength).charge(&transcript(None, false, 0), body_bytes);
+            assert_eq!(charge.used.usage.input_tokens, input_tokens);
+        }
+    }
+
+    #[test]
     fn what_is_set_aside() {
-        let estimate = tariff(Expense::ByLength).estimate_of(1_000, 500);
-        assert_eq!(estimate.tokens, 1_500);
-        assert_eq!(estimate.cost, Money::from_nano(5_000_000));
-        let endless = tariff(Expense::ByLength).estimate_of(1, u64::MAX);
+        let estimate = tariff(Expense::ByLength).estimate_of(500);
+        assert_eq!(estimate.tokens, 520);
+        assert_eq!(estimate.cost, Money::from_nano(4_020_000));
+        let endless = tariff(Expense::ByLength).estimate_of(u64::MAX);
         assert_eq!(endless.tokens, u64::MAX);
     }
 

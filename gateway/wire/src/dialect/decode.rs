@@ -23,8 +23,8 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) struct Sink {
     scan: JsonScan,
-    /// How many more bytes may come.
-    room: u64,
+    decoded_bytes: u64,
+    decoded_bytes_max: u64,
     error: Option<ScanError>,
 }
 
@@ -71,6 +71,11 @@ impl Source {
         &self.sink().scan
     }
 
+    /// How many bytes were decoded so far.
+    pub(super) fn decoded_bytes(&self) -> u64 {
+        self.sink().decoded_bytes
+    }
+
     pub(super) fn feed(&mut self, piece: &[u8]) -> Result<(), ScanError> {
         let fed = match self {
             Self::Identity(sink) => return sink.take(piece),
@@ -110,21 +115,22 @@ impl Source {
 }
 
 impl Sink {
-    fn new(scan: JsonScan, room: u64) -> Self {
+    fn new(scan: JsonScan, decoded_bytes_max: u64) -> Self {
         Self {
             scan,
-            room,
+            decoded_bytes: 0,
+            decoded_bytes_max,
             error: None,
         }
     }
 
     fn take(&mut self, decoded: &[u8]) -> Result<(), ScanError> {
-        let taken = match self.room.checked_sub(decoded.len() as u64) {
-            Some(room) => {
-                self.room = room;
-                self.scan.feed(decoded).map_err(ScanError::from)
-            }
-            None => Err(ScanError::DecodedTooLarge),
+        let decoded_bytes = self.decoded_bytes + decoded.len() as u64;
+        let taken = if decoded_bytes <= self.decoded_bytes_max {
+            self.decoded_bytes = decoded_bytes;
+            self.scan.feed(decoded).map_err(ScanError::from)
+        } else {
+            Err(ScanError::DecodedTooLarge)
         };
         self.error = taken.err();
         taken

@@ -142,6 +142,11 @@ impl RequestScan {
         self.error.is_some() || self.source.scan().found(STORE).as_bool() != Some(false)
     }
 
+    /// How many bytes the body has so far, decoded.
+    pub fn decoded_bytes(&self) -> u64 {
+        self.source.decoded_bytes()
+    }
+
     /// How many tokens the request lets the provider write, in whichever dialect it says so: all the answers that it asks for
     /// together. Where it says several things, the largest, because this is what may become due.
     pub fn output_tokens_max(&self) -> Option<u64> {

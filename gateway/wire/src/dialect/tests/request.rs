@@ -63,6 +63,9 @@ fn verdict(body: &str) -> (RequestScan, Result<(), ScanError>) {
                 split_verdict, verdict,
                 "{coding:?} in {piece_bytes}: {body}"
             );
+            if verdict.is_ok() {
+                assert_eq!(split.decoded_bytes(), body.len() as u64, "{body}");
+            }
             assert_eq!(
                 describe(&split),
                 describe(&scan),
