@@ -4,7 +4,7 @@
 //! worker ── Report ──► queue ──► control thread ── Entry ──► segment on disk ──► whoever queries
 //! ```
 //!
-//! A worker's reports ([`queue`]) become entries ([`Entry`]) that the control thread keeps in a [`Journal`]: payloads
+//! A worker's reports (`queue`) become entries ([`Entry`]) that the control thread keeps in a [`Journal`]: payloads
 //! (`payload`, `names`) in frames (`frame`) of segments (`segment`), written in group commits (`append`) by whoever can do
 //! that best (`disk`). What a start finds is looked at by `recover`; [`Entries`] reads all of it, while it is written to as well.
 
@@ -21,6 +21,8 @@ mod read;
 mod recover;
 mod segment;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use acceptance::{Acceptance, Withheld};
 pub use disk::Failure;

@@ -30,6 +30,8 @@ pub(super) struct Frames {
     expected: u64,
     /// The sequence with which the next segment begins, once there is one.
     end: Option<u64>,
+    /// Where in the file the last commit begins, of those that were read.
+    commit_at: u64,
 }
 
 /// What comes next.
@@ -59,6 +61,7 @@ impl Frames {
             is_at_end: false,
             expected: header.first_sequence,
             end: None,
+            commit_at: HEADER_BYTES as u64,
         }
     }
 
@@ -96,6 +99,9 @@ impl Frames {
                     let (sequence, kind) = (frame.sequence, frame.kind);
                     let (length, payload_length) = (frame.length, frame.payload.len());
                     let payload = self.rest.start + frame::PAYLOAD_AT;
+                    if frame.begins_commit {
+                        self.commit_at = self.position();
+                    }
                     self.rest.start += length;
                     self.expected += u64::from(kind == ENTRY);
                     return Ok(Found::Frame {
@@ -175,6 +181,11 @@ impl Frames {
             }
         }
         Ok(false)
+    }
+
+    /// Where in the file the last commit that was read begins: all that is before it was on the disk by then.
+    pub(super) fn commit_at(&self) -> u64 {
+        self.commit_at
     }
 
     /// Where in the file the next frame would be.

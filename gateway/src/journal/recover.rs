@@ -1,7 +1,7 @@
 //! What a start finds: how far the journal goes, and what of its last segment cannot be read.
 //!
-//! A segment that another process has written to is never written to again. Its valid beginning is kept, and what a crash
-//! has left behind that was never acknowledged; a new segment begins after it.
+//! Nothing is ever added to a segment that another process has written. What is valid of it is kept, acknowledged or not, and
+//! a new segment begins after that.
 
 use super::disk::{Failure, sync_directory};
 use super::frame::{ENTRY, Span};
@@ -10,8 +10,8 @@ use super::payload::Beginning;
 use super::segment::{LOCK_NAME, NEXT_NAME, Segment, segments};
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
-use std::ops::RangeInclusive;
-use std::os::unix::fs::DirBuilderExt;
+use std::ops::{Range, RangeInclusive};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 const DIRECTORY_MODE: u32 = 0o700;
@@ -63,7 +63,7 @@ pub(super) fn take(directory: &Path) -> Result<Taken, Failure> {
     if let Some(last) = segments.last() {
         previous = read_last(last, &mut recovered).map_err(doing("reading the last segment"))?;
     }
-    // What was read may be in the kernel's memory only, and is counted upon from now on.
+    // Their names may be in the kernel's memory only.
     sync_directory(directory).map_err(doing("syncing the directory"))?;
     Ok(Taken {
         lock,
@@ -105,7 +105,6 @@ fn read_last(segment: &Segment, recovered: &mut Recovered) -> io::Result<Span> {
     let opened = segment.open()?;
     let mut span = Span::EMPTY;
     if let Ok((file, header)) = opened {
-        file.sync_data()?;
         let mut frames = Frames::new(file, &header);
         loop {
             match frames.next()? {
@@ -123,6 +122,7 @@ fn read_last(segment: &Segment, recovered: &mut Recovered) -> io::Result<Span> {
                 Found::End => break,
             }
         }
+        write_again(&segment.path, frames.commit_at()..frames.position())?;
         recovered.next_sequence = frames.expected();
         recovered.cut_bytes = length.saturating_sub(frames.position());
     }
@@ -136,4 +136,14 @@ fn read_last(segment: &Segment, recovered: &mut Recovered) -> io::Result<Span> {
         span = Span::ANY;
     }
     Ok(span)
+}
+
+/// The last commit may be in the kernel's memory only, and not even wait there for the disk, where an earlier attempt has
+/// failed. From now on it is counted upon: the same bytes are written to the same place again, until they are on the disk.
+fn write_again(path: &Path, range: Range<u64>) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    file.read_exact_at(&mut bytes, range.start)?;
+    file.write_all_at(&bytes, range.start)?;
+    file.sync_data()
 }

@@ -227,3 +227,6 @@ fn panicked() -> Failure {
         error: io::Error::other("it has ended unexpectedly"),
     }
 }
+
+#[cfg(test)]
+mod tests;
