@@ -100,10 +100,9 @@ fn encode_details(entry: &Entry<&str>, out: &mut Vec<u8>) {
     if let Some(route) = entry.route {
         out.push(route_number(route));
     }
-    for duration in [entry.first_byte, entry.overhead, entry.queued] {
-        if let Some(duration) = duration {
-            push(out, duration.as_micros() as u64);
-        }
+    let durations = [entry.first_byte, entry.overhead, entry.queued];
+    for duration in durations.into_iter().flatten() {
+        push(out, duration.as_micros() as u64);
     }
     if let Some(usage) = entry.usage {
         push(out, usage.input_tokens);
@@ -155,7 +154,8 @@ fn flags(entry: &Entry<&str>, has_own_name: bool) -> u64 {
         (!entry.shadowed.is_empty(), flag::SHADOWED),
     ]
     .into_iter()
-    .fold(0, |flags, (has, flag)| flags | u64::from(has) * flag)
+    .filter(|(has, _)| *has)
+    .fold(0, |flags, (_, flag)| flags | flag)
 }
 
 /// Puts a name's definition behind what is there.
@@ -202,7 +202,7 @@ impl<'a> Beginning<'a> {
     }
 
     /// The whole entry; `None`: it has a name that nobody has defined, or does not have this form.
-    pub(super) fn entry<'n>(self, sequence: u64, names: &'n Glossary) -> Option<Entry<&'n str>> {
+    pub(super) fn entry(self, sequence: u64, names: &Glossary) -> Option<Entry<&str>> {
         let Self {
             time_us,
             flags,

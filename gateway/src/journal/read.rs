@@ -56,6 +56,10 @@ struct Open {
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all of them are the large one"
+)]
 pub enum Item<'a> {
     /// An entry that is wanted.
     Entry(Entry<&'a str>),
