@@ -1,6 +1,8 @@
 //! Limits under a clock of the test's own, and under many threads.
 
+mod calendar;
 mod parallel;
+mod properties;
 
 use super::*;
 use crate::config::policy::{Allowance, KeyNumber, Limit, LimitSet, Money, Scope, TenantId};
