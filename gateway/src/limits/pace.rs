@@ -2,9 +2,9 @@
 //!
 //! The number is the theoretical arrival time: when all that was taken will have come back. It lies in the past while
 //! nothing is taken, and never further ahead than the whole burst takes, but for what turned out to be more than was set
-//! aside. From this it follows that in any time W at most `burst + W × rate` pass. A limit per minute has the whole
-//! minute's as its burst: after a pause up to twice the limit pass within one minute, in the long run never more than the
-//! limit.
+//! aside. From this it follows that in any time W at most `burst + W × rate` pass; what was set aside and has come back
+//! counts as if it had never been taken. A limit per minute has the whole minute's as its burst: after a pause up to
+//! twice the limit may pass within one minute, in the long run never more than the limit.
 
 use super::counter::update;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -11,9 +11,9 @@ pub struct Allowance {
     pub requests_per_second: Option<u32>,
     /// Requests that may come at once while that average is kept; at least 1. Without meaning where `requests_per_second` is `None`.
     pub burst: u32,
-    /// Requests in any minute.
+    /// Requests in a minute, on average; so many may come at once.
     pub requests_per_minute: Option<u32>,
-    /// Tokens, read and written, in any minute.
+    /// Tokens, read and written, in a minute, on average; so many may be used at once.
     pub tokens_per_minute: Option<u64>,
     /// Requests in flight.
     pub concurrent_requests: Option<u32>,

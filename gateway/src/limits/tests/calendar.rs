@@ -81,6 +81,8 @@ fn a_day_that_has_begun_goes_on_when_the_clock_goes_back() {
     // At a minute past midnight it was put back by an hour, into the day before.
     let calendar = calendar("America/St_Johns", "2006-10-29T02:29:59Z");
     let saturday = calendar.today();
+    // Who did not look within that minute sees Saturday.
+    assert!(calendar.due(wall("2006-10-29T02:31:30Z")).is_none());
     let turn = calendar.due(wall("2006-10-29T02:30:00Z")).unwrap();
     calendar.turn(&turn);
     let sunday = calendar.today();

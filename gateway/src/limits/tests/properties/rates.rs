@@ -170,6 +170,24 @@ proptest! {
 }
 
 #[test]
+fn rounding_is_never_in_favour_of_who_asks() {
+    // 1,066 ⅔ ticks for each: cut off to 1,066, more would pass than may.
+    let units = 900_000_000;
+    let (pace, arrival) = (Pace::new(units, MINUTE, units), AtomicU64::new(0));
+    let origin = Instant::now();
+    assert!(pace.take(&arrival, units, Ticks::at(origin, origin)));
+    let mut passed = 0;
+    for second in 1..=600 {
+        let now = Ticks::at(origin + second * SECOND, origin);
+        let there = pace.level(&arrival, now).remaining;
+        assert!(pace.take(&arrival, there, now));
+        passed += there;
+    }
+    assert!(passed <= 10 * units);
+    assert!(passed >= 10 * units / 1_000 * 999);
+}
+
+#[test]
 fn extremes_do_not_overflow() {
     let origin = Instant::now();
     let later = Ticks::at(origin + Duration::from_hours(24 * 365 * 30), origin);
