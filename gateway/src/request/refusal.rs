@@ -55,6 +55,8 @@ pub enum Refusal {
     NoUpstream,
     /// All accounts are busy, or the provider refused the last one that was left.
     NoAccountAvailable,
+    /// All accounts are busy, nobody else can wait for them, and others who wait have less than its tenant.
+    FairShareExceeded,
     /// The provider has blocked all accounts for a time that it stated, and the request waits no longer.
     AccountsRateLimited {
         /// Until the first of them may be asked again.
@@ -191,6 +193,7 @@ impl Refusal {
             Self::Overloaded => "gateway_overloaded",
             Self::NoUpstream => "no_upstream_for_request",
             Self::NoAccountAvailable => "no_account_available",
+            Self::FairShareExceeded => "tenant_fair_share_exceeded",
             Self::ResponseOwnerUnavailable { .. } => "response_owner_unavailable",
             Self::ResponseNotFound { .. } => "previous_response_not_found",
             Self::EgressUnavailable => "egress_unavailable",
@@ -319,6 +322,12 @@ impl Refusal {
                     RETRY_LATER_SECONDS
                 },
                 "No account of the provider is available at the moment.",
+            ),
+            Self::FairShareExceeded => passing(
+                429,
+                RATE_LIMIT,
+                RETRY_SOON_SECONDS,
+                "All accounts of the provider are busy, and others who wait have fewer requests in flight.",
             ),
             Self::AccountsRateLimited {
                 retry_after_seconds,

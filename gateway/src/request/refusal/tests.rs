@@ -44,6 +44,7 @@ fn all() -> Vec<Refusal> {
         Refusal::Overloaded,
         Refusal::NoUpstream,
         Refusal::NoAccountAvailable,
+        Refusal::FairShareExceeded,
         Refusal::AccountsRateLimited {
             retry_after_seconds: 0,
         },
