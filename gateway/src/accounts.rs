@@ -4,7 +4,7 @@ use crate::affinity::{Affinity, account_hash};
 use crate::budget::RetryBudgets;
 use crate::choice::{Choice, Free, Reason, Terms, View, Views, Wanted, choose, free_places};
 use crate::config::Policy;
-use crate::config::policy::{Account, AccountId, UpstreamId};
+use crate::config::policy::{Account, AccountId, TenantId, UpstreamId};
 use crate::health::{Clock, Health, Moment, Standing, Trial};
 use crate::limits::{InFlight, Place};
 use crate::waiting::WaitingRooms;
@@ -50,6 +50,7 @@ pub struct Slot {
     /// What becomes of it tells whether the account, or the address, is well again.
     pub trial: Option<Trial>,
     _place: Place,
+    _of_tenant: Option<Place>,
 }
 
 /// Whom a request is for.
@@ -77,6 +78,8 @@ pub struct Tried {
 pub struct Ask<'r> {
     /// The upstream.
     pub upstream: UpstreamId,
+    /// Who asks.
+    pub tenant: TenantId,
     /// Whom it is for.
     pub target: Target,
     /// Accounts of this region are preferred.
@@ -255,6 +258,7 @@ impl Chooser {
             reason,
             trial,
             _place: place,
+            _of_tenant: self.accounts.rooms.hold(ask.upstream, ask.tenant),
         })
     }
 }

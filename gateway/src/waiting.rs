@@ -1,19 +1,25 @@
 //! Where requests wait while all accounts of an upstream are busy: bounded, and fair between tenants.
 //!
-//! The order is that of start-time fair queueing: each place that a tenant is given costs it one unit of virtual time, and who has
-//! had the least comes first. A tenant with a hundred requests waiting does not keep one with a single request from being next.
+//! Nobody is held back while there are places free. When there are none, places are shared max-min: the next one goes to the
+//! tenant that has the fewest requests in flight there, and a full room is left by the latest of the tenant that has most.
 
+mod holdings;
 mod room;
+
+pub use room::{NoRoom, Rank};
 
 use crate::config::Policy;
 use crate::config::policy::{TenantId, UpstreamId};
-use room::{Bounds, Room};
+use crate::limits::Place;
+use holdings::Holdings;
+use room::{Bounds, Held, Room};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The waiting rooms of all upstreams. One per process; only who has to wait takes its lock.
 pub struct WaitingRooms {
     rooms: Box<[SharedRoom]>,
+    holdings: Holdings,
     bounds: Bounds,
 }
 
@@ -30,7 +36,8 @@ struct SharedRoom {
 
 /// A place in a waiting room; given back when dropped.
 pub struct Ticket {
-    room: &'static SharedRoom,
+    rooms: &'static WaitingRooms,
+    upstream: UpstreamId,
     tenant: TenantId,
     number: u64,
     is_served: bool,
@@ -43,14 +50,20 @@ impl WaitingRooms {
             waiting_max: policy.limits.queue_max,
             per_tenant_max: policy.limits.queue_per_tenant_max,
         };
-        Self::of(policy.upstreams.len(), bounds)
+        Self::of(policy.upstreams.len(), Holdings::new(policy), bounds)
     }
 
-    fn of(upstreams: usize, bounds: Bounds) -> Self {
+    fn of(upstreams: usize, holdings: Holdings, bounds: Bounds) -> Self {
         Self {
             rooms: (0..upstreams).map(|_| SharedRoom::default()).collect(),
+            holdings,
             bounds,
         }
+    }
+
+    /// The tenant has one more request in flight there, until this is dropped. `None`: it does not use that upstream.
+    pub fn hold(&'static self, upstream: UpstreamId, tenant: TenantId) -> Option<Place> {
+        self.holdings.add(tenant, upstream)
     }
 
     /// Requests that wait there.
@@ -63,12 +76,16 @@ impl WaitingRooms {
         self.room(upstream).in_line.load(Ordering::Relaxed)
     }
 
-    /// A place behind those of the same tenant, and between those of the others. `None`: there is none left, for all or for this tenant.
-    pub fn enter(&'static self, upstream: UpstreamId, tenant: TenantId) -> Option<Ticket> {
-        let shared = self.room(upstream);
-        let number = shared.change(|room| room.enter(tenant, self.bounds))?;
-        Some(Ticket {
-            room: shared,
+    /// A place behind those of the same tenant, and between those of the others.
+    ///
+    /// # Errors
+    /// There is none left, for all or for this tenant.
+    pub fn enter(&'static self, upstream: UpstreamId, tenant: TenantId) -> Result<Ticket, NoRoom> {
+        let enter = |room: &mut Room| room.enter(tenant, self.bounds, &self.held(upstream));
+        let number = self.room(upstream).change(enter)?;
+        Ok(Ticket {
+            rooms: self,
+            upstream,
             tenant,
             number,
             is_served: false,
@@ -77,6 +94,10 @@ impl WaitingRooms {
 
     fn room(&self, upstream: UpstreamId) -> &SharedRoom {
         &self.rooms[usize::from(upstream.0)]
+    }
+
+    fn held(&self, upstream: UpstreamId) -> impl Fn(TenantId) -> u64 {
+        move |tenant| self.holdings.count(tenant, upstream)
     }
 }
 
@@ -95,16 +116,17 @@ impl SharedRoom {
 }
 
 impl Ticket {
-    /// Is it among the first so many? Those may look whether an account has a place for them.
-    pub fn is_among_first(&self, count: usize) -> bool {
-        self.room.lock().is_among_first(self.number, count)
+    /// Whether it is among the first so many: those may look whether an account has a place for them.
+    pub fn rank(&self, count: usize) -> Rank {
+        let held: Held<'_> = &self.rooms.held(self.upstream);
+        let room = self.rooms.room(self.upstream).lock();
+        room.rank(self.tenant, self.number, count, held)
     }
 
     /// Those behind it look past it, or no longer: a request that only one account can serve does not hold up the rest. It keeps its
     /// place, but nobody has to wait behind it.
     pub fn stand_aside(&self, is_aside: bool) {
-        self.room
-            .change(|room| room.set_aside(self.number, is_aside));
+        self.change(|room| room.set_aside(self.tenant, self.number, is_aside));
     }
 
     /// It has got what it waited for, which its tenant is charged for. A ticket that is merely dropped has waited in vain, and
@@ -112,11 +134,15 @@ impl Ticket {
     pub fn served(mut self) {
         self.is_served = true;
     }
+
+    fn change(&self, change: impl FnOnce(&mut Room)) {
+        self.rooms.room(self.upstream).change(change);
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.room.change(|room| {
+        self.change(|room| {
             if self.is_served {
                 room.serve(self.tenant, self.number);
             } else {
@@ -138,11 +164,22 @@ mod tests {
             waiting_max,
             per_tenant_max,
         };
-        Box::leak(Box::new(WaitingRooms::of(2, bounds)))
+        let upstreams = [ELSEWHERE, ROOM];
+        let holdings = Holdings::of((0..8).map(|_| upstreams.as_slice()));
+        Box::leak(Box::new(WaitingRooms::of(2, holdings, bounds)))
     }
 
     fn enter(rooms: &'static WaitingRooms, tenant: u16) -> Ticket {
-        rooms.enter(ROOM, TenantId(tenant)).unwrap()
+        let ticket = rooms.enter(ROOM, TenantId(tenant));
+        ticket.unwrap_or_else(|no_room| panic!("{no_room:?}"))
+    }
+
+    fn refusal(rooms: &'static WaitingRooms, tenant: u16) -> Option<NoRoom> {
+        rooms.enter(ROOM, TenantId(tenant)).err()
+    }
+
+    fn is_first(ticket: &Ticket, count: usize) -> bool {
+        ticket.rank(count) == Rank::First
     }
 
     #[test]
@@ -150,7 +187,7 @@ mod tests {
         let rooms = rooms(10, 10);
         let ticket = enter(rooms, 1);
         assert_eq!((rooms.count(ROOM), rooms.count(ELSEWHERE)), (1, 0));
-        assert!(ticket.is_among_first(1) && !ticket.is_among_first(0));
+        assert!(is_first(&ticket, 1) && !is_first(&ticket, 0));
         drop(ticket);
         assert_eq!(rooms.count(ROOM), 0);
     }
@@ -159,20 +196,49 @@ mod tests {
     fn places_are_bounded_for_all_and_for_each_and_come_back() {
         let rooms = rooms(3, 2);
         let (first, _second) = (enter(rooms, 1), enter(rooms, 1));
-        assert!(rooms.enter(ROOM, TenantId(1)).is_none(), "two of a tenant");
+        assert_eq!(refusal(rooms, 1), Some(NoRoom::Full), "two of a tenant");
         let _third = enter(rooms, 2);
-        assert!(rooms.enter(ROOM, TenantId(3)).is_none(), "three in all");
+        assert_eq!(refusal(rooms, 2), Some(NoRoom::Full), "three in all");
         drop(first);
-        let fourth = enter(rooms, 1);
-        assert!(rooms.enter(ROOM, TenantId(3)).is_none());
+        let fourth = enter(rooms, 2);
+        assert_eq!(refusal(rooms, 1), Some(NoRoom::Full));
         fourth.served();
-        assert!(rooms.enter(ROOM, TenantId(3)).is_some());
+        assert_eq!(refusal(rooms, 1), None);
     }
 
     #[test]
     fn where_none_may_wait_nobody_does() {
-        assert!(rooms(0, 0).enter(ROOM, TenantId(1)).is_none());
-        assert!(rooms(5, 0).enter(ROOM, TenantId(1)).is_none());
+        assert_eq!(refusal(rooms(0, 0), 1), Some(NoRoom::Full));
+        assert_eq!(refusal(rooms(5, 0), 1), Some(NoRoom::Full));
+    }
+
+    #[test]
+    fn what_a_tenant_has_in_flight_comes_before_how_long_it_has_waited() {
+        let rooms = rooms(10, 10);
+        let running = [(); 2].map(|()| rooms.hold(ROOM, TenantId(1)).unwrap());
+        let _elsewhere = rooms.hold(ELSEWHERE, TenantId(2));
+        let early = enter(rooms, 1);
+        let (late, later) = (enter(rooms, 2), enter(rooms, 2));
+        assert!(is_first(&late, 1) && is_first(&later, 2) && !is_first(&early, 2));
+        drop(running);
+        assert!(is_first(&early, 1) && is_first(&late, 2) && !is_first(&later, 2));
+    }
+
+    #[test]
+    fn who_is_displaced_is_told_and_leaves_nothing_behind() {
+        let rooms = rooms(3, 3);
+        let [first, second, third] = [(); 3].map(|()| enter(rooms, 1));
+        let other = enter(rooms, 2);
+        assert_eq!(third.rank(9), Rank::Displaced);
+        assert_eq!((first.rank(9), second.rank(9)), (Rank::First, Rank::First));
+        assert_eq!(refusal(rooms, 1), Some(NoRoom::AboveShare));
+        third.stand_aside(true);
+        assert_eq!((rooms.count(ROOM), rooms.in_line(ROOM)), (3, 3));
+        third.served();
+        for ticket in [first, second, other] {
+            drop(ticket);
+        }
+        assert_eq!((rooms.count(ROOM), rooms.in_line(ROOM)), (0, 0));
     }
 
     #[test]
@@ -181,10 +247,10 @@ mod tests {
         let mut crowd: std::collections::VecDeque<_> = (0..100).map(|_| enter(rooms, 1)).collect();
         crowd.pop_front().unwrap().served();
         let single = enter(rooms, 2);
-        assert!(single.is_among_first(1));
-        assert!(!crowd[0].is_among_first(1) && crowd[0].is_among_first(2));
+        assert!(is_first(&single, 1));
+        assert!(!is_first(&crowd[0], 1) && is_first(&crowd[0], 2));
         single.served();
-        assert!(crowd[0].is_among_first(1));
+        assert!(is_first(&crowd[0], 1));
         assert_eq!(rooms.count(ROOM), 99);
     }
 
@@ -193,7 +259,7 @@ mod tests {
         let rooms = rooms(100, 100);
         let tickets: Vec<_> = (0..30).map(|number| enter(rooms, number % 4)).collect();
         for free in [0, 1, 2, 7, 29, 30, 31] {
-            let may_look = tickets.iter().filter(|ticket| ticket.is_among_first(free));
+            let may_look = tickets.iter().filter(|ticket| is_first(ticket, free));
             assert_eq!(may_look.count(), free.min(30), "{free} places");
         }
     }
@@ -204,14 +270,14 @@ mod tests {
         let (first, second, third) = (enter(rooms, 1), enter(rooms, 2), enter(rooms, 3));
         assert_eq!(rooms.in_line(ROOM), 3);
         first.stand_aside(true);
-        assert!(second.is_among_first(1) && !third.is_among_first(1));
+        assert!(is_first(&second, 1) && !is_first(&third, 1));
         second.stand_aside(true);
         second.stand_aside(true);
-        assert!(third.is_among_first(1) && first.is_among_first(1));
+        assert!(is_first(&third, 1) && is_first(&first, 1));
         assert_eq!((rooms.in_line(ROOM), rooms.count(ROOM)), (1, 3));
         first.stand_aside(false);
-        assert!(first.is_among_first(1), "it is in line again");
-        assert!(!third.is_among_first(1) && third.is_among_first(2));
+        assert!(is_first(&first, 1), "it is in line again");
+        assert!(!is_first(&third, 1) && is_first(&third, 2));
         third.served();
         assert_eq!((rooms.in_line(ROOM), rooms.count(ROOM)), (1, 2));
         drop(second);
@@ -235,7 +301,7 @@ mod tests {
                             let ticket = enter(rooms, tenant);
                             let place = loop {
                                 let free = PLACES - counter.taken() as usize;
-                                if ticket.is_among_first(free)
+                                if is_first(&ticket, free)
                                     && let Some(place) = counter.enter(PLACES as u32)
                                 {
                                     break place;

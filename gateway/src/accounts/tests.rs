@@ -3,6 +3,7 @@
 use super::*;
 use crate::config;
 use crate::health::{Cause, Fault};
+use crate::waiting::Rank;
 use std::path::Path;
 
 const LIGHT: AccountId = AccountId(0);
@@ -57,6 +58,14 @@ fn rig() -> Rig {
         upstream = "other"
         credential = { env = "KEY" }
         egress = ["127.0.7.5"]
+        [[tenant]]
+        name = "team"
+        keys = [{ sha256 = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" }]
+        upstreams = ["provider"]
+        [[tenant]]
+        name = "other-team"
+        keys = [{ sha256 = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" }]
+        upstreams = ["provider"]
     "#;
     let environment = |_: &str| Some("sk-test".into());
     let loaded = config::parse(text, Path::new("test.toml"), &environment)
@@ -76,6 +85,7 @@ impl Rig {
     fn ask<'r>(&self, target: Target, tried: &'r [Tried]) -> Ask<'r> {
         Ask {
             upstream: UpstreamId(0),
+            tenant: TenantId(0),
             target,
             region: "near",
             tried,
@@ -301,4 +311,20 @@ fn what_is_seen_of_an_account_that_was_asked_before() {
         let found = as_tried(standing, tried, may_panic);
         assert_eq!(found, expected, "{standing:?} {may_again} {may_panic}");
     }
+}
+
+#[test]
+fn a_slot_counts_for_the_tenant_that_has_it() {
+    let rig = rig();
+    let slot = rig.take(&rig.ask(Target::Any, &[]));
+    let enter = |tenant| {
+        let rooms = &rig.accounts.rooms;
+        let ticket = rooms.enter(UpstreamId(0), TenantId(tenant));
+        ticket.unwrap_or_else(|no_room| panic!("{no_room:?}"))
+    };
+    let (own, other) = (enter(0), enter(1));
+    let first = || [&own, &other].map(|ticket| ticket.rank(1) == Rank::First);
+    assert_eq!(first(), [false, true], "the other has less");
+    drop(slot);
+    assert_eq!(first(), [true, false], "both have nothing");
 }

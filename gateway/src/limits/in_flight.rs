@@ -46,6 +46,12 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// One more place, however many are taken.
+    pub fn join(&'static self) -> Place {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Place(self)
+    }
+
     /// One more place, unless `cap` are taken.
     pub fn enter(&'static self, cap: u32) -> Option<Place> {
         let mut taken = self.0.load(Ordering::Relaxed);
@@ -105,5 +111,9 @@ mod tests {
         drop(place);
         assert!(counter.enter(1).is_some());
         assert!(counter.enter(0).is_none());
+        let (one, other) = (counter.join(), counter.join());
+        assert_eq!(counter.taken(), 2);
+        drop((one, other));
+        assert_eq!(counter.taken(), 0);
     }
 }

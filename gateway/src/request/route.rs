@@ -311,6 +311,7 @@ impl Candidates {
         let region = policy.tenant(self.tenant).region.as_deref();
         Ask {
             upstream,
+            tenant: self.tenant,
             target: self.target,
             region: region.unwrap_or(&policy.node.region),
             tried: &self.tried,
@@ -401,6 +402,9 @@ impl Candidates {
 
     /// What the client is told where nobody is left, by how the accounts stand now.
     fn refusal(&mut self, worker: &Worker, lack: Lack) -> Refusal {
+        if self.last_failure.is_none() && self.queue.is_above_share() {
+            return Refusal::FairShareExceeded;
+        }
         let health = &worker.accounts.health;
         let now = health.clock().now();
         let owner = match self.target {

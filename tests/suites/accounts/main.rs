@@ -4,6 +4,7 @@ mod affinity;
 mod choice;
 mod commit;
 mod egress;
+mod fairness;
 mod pool;
 mod queue;
 mod retry;

@@ -9,7 +9,7 @@ use relay_tests::{
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-const OTHER_KEY: &str = "rk-globex-90d1f2b34c5a67e8b1c2d3e4f5061728";
+pub(crate) const OTHER_KEY: &str = "rk-globex-90d1f2b34c5a67e8b1c2d3e4f5061728";
 
 /// One account with one place.
 fn narrow(upstream: &Upstream) -> Config {
@@ -20,7 +20,7 @@ fn narrow(upstream: &Upstream) -> Config {
 }
 
 /// Answers one request each time it is told to.
-fn on_order(go_on: &Signal) -> impl Fn(&mut Exchange) + Send + Sync + 'static {
+pub(crate) fn on_order(go_on: &Signal) -> impl Fn(&mut Exchange) + Send + Sync + 'static {
     let go_on = go_on.clone();
     move |exchange| {
         go_on.wait();
@@ -37,13 +37,13 @@ fn on_order(go_on: &Signal) -> impl Fn(&mut Exchange) + Send + Sync + 'static {
     }
 }
 
-fn begun(gateway: &Gateway, request: &Request) -> RawClient {
+pub(crate) fn begun(gateway: &Gateway, request: &Request) -> RawClient {
     let mut client = gateway.client();
     client.send(request.bytes());
     client
 }
 
-fn wait_until_queued(gateway: &Gateway, count: usize) {
+pub(crate) fn wait_until_queued(gateway: &Gateway, count: usize) {
     eventually("requests that wait", || {
         (gateway.metric("relay_queue_waiting", &["openai"]) == count as f64).then_some(())
     });

@@ -1,7 +1,7 @@
 //! Waiting for an account while all of them are busy, or blocked for no longer than the request may wait.
 //!
 //! Nobody is woken: who waits looks again after a moment, and only those for whom there could be a place look. Requests wait in
-//! the order of their room, which is fair between tenants.
+//! the order of their room, which is fair between tenants, and leave it for those of tenants that have less.
 
 use super::{Candidates, retry};
 use crate::accounts::Target;
@@ -10,7 +10,7 @@ use crate::health::Moment;
 use crate::request::Request;
 use crate::request::refusal::Refusal;
 use crate::request::reply::Early;
-use crate::waiting::Ticket;
+use crate::waiting::{NoRoom, Rank, Ticket};
 use crate::worker::Worker;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,16 @@ pub(super) struct Queue {
     left: Duration,
     waited: Option<Duration>,
     ticket: Option<Ticket>,
-    is_turned_away: bool,
+    turned_away: Option<TurnedAway>,
+}
+
+/// Why a request does not get what it would have waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TurnedAway {
+    /// There was no room for it, or its time was over before its turn came.
+    InVain,
+    /// Its tenant has more than others that wait.
+    AboveShare,
 }
 
 impl Queue {
@@ -36,7 +45,7 @@ impl Queue {
             left: timeout,
             waited: None,
             ticket: None,
-            is_turned_away: false,
+            turned_away: None,
         }
     }
 
@@ -45,15 +54,20 @@ impl Queue {
         self.ticket.is_some()
     }
 
-    /// There was no room for it, or its time was over before its turn came.
+    /// It waits no longer, and has not got what it waited for.
     pub(super) fn is_turned_away(&self) -> bool {
-        self.is_turned_away
+        self.turned_away.is_some()
     }
 
-    fn turn_away(&mut self) {
+    /// It is so for the sake of tenants that have less.
+    pub(super) fn is_above_share(&self) -> bool {
+        self.turned_away == Some(TurnedAway::AboveShare)
+    }
+
+    fn turn_away(&mut self, why: TurnedAway) {
         self.left = Duration::ZERO;
         self.ticket = None;
-        self.is_turned_away = true;
+        self.turned_away = Some(why);
     }
 
     /// It has what it waited for.
@@ -115,15 +129,21 @@ impl Candidates {
             Some(ticket) => {
                 ticket.stand_aside(self.is_particular() || self.free_places(worker) > 0);
             }
-            None => self.queue.ticket = worker.accounts.rooms.enter(room, self.tenant),
+            None => match worker.accounts.rooms.enter(room, self.tenant) {
+                Ok(ticket) => self.queue.ticket = Some(ticket),
+                Err(NoRoom::Full) => self.queue.turn_away(TurnedAway::InVain),
+                Err(NoRoom::AboveShare) => self.queue.turn_away(TurnedAway::AboveShare),
+            },
         }
-        loop {
-            let Some(ticket) = &self.queue.ticket else {
-                self.queue.turn_away();
-                return Ok(());
+        while let Some(ticket) = &self.queue.ticket {
+            let step = match ticket.rank(NEAR_MAX) {
+                Rank::First => NEAR_STEP,
+                Rank::Behind => FAR_STEP,
+                Rank::Displaced => {
+                    self.queue.turn_away(TurnedAway::AboveShare);
+                    break;
+                }
             };
-            let is_near = ticket.is_among_first(NEAR_MAX);
-            let step = if is_near { NEAR_STEP } else { FAR_STEP };
             let began_at = Instant::now();
             let patience = self.patience(worker, request);
             retry::pause_while_present(request.client, step.min(patience)).await?;
@@ -133,10 +153,10 @@ impl Candidates {
                 return Ok(());
             }
             if self.patience(worker, request).is_zero() {
-                self.queue.turn_away();
-                return Ok(());
+                self.queue.turn_away(TurnedAway::InVain);
             }
         }
+        Ok(())
     }
 
     /// Most accounts would not do for it: it refers to what one has, or some have failed it.
@@ -148,7 +168,7 @@ impl Candidates {
     fn may_look(&self, worker: &Worker) -> bool {
         let free = self.free_places(worker);
         let ticket = self.queue.ticket.as_ref();
-        ticket.is_none_or(|ticket| ticket.is_among_first(free.max(1)))
+        ticket.is_none_or(|ticket| ticket.rank(free.max(1)) == Rank::First)
     }
 
     /// Places that are free for anybody; those of accounts that are not well only count where nobody is well.
