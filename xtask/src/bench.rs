@@ -28,10 +28,12 @@ usage: cargo xtask bench [OPTIONS]
   --rounds N        rounds, in each of which every proxy is measured once (3; fewer are no result)
   --seconds N       measured seconds per proxy, scenario and round (5)
   --only LIST       scenarios (json,json-open,sse), see below
-  --against LIST    proxies (gateway,gateway-kernel,nginx,haproxy,floor,direct); `direct` is the upstream without a proxy
+  --against LIST    proxies (gateway,gateway-kernel,nginx,haproxy,floor,direct; gateway-bare);
+                    `direct` is the upstream without a proxy
   --gateway PATH    a gateway that is built already
 
 What the kernel programs cost: --only json,json-fresh --against gateway,gateway-kernel
+What limits, metering and journal cost: --only json,sse --against gateway,gateway-bare
 
 Scenarios
 ";
@@ -100,8 +102,10 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     proxies::clean_up();
     for scenario in &options.scenarios {
         print!("{}", report::table(scenario, &results));
-        if let Some(line) = report::kernel_programs(scenario, &results) {
-            print!("{line}");
+        for part in report::PARTS {
+            if let Some(line) = part.cost(scenario, &results) {
+                print!("{line}");
+            }
         }
     }
     if options.rounds < 3 {
@@ -161,7 +165,7 @@ struct Programs {
 
 fn build(options: &Options) -> Result<Programs, Box<dyn Error>> {
     let mut cargo = workspace::cargo(["build", "--release", "--package", "relay-bench"]);
-    let is_gateway = |proxy: &Proxy| matches!(proxy, Proxy::Gateway | Proxy::GatewayKernel);
+    let is_gateway = |proxy: &Proxy| proxy.name().starts_with("gateway");
     if options.gateway.is_none() && options.proxies.iter().any(is_gateway) {
         cargo.args(["--package", "codex-relay"]);
     }

@@ -14,10 +14,12 @@ use crate::tools;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proxy {
-    /// Without its kernel programs.
+    /// With everything but its kernel programs.
     Gateway,
-    /// With them.
+    /// With everything.
     GatewayKernel,
+    /// Without limits, prices and journal, to see what these cost.
+    GatewayBare,
     Nginx,
     Haproxy,
     Floor,
@@ -25,9 +27,10 @@ pub(crate) enum Proxy {
     Direct,
 }
 
-const PROXIES: [Proxy; 6] = [
+const PROXIES: [Proxy; 7] = [
     Proxy::Gateway,
     Proxy::GatewayKernel,
+    Proxy::GatewayBare,
     Proxy::Nginx,
     Proxy::Haproxy,
     Proxy::Floor,
@@ -53,6 +56,7 @@ impl Proxy {
         match self {
             Self::Gateway => "gateway",
             Self::GatewayKernel => "gateway-kernel",
+            Self::GatewayBare => "gateway-bare",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Floor => "floor",
@@ -64,11 +68,12 @@ impl Proxy {
     pub(crate) fn flags(self) -> &'static str {
         match self {
             Self::Gateway => {
-                "1 worker; authentication, routing, caps on connections in user space, metrics, request log to a file"
+                "1 worker; authentication, all limits of tenant and key, prices, journal, routing, caps on connections in user space, metrics, request log to a file"
             }
             Self::GatewayKernel => {
-                "1 worker; authentication, routing, egress pin, caps and steering in the kernel, metrics, request and egress log to files"
+                "1 worker; the same, with egress pin, caps and steering in the kernel and the egress log to a file"
             }
+            Self::GatewayBare => "1 worker; the first one without limits, prices and journal",
             Self::Nginx => {
                 "1 worker; keepalive 1024 to the upstream, proxy_buffering off, access log to a file (buffer 64k)"
             }
@@ -82,7 +87,11 @@ impl Proxy {
         match self {
             Self::Nginx => Some("nginx"),
             Self::Haproxy => Some("haproxy"),
-            Self::Gateway | Self::GatewayKernel | Self::Floor | Self::Direct => None,
+            Self::Gateway
+            | Self::GatewayKernel
+            | Self::GatewayBare
+            | Self::Floor
+            | Self::Direct => None,
         }
     }
 
@@ -124,10 +133,14 @@ impl Proxy {
         let free = free_address()?;
         let mut command = match self {
             Self::Direct => return Ok(None),
-            Self::Gateway => {
+            Self::Gateway | Self::GatewayBare => {
+                let books = match self {
+                    Self::Gateway => &BOOKS,
+                    _ => &NO_BOOKS,
+                };
                 let mut command = pinned(PROXY_CORE, &programs.gateway);
-                let kernel = "mode = \"off\"";
-                command.args(gateway_arguments(kernel, scenario, upstream, dir)?);
+                let config = gateway_config(KERNEL_OFF, books, scenario, upstream, dir);
+                command.args(gateway_arguments(&config, dir)?);
                 command
             }
             Self::GatewayKernel => {
@@ -138,11 +151,12 @@ impl Proxy {
                     cgroup()?.display(),
                     pins.join("pins").display()
                 );
+                let config = gateway_config(&kernel, &BOOKS, scenario, upstream, dir);
                 let mut command = pinned(PROXY_CORE, "unshare");
                 command
                     .args(["--mount", "sh", "-c", WITH_BPFFS, "sh"])
                     .args([&pins, &programs.gateway])
-                    .args(gateway_arguments(&kernel, scenario, upstream, dir)?);
+                    .args(gateway_arguments(&config, dir)?);
                 command
             }
             Self::Nginx => {
@@ -218,19 +232,51 @@ pub(crate) fn clean_up() {
 }
 
 /// Writes a configuration and gives back the arguments that name it.
-fn gateway_arguments(
+fn gateway_arguments(config: &str, dir: &Path) -> std::io::Result<[OsString; 3]> {
+    let file = dir.join("relay.toml");
+    fs::write(dir.join("credential"), "sk-bench-upstream")?;
+    fs::write(&file, config)?;
+    Ok(["run".into(), "-c".into(), file.into()])
+}
+
+const KERNEL_OFF: &str = "mode = \"off\"";
+
+/// What is counted and kept of requests.
+struct Books {
+    /// Limits of the tenant, and of its key.
+    limits: &'static str,
+    journal: &'static str,
+    price: &'static str,
+}
+
+/// Every limit that there is, none of which is reached.
+const BOOKS: Books = Books {
+    limits: "{ requests_per_second = 1000000, burst = 1000000, requests_per_minute = 100000000, \
+             tokens_per_minute = 1000000000000, concurrent_requests = 1000000, requests_per_day = 1000000000000, \
+             tokens_per_day = 1000000000000000, requests_per_month = 1000000000000, \
+             tokens_per_month = 1000000000000000, budget_per_month = 1000000000 }",
+    journal: "mode = \"best_effort\"",
+    price: "[[price]]\nmodels = [\"bench-*\"]\ninput = 1.25\ncached_input = 0.125\noutput = 10.0\n",
+};
+
+const NO_BOOKS: Books = Books {
+    limits: "{}",
+    journal: "mode = \"off\"",
+    price: "",
+};
+
+fn gateway_config(
     kernel: &str,
+    books: &Books,
     scenario: &Scenario,
     upstream: &str,
     dir: &Path,
-) -> std::io::Result<[OsString; 3]> {
-    let config = dir.join("relay.toml");
-    fs::write(dir.join("credential"), "sk-bench-upstream")?;
-    fs::write(&config, gateway_config(kernel, scenario, upstream, dir))?;
-    Ok(["run".into(), "-c".into(), config.into()])
-}
-
-fn gateway_config(kernel: &str, scenario: &Scenario, upstream: &str, dir: &Path) -> String {
+) -> String {
+    let Books {
+        limits,
+        journal,
+        price,
+    } = books;
     let dir = dir.display();
     // One address would run out of ports, since those of closed connections wait.
     let (egress, pool_idle_max) = match scenario.is_fresh() {
@@ -250,6 +296,10 @@ address = "127.0.0.1:0"
 [kernel]
 {kernel}
 
+[journal]
+{journal}
+
+{price}
 [[listener]]
 address = "127.0.0.1:0"
 
@@ -267,7 +317,8 @@ max_connections = 100000
 
 [[tenant]]
 name = "bench"
-keys = [{{ sha256 = "{TENANT_KEY_SHA256}" }}]
+keys = [{{ sha256 = "{TENANT_KEY_SHA256}", limits = {limits} }}]
+limits = {limits}
 upstreams = ["bench"]
 models = ["bench-*"]
 connections = 100000
@@ -356,7 +407,7 @@ mod tests {
         let dir = Path::new("/somewhere/else");
         let of_scenario = |name| {
             let scenario = scenarios::named(name).unwrap()[0];
-            gateway_config("mode = \"off\"", scenario, "127.0.0.1:4001", dir)
+            gateway_config(KERNEL_OFF, &BOOKS, scenario, "127.0.0.1:4001", dir)
         };
         let gateway = of_scenario("json");
         assert!(gateway.contains("\n[kernel]\nmode = \"off\"\n"));

@@ -113,39 +113,63 @@ fn row(proxy: Proxy, results: &[&Measured]) -> [String; WIDTH] {
     ]
 }
 
-/// What the kernel programs add to a unit's CPU time: medians of the differences within each round, and their range. `None` if
-/// the gateway was not measured with and without them.
-pub(crate) fn kernel_programs(scenario: &Scenario, results: &[Measured]) -> Option<String> {
-    let added = |figure: &dyn Fn(&Measured) -> Option<f64>| {
-        let of = |proxy: Proxy| {
-            let all = results.iter();
-            all.filter(move |it| it.scenario == scenario && it.proxy == proxy)
-                .filter_map(figure)
+/// A part of the gateway whose cost is told where it was measured with and without it.
+pub(crate) struct Part {
+    name: &'static str,
+    with: Proxy,
+    without: Proxy,
+}
+
+/// All such parts.
+pub(crate) const PARTS: [Part; 2] = [
+    Part {
+        name: "Kernel programs",
+        with: Proxy::GatewayKernel,
+        without: Proxy::Gateway,
+    },
+    Part {
+        name: "Limits, prices and journal",
+        with: Proxy::Gateway,
+        without: Proxy::GatewayBare,
+    },
+];
+
+impl Part {
+    /// What it adds to a unit's CPU time: medians of the differences within each round, and their range. `None` if the gateway
+    /// was not measured with and without it.
+    pub(crate) fn cost(&self, scenario: &Scenario, results: &[Measured]) -> Option<String> {
+        let added = |figure: &dyn Fn(&Measured) -> Option<f64>| {
+            let of = |proxy: Proxy| {
+                let all = results.iter();
+                all.filter(move |it| it.scenario == scenario && it.proxy == proxy)
+                    .filter_map(figure)
+            };
+            let pairs: Vec<(f64, f64)> = of(self.without).zip(of(self.with)).collect();
+            let sorted = |difference: &dyn Fn(&(f64, f64)) -> f64| {
+                let mut values: Vec<f64> = pairs.iter().map(difference).collect();
+                values.sort_by(f64::total_cmp);
+                values
+            };
+            let us = sorted(&|(without, with)| with - without);
+            let percent = sorted(&|(without, with)| (with / without - 1.0) * 100.0);
+            let (least, most) = (us.first()?, us.last()?);
+            Some(format!(
+                "{:+.2} µs ({least:+.2} to {most:+.2}), {:+.1} %",
+                median(&us)?,
+                median(&percent)?
+            ))
         };
-        let pairs: Vec<(f64, f64)> = of(Proxy::Gateway).zip(of(Proxy::GatewayKernel)).collect();
-        let sorted = |difference: &dyn Fn(&(f64, f64)) -> f64| {
-            let mut values: Vec<f64> = pairs.iter().map(difference).collect();
-            values.sort_by(f64::total_cmp);
-            values
+        let unit = match scenario.is_fresh() {
+            true => "request, which is a new connection on each side",
+            false => scenario.unit.name(),
         };
-        let us = sorted(&|(without, with)| with - without);
-        let percent = sorted(&|(without, with)| (with / without - 1.0) * 100.0);
-        let (least, most) = (us.first()?, us.last()?);
         Some(format!(
-            "{:+.2} µs ({least:+.2} to {most:+.2}), {:+.1} %",
-            median(&us)?,
-            median(&percent)?
+            "\n  {}, per {unit}: {} of the gateway's CPU; {} of all, load and upstream included\n",
+            self.name,
+            added(&Measured::cpu_us_per_unit)?,
+            added(&Measured::cpu_us_per_unit_of_all)?
         ))
-    };
-    let unit = match scenario.is_fresh() {
-        true => "request, which is a new connection on each side",
-        false => scenario.unit.name(),
-    };
-    Some(format!(
-        "\n  Kernel programs, per {unit}: {} of the gateway's CPU; {} of all, load and upstream included\n",
-        added(&Measured::cpu_us_per_unit)?,
-        added(&Measured::cpu_us_per_unit_of_all)?
-    ))
+    }
 }
 
 fn shown(value: Option<f64>) -> String {
@@ -247,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_programs_are_compared_within_a_round() {
+    fn a_part_is_compared_within_a_round() {
         let results = [
             measured(Proxy::Gateway, 0.1),
             measured(Proxy::GatewayKernel, 0.11),
@@ -257,14 +281,16 @@ mod tests {
             measured(Proxy::GatewayKernel, 0.44),
         ];
         let scenario = results[0].scenario;
-        let text = kernel_programs(scenario, &results).unwrap();
+        let [kernel_programs, books] = PARTS;
+        let text = kernel_programs.cost(scenario, &results).unwrap();
         let own = "per request: +1.00 µs (+1.00 to +4.00), +10.0 % of the gateway's";
         assert!(text.contains(own), "{text}");
         assert!(
             text.contains("+1.00 µs (+1.00 to +4.00), +1.7 % of all"),
             "{text}"
         );
-        assert_eq!(kernel_programs(scenario, &results[..1]), None);
+        assert_eq!(kernel_programs.cost(scenario, &results[..1]), None);
+        assert_eq!(books.cost(scenario, &results), None);
     }
 
     #[test]
