@@ -66,6 +66,12 @@ impl Account {
         self
     }
 
+    /// With this key of the provider's.
+    pub fn secret(mut self, key: &str) -> Self {
+        key.clone_into(&mut self.key);
+        self
+    }
+
     /// The provider's key.
     pub fn key(&self) -> &str {
         &self.key
