@@ -85,7 +85,7 @@ fn messages() -> Dialect {
             event("message_delta", &delta),
             event("message_stop", r#"{"type":"message_stop"}"#),
         ],
-        known: "partial",
+        known: "estimated",
         input: Some(33),
     }
 }
