@@ -23,7 +23,7 @@ impl AnswerObserver {
         Self {
             dialect,
             bytes: 0,
-            json: JsonScan::new(dialect.layout().paths, depth_max, MEMBER_BYTES_MAX),
+            json: JsonScan::new(dialect.document_layout().paths, depth_max, MEMBER_BYTES_MAX),
         }
     }
 
@@ -38,7 +38,7 @@ impl AnswerObserver {
     pub fn usage(&self) -> Option<Usage> {
         let is_read = self.json.is_complete();
         let counts = is_read
-            .then(|| Counts::found(&self.dialect.layout(), &self.json))
+            .then(|| Counts::found(&self.dialect.document_layout(), &self.json))
             .flatten();
         counts.map(|counts| counts.usage(self.dialect))
     }
@@ -50,7 +50,7 @@ impl AnswerObserver {
 
     /// The identifier of a response of the Responses API, once the answer is complete.
     pub fn response_id(&self) -> Option<&str> {
-        let layout = self.dialect.layout();
+        let layout = self.dialect.document_layout();
         let mut found = layout
             .indices_of(Member::DocumentId)
             .map(|index| self.json.found(index));

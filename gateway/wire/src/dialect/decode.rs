@@ -13,6 +13,10 @@ const DECODED_PIECE_BYTES: usize = 16 * 1024;
 
 /// A JSON scan behind the decoder of one content coding.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one per request, nearly always of this variant; a box would cost an allocation"
+)]
 pub(super) enum Source {
     Identity(Sink),
     Gzip(Box<MultiGzDecoder<Sink>>),

@@ -87,6 +87,20 @@ impl Dialect {
     }
 }
 
+impl Dialect {
+    /// The layout of an answer that is one document.
+    pub(super) fn document_layout(self) -> Layout {
+        static GEMINI_PATHS: [Path; GEMINI_DOCUMENT.len()] = paths(&GEMINI_DOCUMENT);
+        match self {
+            Self::Gemini => Layout {
+                members: &GEMINI_DOCUMENT,
+                paths: &GEMINI_PATHS,
+            },
+            _ => self.layout(),
+        }
+    }
+}
+
 impl Layout {
     /// The indices of the members that tell this.
     pub(super) fn indices_of(&self, wanted: Member) -> impl Iterator<Item = usize> {
@@ -238,8 +252,7 @@ const MESSAGES: [(Path, Member); 15] = [
     (&["error", "type"], Member::ErrorCode),
 ];
 
-/// A stream that was not asked for as events (`alt=sse`) is an array of what would be their data.
-const GEMINI: [(Path, Member); 16] = [
+const GEMINI: [(Path, Member); 11] = [
     (&["error"], Member::Error),
     (
         &["candidates", EVERY_ITEM, "finishReason"],
@@ -267,6 +280,18 @@ const GEMINI: [(Path, Member); 16] = [
         &["usageMetadata", "thoughtsTokenCount"],
         Member::Count(Count::Reasoning),
     ),
+    (&["error", "code"], Member::ErrorCode),
+    (&["error", "status"], Member::ErrorCode),
+    (RETRY_DELAY, Member::ResetsAfter),
+];
+
+/// A stream that was not asked for as events (`alt=sse`) is an array of what would be their data.
+const GEMINI_DOCUMENT: [(Path, Member); 10] = [
+    GEMINI[3],
+    GEMINI[4],
+    GEMINI[5],
+    GEMINI[6],
+    GEMINI[7],
     (
         &[EVERY_ITEM, "usageMetadata", "promptTokenCount"],
         Member::Count(Count::Input),
@@ -287,9 +312,6 @@ const GEMINI: [(Path, Member); 16] = [
         &[EVERY_ITEM, "usageMetadata", "thoughtsTokenCount"],
         Member::Count(Count::Reasoning),
     ),
-    (&["error", "code"], Member::ErrorCode),
-    (&["error", "status"], Member::ErrorCode),
-    (RETRY_DELAY, Member::ResetsAfter),
 ];
 
 /// Where Google has its `RetryInfo`.

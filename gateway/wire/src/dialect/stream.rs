@@ -119,6 +119,8 @@ struct EventReader {
     response_id: Option<Box<str>>,
     /// Of the current event: the value of its `event:` line.
     event_type: Start<TYPE_BYTES_MAX>,
+    /// Of the current event: what it means, if the type said so when the data began.
+    meaning: Option<Meaning>,
     /// Of the current event: how its data begins, as long as that may matter.
     head: Start<HEAD_BYTES_MAX>,
     data: Data,
@@ -161,6 +163,7 @@ impl EventReader {
             estimated_output_tokens: 0,
             response_id: None,
             event_type: Start::default(),
+            meaning: None,
             head: Start::default(),
             data: Data::Awaited,
             data_bytes: 0,
@@ -170,7 +173,10 @@ impl EventReader {
 
     fn line(&mut self, line: &Line<'_>) {
         match *line {
-            Line::EventStart => self.event_type.clear(),
+            Line::EventStart => {
+                self.event_type.clear();
+                self.meaning = None;
+            }
             Line::Event(part) => {
                 self.event_type.push(part);
             }
@@ -193,15 +199,18 @@ impl EventReader {
         let event_type = self.event_type.bytes();
         self.data = match self.dialect {
             Dialect::Responses | Dialect::Messages if event_type.is_empty() => Data::Typing,
-            Dialect::Responses | Dialect::Messages => self.data_of_type(event_type),
+            Dialect::Responses | Dialect::Messages => {
+                self.data_of_meaning(self.dialect.meaning(event_type))
+            }
             _ if event_type == b"error" => Data::Read,
             Dialect::ChatCompletions | Dialect::Opaque if is_last => Data::Whole,
             Dialect::ChatCompletions | Dialect::Opaque | Dialect::Gemini => Data::Read,
         };
     }
 
-    fn data_of_type(&self, event_type: &[u8]) -> Data {
-        match self.dialect.meaning(event_type).wanted {
+    fn data_of_meaning(&mut self, meaning: Meaning) -> Data {
+        self.meaning = Some(meaning);
+        match meaning.wanted {
             Wanted::All => Data::Read,
             Wanted::Id if self.response_id.is_none() => Data::ReadForId {
                 left_bytes: ID_PIECE_BYTES,
@@ -256,12 +265,15 @@ impl EventReader {
         self.data = Data::ReadForId { left_bytes };
     }
 
-    /// The type is in `head` or nowhere near.
+    /// The type is in `head` or nowhere near, unless an `event:` line has come behind the data.
     fn end_typing(&mut self) {
         self.data = match event::type_at_start(self.head.bytes()) {
-            Some(event_type) => self.data_of_type(event_type),
+            Some(event_type) => self.data_of_meaning(self.dialect.meaning(event_type)),
             None => Data::Read,
         };
+        if !self.event_type.bytes().is_empty() {
+            self.meaning = None;
+        }
         match self.data {
             Data::Read => {
                 let _ = self.json.feed(self.head.bytes());
@@ -284,7 +296,7 @@ impl EventReader {
             effect,
             wanted,
             share,
-        } = self.meaning(is_read);
+        } = self.meaning.take().unwrap_or_else(|| self.meaning(is_read));
         let tokens = share.tokens(self.data_bytes);
         self.estimated_output_tokens = self.estimated_output_tokens.saturating_add(tokens);
         if is_read && wanted == Wanted::All {

@@ -26,6 +26,13 @@ impl KeyMatch {
         }
     }
 
+    /// Nothing has come, and the first byte is one that only these have: nearly all keys differ there from all of them.
+    pub(super) fn begins(&mut self, with_first_byte: impl FnOnce() -> PathSet) {
+        if self.bytes == 0 {
+            self.candidates &= with_first_byte();
+        }
+    }
+
     /// More bytes of the key.
     pub(super) fn text(
         &mut self,

@@ -13,6 +13,7 @@ pub(super) const PATH_LENGTH_MAX: usize = 4;
 #[derive(Debug)]
 pub(super) struct Watch {
     paths: &'static [Path],
+    first_bytes: FirstBytes,
     capture_bytes_max: usize,
     pub(super) found: Vec<Found>,
     /// How many of the open arrays and objects, counted from the outermost, lie on a path.
@@ -40,6 +41,7 @@ impl Watch {
         );
         Self {
             paths,
+            first_bytes: FirstBytes::of(paths),
             capture_bytes_max,
             found: paths.iter().map(|_| Found::default()).collect(),
             watched: 0,
@@ -77,14 +79,15 @@ impl Watch {
     /// A value begins at `at`, in this many arrays and objects, the innermost of which is an object or not.
     #[inline]
     pub(super) fn value_starts(&mut self, bytes: &[u8], at: usize, depth: usize, in_object: bool) {
-        if self.watched == depth {
+        // The text as a whole is at the end of no path.
+        if self.watched == depth && depth > 0 {
             self.watched_value_starts(bytes, at, depth, in_object);
         }
     }
 
     #[inline(never)]
     fn watched_value_starts(&mut self, bytes: &[u8], at: usize, depth: usize, in_object: bool) {
-        if depth > 0 && !in_object {
+        if !in_object {
             self.to_value = self.inside[depth - 1];
         }
         let ending = self.subset(self.to_value, |path| path.len() == depth);
@@ -148,6 +151,11 @@ impl Watch {
     }
 
     pub(super) fn key_text(&mut self, text: &[u8], depth: usize) -> Result<(), JsonError> {
+        if depth == 1
+            && let Some(&first) = text.first()
+        {
+            self.key.begins(|| self.first_bytes.paths_with(first));
+        }
         self.key.text(text, self.paths, depth)
     }
 
@@ -175,8 +183,32 @@ impl Watch {
     }
 }
 
+/// The first bytes of the paths' first keys.
+#[derive(Debug)]
+struct FirstBytes([u8; PathSet::BITS as usize]);
+
+impl FirstBytes {
+    fn of(paths: &[Path]) -> Self {
+        let mut first_bytes = [0; PathSet::BITS as usize];
+        for (first_byte, path) in first_bytes.iter_mut().zip(paths) {
+            *first_byte = path[0].bytes().next().unwrap_or(0);
+        }
+        Self(first_bytes)
+    }
+
+    /// The paths that begin so. Without a way out of the loop, which takes vector instructions.
+    fn paths_with(&self, byte: u8) -> PathSet {
+        let mut set = 0;
+        for (index, &first_byte) in self.0.iter().enumerate() {
+            set |= PathSet::from(first_byte == byte) << index;
+        }
+        set
+    }
+}
+
 fn all_of(paths: &[Path]) -> PathSet {
-    (0..paths.len()).fold(0, |set, index| set | 1 << index)
+    let others = PathSet::BITS as usize - paths.len();
+    PathSet::MAX.checked_shr(others as u32).unwrap_or(0)
 }
 
 pub(super) fn indices(mut set: PathSet) -> impl Iterator<Item = usize> {
