@@ -152,6 +152,32 @@ fn events_are_passed_on_as_they_come() {
     assert_eq!(client.finish_response(), (Vec::new(), Ending::Complete));
 }
 
+#[test]
+fn an_answer_that_is_there_before_its_head_goes_out_may_fill_several_buffers() {
+    // An event is no output before its end.
+    let text = "x".repeat(150_000);
+    let long = format!(
+        "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}],\"usage\":null}}\n\n"
+    );
+    let long = long.into_bytes();
+    for chunk_bytes in [5_000, 70_000, 1_000_000] {
+        let long = long.clone();
+        let wanted = [&long[..], STOP, DONE].concat();
+        let upstream = Upstream::start(move |exchange| {
+            let body = [&long[..], STOP, USAGE, DONE].concat();
+            let chunks = body.chunks(chunk_bytes).map(chunk);
+            let mut answer = openai::STREAM_HEAD.to_vec();
+            chunks.for_each(|chunk| answer.extend(chunk));
+            exchange.send([&answer, LAST_CHUNK].concat());
+        });
+        let gateway = Gateway::start(&config(&upstream));
+        let response = gateway.call(&unasked());
+        assert!(response.payload == wanted, "{chunk_bytes}");
+        assert_eq!(response.ending, Ending::Complete, "{chunk_bytes}");
+        assert_metered(&gateway, "complete");
+    }
+}
+
 /// Bodies that ask for no usage, in other words or other pieces, with what the provider is sent.
 #[test]
 fn nothing_else_of_the_request_changes() {
