@@ -38,7 +38,7 @@ pub struct Opened {
 /// Takes the journal over, and counts what was used this month, so far, into the allowances. `None`: none is kept.
 ///
 /// # Errors
-/// Another gateway writes to it, or it cannot be written although nothing may be served without.
+/// It cannot be written, or another gateway writes to it, and nothing may be served without.
 pub fn open(
     policy: &Policy,
     allowances: &Allowances,
@@ -57,12 +57,8 @@ pub fn open(
             tell_recovered(&recovered, log);
             None
         }
-        Err(failure)
-            if settings.mode == JournalMode::Strict
-                || failure.error.kind() == ErrorKind::ResourceBusy =>
-        {
-            return Err(failure);
-        }
+        Err(failure) if settings.mode == JournalMode::Strict => return Err(failure),
+        // Tried again and again: a gateway that still drains leaves it to the next one when it has ended.
         Err(failure) => Some(failure),
     };
     restore(policy, allowances, now, log);

@@ -51,24 +51,31 @@ fn the_last_records_are_on_the_disk_when_the_gateway_ends() {
 }
 
 #[test]
-fn one_gateway_at_a_time_writes_to_a_directory() {
+fn one_gateway_at_a_time_writes_to_a_directory_and_the_second_takes_it_over() {
     let directory = directory();
     let upstream = Upstream::answering(openai::plain());
     let config = config(&upstream, directory.path());
     let first = Gateway::start(&config);
-    let mut second = relay_tests::gateway::Launch::new().run(&config);
-    assert!(!second.wait_exit().success());
-    let said = second.errors().text();
+    let strict = config.clone().journal("mode", "\"strict\"");
+    let mut refused = relay_tests::gateway::Launch::new().run(&strict);
+    assert!(!refused.wait_exit().success());
+    let said = refused.errors().text();
     assert!(said.contains("another gateway writes to it"), "{said}");
     assert!(
         said.contains(&directory.path().display().to_string()),
         "{said}"
     );
+
+    let second = Gateway::start(&config);
+    let told = second.log().wait_event("journal_failing")["error"].to_string();
+    assert!(told.contains("another gateway writes to it"), "{told}");
+    call(&second, 3);
     call(&first, 2);
     first.stop();
-    let third = Gateway::start(&config);
-    assert_eq!(used(&third)["requests"], 2);
-    third.stop();
+    second.log().wait_event("journal_recovered");
+    wait_kept(&second, 3);
+    assert_eq!(used(&second)["requests"], 5);
+    second.stop();
 }
 
 #[test]
