@@ -3,6 +3,7 @@ use super::*;
 mod report;
 mod request;
 mod stream;
+mod told;
 mod usage_chunk;
 
 #[test]

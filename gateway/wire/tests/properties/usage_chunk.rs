@@ -2,7 +2,8 @@ use super::{changed, changes, cuts, pieces};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use relay_wire::dialect::{Passed, UsageChunkFilter};
+use relay_wire::dialect::{ContentCoding, Edit, Passed, RequestScan, UsageChunkFilter};
+use serde_json::{Value, json};
 
 /// Events of a Chat stream, and whether they pass.
 const EVENTS: &[(&str, bool)] = &[
@@ -33,6 +34,20 @@ const EVENTS: &[(&str, bool)] = &[
     ("data: [DONE]\n\n", true),
     (": comment\r\n\r\n", true),
 ];
+
+const BODIES: &[&str] = &[
+    "{\"model\":\"m\",\"stream\":true}",
+    "{ \"stream\" : true , \"stream_options\" : { } }",
+    "{\"stream_options\":null,\"messages\":[{\"stream\":false}],\"stream\":true}",
+    "{\"stream\":true,\"stream_options\":{\"a\":[1],\"include_usage\":false}}",
+    "{\"stream\":true,\"stream_options\":{\"include_usage\":null,\"b\":{}}}",
+];
+
+fn edit(pieces: &[&[u8]]) -> Option<Edit> {
+    let mut scan = RequestScan::new(ContentCoding::Identity, 64, 1000);
+    pieces.iter().try_for_each(|piece| scan.feed(piece)).ok()?;
+    scan.usage_request_edit()
+}
 
 fn filtered(pieces: &[&[u8]]) -> Vec<u8> {
     let mut filter = UsageChunkFilter::new();
@@ -82,5 +97,29 @@ proptest! {
         let bytes: Vec<&[u8]> = stream.chunks(1).collect();
         prop_assert_eq!(&filtered(&pieces(&stream, &cuts)), &whole);
         prop_assert_eq!(&filtered(&bytes), &whole, "{}", stream.escape_ascii());
+    }
+
+    #[test]
+    fn an_edit_asks_for_usage_and_changes_nothing_else(
+        body in select(BODIES),
+        changes in changes(b"\" {}[]:,\\n01u"),
+        cuts in cuts(),
+    ) {
+        let body = changed(body.as_bytes(), &changes);
+        let edit_of_whole = edit(&[&body]);
+        prop_assert_eq!(edit(&pieces(&body, &cuts)), edit_of_whole);
+        // What is not UTF-8 is not for this test.
+        if let (Some(edit), Ok(mut wanted)) = (edit_of_whole, serde_json::from_slice::<Value>(&body)) {
+            let (at, remove) = (edit.at as usize, edit.remove as usize);
+            let mut edited = body.clone();
+            edited.splice(at..at + remove, edit.insert.iter().copied());
+            let edited: Value = serde_json::from_slice(&edited).unwrap();
+            prop_assert_ne!(&edited, &wanted);
+            if !wanted["stream_options"].is_object() {
+                wanted["stream_options"] = json!({});
+            }
+            wanted["stream_options"]["include_usage"] = json!(true);
+            prop_assert_eq!(edited, wanted);
+        }
     }
 }
