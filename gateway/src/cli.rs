@@ -2,6 +2,7 @@
 
 mod accounts;
 mod admin;
+mod audit;
 mod csv;
 mod egress;
 mod kept;
@@ -76,6 +77,11 @@ enum Command {
     Egress {
         #[command(subcommand)]
         command: egress::Egress,
+    },
+    /// What is kept of each request, of a gateway that runs or does not
+    Audit {
+        #[command(subcommand)]
+        command: audit::Audit,
     },
     /// What tenants have used, by tenant, key, model and day; of a gateway that runs or does not
     Usage(usage::Options),
@@ -166,6 +172,7 @@ pub(crate) fn main() -> ExitCode {
         ) => hash_key(),
         (Some(Command::Accounts { command }), _) => accounts::run(command),
         (Some(Command::Egress { command }), _) => egress::run(command),
+        (Some(Command::Audit { command }), _) => audit::run(&command),
         (Some(Command::Usage(options)), _) => usage::run(&options),
         (Some(Command::Kernel { command }), _) => kernel::run(&command),
         (Some(Command::ReadState { directory }), _) => read_for_parent(&directory),
