@@ -45,6 +45,16 @@ fn show_span(span: Duration) -> String {
     }
 }
 
+/// A time in microseconds since 1970 as one of RFC 3339, in UTC.
+pub(super) fn show_us(time_us: u64) -> String {
+    let time = i64::try_from(time_us).ok();
+    match time.and_then(|time| Timestamp::from_microsecond(time).ok()) {
+        Some(time) => format!("{time:.6}"),
+        // No clock has ever told such a time.
+        None => format!("{time_us} µs after 1970"),
+    }
+}
+
 /// A time of RFC 3339, to the second, and how far away it is.
 pub(super) fn show_time(time: &str, now: Timestamp) -> String {
     let Ok(at) = time.parse::<Timestamp>() else {

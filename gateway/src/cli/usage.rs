@@ -3,8 +3,8 @@
 use super::kept::Kept;
 use super::output::{Format, exit_code, stdout};
 use super::table::Table;
-use super::{EX_USAGE, csv, printable};
-use codex_relay::usage::{Day, Known, Report, Row, Sum, report};
+use super::{EX_DATAERR, EX_USAGE, csv, printable, times};
+use codex_relay::usage::{Day, Known, Row, Sum, report};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
@@ -73,7 +73,7 @@ impl By {
 /// For people, for programs, and what it is.
 type Figure = (&'static str, &'static str, fn(&Sum) -> String);
 
-const FIGURES: [Figure; 8] = [
+const FIGURES: [Figure; 9] = [
     ("REQUESTS", "requests", |sum| {
         sum.totals.requests.to_string()
     }),
@@ -91,6 +91,9 @@ const FIGURES: [Figure; 8] = [
         sum.totals.reasoning_tokens.to_string()
     }),
     ("COST", COST, |sum| sum.totals.cost.to_string()),
+    ("PARTIAL", "partial", |sum| {
+        sum.known(Known::Partial).to_string()
+    }),
     ("ESTIMATED", "estimated", |sum| {
         sum.known(Known::Estimated).to_string()
     }),
@@ -119,12 +122,21 @@ fn show(options: &Options) -> Result<ExitCode, ExitCode> {
         &days,
         options.tenant.as_deref(),
     );
-    let Report { rows, gaps, .. } = read.map_err(|error| books.unreadable(&error))?;
-    for gap in gaps {
+    let report = read.map_err(|error| books.unreadable(&error))?;
+    eprintln!("{} to {}", days.start(), days.end());
+    // Where its beginning cannot be read, that is among the gaps.
+    let complete_since_us = report.complete_since_us;
+    if complete_since_us > days.start().begins_us(&books.zone) && complete_since_us < u64::MAX {
+        let since = times::show_us(complete_since_us);
+        eprintln!("what was used before {since} may be missing: the journal begins then");
+    }
+    for gap in &report.gaps {
         eprintln!("{gap}");
     }
-    eprintln!("{} to {}", days.start(), days.end());
-    Ok(exit_code(write(options, &rows)))
+    if report.rows.is_empty() && !report.gaps.is_empty() {
+        return Err(EX_DATAERR.into());
+    }
+    Ok(exit_code(write(options, &report.rows)))
 }
 
 fn write(options: &Options, rows: &[Row]) -> io::Result<()> {
@@ -253,7 +265,7 @@ mod tests {
                     cost: Money::from_nano(500_000_000 * requests),
                 },
                 refused: 1,
-                known: [0, 0, 3],
+                known: [0, 1, 3],
             },
         }
     }
@@ -270,10 +282,10 @@ mod tests {
     fn a_table_has_a_line_for_each_and_their_sum() {
         let by = [By::Tenant];
         let expected = "\
-TENANT  REQUESTS  REFUSED  INPUT  CACHED  OUTPUT  REASONING  COST  ESTIMATED
-a              5        2     50      20      10          5  2.50          6
-b              2        1     20       8       4          2  1.00          3
-total          7        3     70      28      14          7  3.50          9
+TENANT  REQUESTS  REFUSED  INPUT  CACHED  OUTPUT  REASONING  COST  PARTIAL  ESTIMATED
+a              5        2     50      20      10          5  2.50        2          6
+b              2        1     20       8       4          2  1.00        1          3
+total          7        3     70      28      14          7  3.50        3          9
 ";
         assert_eq!(as_table(&grouped(&rows(), &by), &by), expected);
         let alone = as_table(&grouped(&rows()[..1], &by), &by);
@@ -309,15 +321,15 @@ total          7        3     70      28      14          7  3.50          9
         let first: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
         let expected = serde_json::json!({
             "model": null, "requests": 2, "refused": 1, "input_tokens": 20, "cached_tokens": 8,
-            "output_tokens": 4, "reasoning_tokens": 2, "cost": "1.00", "estimated": 3,
+            "output_tokens": 4, "reasoning_tokens": 2, "cost": "1.00", "partial": 1, "estimated": 3,
         });
         assert_eq!(first, expected);
         assert_eq!(json.lines().count(), 3);
         let expected = "model,requests,refused,input_tokens,cached_tokens,output_tokens,\
-                        reasoning_tokens,cost,estimated\r\n\
-                        ,2,1,20,8,4,2,1.00,3\r\n\
-                        \u{fffd}[2J,4,1,40,16,8,4,2.00,3\r\n\
-                        '=x,1,1,10,4,2,1,0.50,3\r\n";
+                        reasoning_tokens,cost,partial,estimated\r\n\
+                        ,2,1,20,8,4,2,1.00,1,3\r\n\
+                        \u{fffd}[2J,4,1,40,16,8,4,2.00,1,3\r\n\
+                        '=x,1,1,10,4,2,1,0.50,1,3\r\n";
         assert_eq!(as_csv(&lines, &by), expected);
     }
 

@@ -1,10 +1,10 @@
 //! What is told of a request, by the names that the log has for it, as JSON and as CSV.
 
 use super::super::csv;
+use super::super::times::show_us;
 use codex_relay::config::policy::{Limit, LimitSet, Scope};
 use codex_relay::journal::Entry;
 use codex_relay::usage::Known;
-use jiff::Timestamp;
 use relay_wire::dialect::{Dialect, Usage};
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -16,7 +16,6 @@ enum Value<'e> {
     Number(u64),
     Flag(bool),
     Milliseconds(Duration),
-    Limits(LimitSet),
     /// From a set of the gateway's own or from its configuration.
     Text(Cow<'e, str>),
     /// A client has written it.
@@ -27,7 +26,7 @@ type Column = (&'static str, for<'e> fn(&'e Entry<&'e str>) -> Value<'e>);
 
 /// In the order of a line of the log.
 const COLUMNS: [Column; 35] = [
-    ("time", |one| owned(Some(time(one)))),
+    ("time", |one| owned(Some(show_us(one.time_us)))),
     ("sequence", |one| Value::Number(one.sequence)),
     ("request_id", |one| text(Some(&one.request_id))),
     ("tenant", |one| text(one.tenant)),
@@ -40,9 +39,6 @@ const COLUMNS: [Column; 35] = [
     ("egress", |one| owned(one.egress.map(|ip| ip.to_string()))),
     ("status", |one| Value::Number(one.status.into())),
     ("code", |one| text(one.code)),
-    ("limit", |one| text(limit(one).map(Limit::as_str))),
-    ("limit_scope", |one| text(scope(one).map(Scope::as_str))),
-    ("shadowed", |one| shadowed(one.shadowed)),
     ("attempts", |one| Value::Number(one.attempts.into())),
     ("chosen", |one| text(one.chosen)),
     ("failed_status", |one| {
@@ -69,6 +65,9 @@ const COLUMNS: [Column; 35] = [
     }),
     ("known", |one| text(one.known.map(Known::as_str))),
     ("cost", |one| owned(cost(one))),
+    ("limit", |one| text(limit(one).map(Limit::as_str))),
+    ("limit_of", |one| text(scope(one).map(Scope::as_str))),
+    ("shadowed", |one| owned(shadowed(one.shadowed))),
     ("ended", |one| text(Some(one.ended))),
 ];
 
@@ -92,12 +91,9 @@ fn milliseconds(time: Option<Duration>) -> Value<'static> {
     time.map_or(Value::Nothing, Value::Milliseconds)
 }
 
-fn shadowed(limits: LimitSet) -> Value<'static> {
-    if limits.is_empty() {
-        Value::Nothing
-    } else {
-        Value::Limits(limits)
-    }
+fn shadowed(limits: LimitSet) -> Option<String> {
+    let names: Vec<_> = limits.iter().map(Limit::as_str).collect();
+    (!names.is_empty()).then(|| names.join(","))
 }
 
 fn tokens(entry: &Entry<&str>, which: fn(&Usage) -> u64) -> Value<'static> {
@@ -120,16 +116,6 @@ fn microseconds(time: Duration) -> u64 {
     time.as_micros() as u64
 }
 
-/// RFC 3339 with microseconds, in UTC.
-pub(super) fn time(entry: &Entry<&str>) -> String {
-    let time = i64::try_from(entry.time_us).ok();
-    match time.and_then(|time| Timestamp::from_microsecond(time).ok()) {
-        Some(time) => format!("{time:.6}"),
-        // No clock has ever told such a time.
-        None => format!("{} µs after 1970", entry.time_us),
-    }
-}
-
 /// As the log has it.
 pub(super) fn key(entry: &Entry<&str>) -> Option<String> {
     entry
@@ -139,7 +125,7 @@ pub(super) fn key(entry: &Entry<&str>) -> Option<String> {
 
 /// `None` where it is not known what was used.
 pub(super) fn cost(entry: &Entry<&str>) -> Option<String> {
-    entry.usage.map(|_| entry.cost.to_string())
+    entry.known.map(|_| entry.cost.to_string())
 }
 
 /// One object on one line; what is not known is left out.
@@ -178,13 +164,6 @@ impl<'e> Value<'e> {
             Self::Number(number) => write!(line, "{number}"),
             Self::Flag(flag) => write!(line, "{flag}"),
             Self::Milliseconds(time) => write!(line, "{}", in_milliseconds(*time)),
-            Self::Limits(limits) => {
-                let names: Vec<_> = limits
-                    .iter()
-                    .map(|one| format!("\"{}\"", one.as_str()))
-                    .collect();
-                write!(line, "[{}]", names.join(","))
-            }
             Self::Text(text) => push_json_text(line, text),
             Self::Foreign(text) => push_json_text(line, text),
         };
@@ -196,10 +175,6 @@ impl<'e> Value<'e> {
             Self::Number(number) => number.to_string().into(),
             Self::Flag(flag) => flag.to_string().into(),
             Self::Milliseconds(time) => in_milliseconds(time).into(),
-            Self::Limits(limits) => {
-                let names: Vec<_> = limits.iter().map(Limit::as_str).collect();
-                names.join(" ").into()
-            }
             Self::Text(text) => text,
             Self::Foreign(text) => csv::foreign(text).into(),
         }
@@ -246,7 +221,7 @@ mod tests {
             "request_id": "req_0123456789abcdef01234567", "tenant": "team-a", "key": "c0ffee01",
             "route": "responses", "model": "gpt-5", "upstream": "openai", "account": "openai-1",
             "region": "eu", "egress": "203.0.113.10", "status": 200,
-            "shadowed": ["requests_per_day", "tokens_per_day"], "attempts": 2,
+            "shadowed": "requests_per_day,tokens_per_day", "attempts": 2,
             "chosen": "balanced", "failed_status": 429, "queued_ms": 3.001, "overhead_us": 61,
             "ttfb_ms": 820.5, "duration_ms": 4200.0, "bytes_in": 900, "bytes_out": 40_000,
             "streamed": true, "events": 120, "charged": true, "input_tokens": 1_000,
@@ -269,7 +244,7 @@ mod tests {
         let line = json_line(&samples::limited());
         let line: Json = serde_json::from_str(&line).unwrap();
         assert_eq!(
-            [&line["limit"], &line["limit_scope"]],
+            [&line["limit"], &line["limit_of"]],
             ["tokens_per_minute", "key"]
         );
     }
@@ -280,7 +255,9 @@ mod tests {
         assert!(head.starts_with("time,sequence,request_id,tenant,key,"));
         for entry in [samples::answered(), samples::unparsed(), samples::limited()] {
             let line = csv_line(&entry);
-            assert_eq!(line.matches(',').count(), head.matches(',').count());
+            // One comma is in what the first one would have been refused for.
+            let commas = line.matches(',').count() - usize::from(!entry.shadowed.is_empty());
+            assert_eq!(commas, head.matches(',').count());
             assert!(line.ends_with("\r\n"));
         }
         let line = csv_line(&samples::answered());
@@ -288,16 +265,17 @@ mod tests {
             "2026-03-01T12:00:00.000042Z,7,req_0123456789abcdef01234567,team-a,c0ffee01,responses,";
         assert!(line.starts_with(begin), "{line}");
         assert!(
-            line.contains(",200,,,,requests_per_day tokens_per_day,2,"),
+            line.contains(",200,,2,balanced,429,3.001,61,820.500,4200.000,"),
             "{line}"
         );
-        assert!(line.ends_with(",final,0.0018,complete\r\n"), "{line}");
+        let end = ",final,0.0018,,,\"requests_per_day,tokens_per_day\",complete\r\n";
+        assert!(line.ends_with(end), "{line}");
     }
 
     #[test]
     fn a_model_is_what_a_client_says() {
         let mut entry = samples::answered();
-        entry.model = Some("=a\"b\\c\n\u{1b}[31m\u{9b}\u{2028}é,".into());
+        entry.model = Some("=a\"b\\c\n\u{1b}[31m\u{9b}\u{2028}é,");
         let line = json_line(&entry);
         let value: Json = serde_json::from_str(&line).unwrap();
         assert_eq!(value["model"].as_str(), entry.model);

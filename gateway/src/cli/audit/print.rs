@@ -79,10 +79,6 @@ impl<W: Write> Printer<W> {
             Form::Json | Form::Csv { .. } => Ok(()),
         }
     }
-
-    pub(super) fn into_inner(self) -> W {
-        self.out
-    }
 }
 
 #[cfg(test)]
@@ -99,7 +95,7 @@ mod tests {
         // What follows needs no second head.
         printer.flush().unwrap();
         assert_eq!(printer.count, count);
-        String::from_utf8(printer.into_inner()).unwrap()
+        String::from_utf8(printer.out).unwrap()
     }
 
     #[test]

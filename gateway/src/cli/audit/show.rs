@@ -2,7 +2,8 @@
 
 use super::super::printable;
 use super::super::table::Table;
-use super::columns::{cost, key, time};
+use super::super::times::show_us;
+use super::columns::{cost, key};
 use codex_relay::journal::Entry;
 use codex_relay::usage::Known;
 use std::time::Duration;
@@ -33,7 +34,7 @@ pub(super) fn row(entry: &Entry<&str>) -> Row {
     let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
     let name = |text: Option<&str>| or_nothing(text.map(str::to_owned));
     [
-        time(entry),
+        show_us(entry.time_us),
         name(entry.tenant),
         or_nothing(key(entry)),
         or_nothing(entry.model.map(model)),

@@ -137,7 +137,10 @@ fn in_words(gap: &Gap) -> String {
     };
     let path = gap.path.display();
     match gap.why {
-        Loss::Damaged => format!("{which} cannot be read: {path} is damaged"),
+        // A segment that was cut and one whose successor was removed look the same.
+        Loss::Damaged => {
+            format!("{which} cannot be read: {path} is damaged, or what came after it is gone")
+        }
         Loss::Missing => format!("{which} cannot be read: they are in no file of {path}"),
         Loss::Newer => {
             format!("{which} cannot be read: a later version of this program has written {path}")
