@@ -63,7 +63,7 @@ enum Form {
     AsIs,
     /// Without the framing it came in: to the client the connection's end is the body's, since it speaks HTTP/1.0.
     Unframed,
-    /// In chunks of ours: the client was not told how long it is, and it did not come in chunks.
+    /// In chunks of ours: the client was not told how long it is, and it did not come in chunks, or does not go on as it came.
     Rechunked,
 }
 
