@@ -13,6 +13,9 @@ use std::time::Duration;
 /// month began with.
 const MONTH_MIN: Duration = Duration::from_secs(30 * 86_400);
 
+/// A day of 25 hours and the long streams that end after it.
+const REPORT_MIN: Duration = Duration::from_secs(27 * 3_600);
+
 impl Meaning<'_> {
     pub(super) fn journal(&mut self, raw: &journal::Journal, node: &Node) -> Journal {
         let directory = self.own_directory("journal.directory", raw.directory.as_ref(), node);
@@ -56,6 +59,25 @@ impl Meaning<'_> {
             self.error(&KeyPath::of(key), message, Some(hint));
         }
         Some(directory)
+    }
+
+    /// A day's file is made of what the journal holds when the day is over.
+    pub(super) fn reports_are_whole(&mut self, journal: &Journal, usage: &Usage) {
+        if usage.report_directory.is_none() {
+            return;
+        }
+        let key = KeyPath::of("usage.report_directory");
+        if journal.mode == JournalMode::Off {
+            self.warn(
+                &key,
+                "no reports are written: journal.mode is \"off\"",
+                None,
+            );
+        } else if journal.retention < REPORT_MIN {
+            let retention = show_period(journal.retention);
+            let message = format!("reports lack what is older than {retention} when a day is over");
+            self.warn(&key, message, None);
+        }
     }
 
     /// Quotas outlive a restart only in the journal.

@@ -98,6 +98,7 @@ impl Meaning<'_> {
         let usage = self.usage(&file.usage, &node);
         let tenants = tenants?;
         self.quotas_are_kept(&journal, &tenants, &keys.allowances);
+        self.reports_are_whole(&journal, &usage);
         Some(Policy {
             node,
             admin: file.admin.address.0,

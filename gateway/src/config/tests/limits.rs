@@ -302,3 +302,23 @@ fn time_zones_have_names() {
     let found = errors(&with("[usage]\ntime_zone = \"Europe/Berln\"\n")).to_string();
     assert!(found.contains("did you mean `Europe/Berlin`?"), "{found}");
 }
+
+#[test]
+fn reports_that_will_lack_something_are_a_warning() {
+    let reports = "[usage]\nreport_directory = \"/var/lib/reports\"\n";
+    for (journal, warned) in [
+        ("mode = \"off\"", true),
+        ("retention = \"26h\"", true),
+        ("retention = \"27h\"", false),
+        ("mode = \"strict\"", false),
+    ] {
+        let journal = format!("[journal]\n{journal}\n");
+        assert_eq!(keys_warned_of(&with(&journal)), [""; 0], "{journal}");
+        let expected: &[_] = if warned {
+            &["usage.report_directory"]
+        } else {
+            &[]
+        };
+        assert_eq!(keys_warned_of(&with(&(journal + reports))), expected);
+    }
+}

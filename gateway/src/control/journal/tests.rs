@@ -3,7 +3,7 @@
 use super::*;
 use crate::config;
 use crate::journal::{Entries, Filter, Item, Withheld};
-use crate::usage::samples::entry;
+use crate::usage::samples::{entry, keep};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -18,15 +18,15 @@ struct Rig {
     log: Log,
 }
 
-/// Segments have one commit each: while the directory is away nothing can be written.
-fn rig(mode: &str) -> Rig {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("journal");
+fn policy(directory: &Path, mode: &str) -> Policy {
+    let (journal, reports) = (directory.join("journal"), directory.join("reports"));
     let text = format!(
         r#"
         [journal]
         mode = "{mode}"
-        directory = {path:?}
+        directory = {journal:?}
+        [usage]
+        report_directory = {reports:?}
         [[listener]]
         address = "127.0.0.1:0"
         [[upstream]]
@@ -41,8 +41,14 @@ fn rig(mode: &str) -> Rig {
     );
     let environment = |_: &str| Some("sk-test".into());
     let loaded = config::parse(&text, Path::new("test.toml"), &environment);
-    let policy = loaded.unwrap_or_else(|errors| panic!("{errors}")).policy;
-    let mut journal = Journal::new(path, 1, Engine::Epoll);
+    loaded.unwrap_or_else(|errors| panic!("{errors}")).policy
+}
+
+/// Segments have one commit each: while the directory is away nothing can be written.
+fn rig(mode: &str) -> Rig {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = policy(directory.path(), mode);
+    let mut journal = Journal::new(policy.journal.directory.clone(), 1, Engine::Epoll);
     journal.open().unwrap();
     let opened = Opened {
         journal,
@@ -235,5 +241,38 @@ fn the_end_waits_for_the_disk_but_not_for_ever() {
             .await;
         assert_eq!(rig.events(), ["journal_records_lost"]);
         assert!(rig.log.waiting().contains(r#""records":"7""#));
+    });
+}
+
+#[test]
+fn days_that_were_over_before_the_start_are_reported() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = policy(directory.path(), "best_effort");
+    let (now, zone) = (micros(SystemTime::now()), &policy.usage.time_zone);
+    let yesterday = Day::of(now, zone).earlier(1);
+    let first = Entry {
+        time_us: yesterday.begins_us(zone),
+        ..entry("a", "m")
+    };
+    keep(&policy.journal.directory, 1, &[first.clone(), first]);
+    run(async {
+        let mut log = Log::nowhere();
+        let mut journal = Journal::new(policy.journal.directory.clone(), 1, Engine::Epoll);
+        journal.open().unwrap();
+        let opened = Opened {
+            journal,
+            failure: None,
+        };
+        let acceptance: &'static Acceptance =
+            Box::leak(Box::new(Acceptance::new(policy.journal.mode)));
+        let mut books = Books::begin(&policy, opened, acceptance, &mut log);
+        let file = directory.path().join(format!("reports/a/{yesterday}.csv"));
+        let gives_up_at = Instant::now() + DEADLINE;
+        while !file.exists() {
+            assert!(Instant::now() < gives_up_at, "{}", log.waiting());
+            books.tick(&mut log).await;
+        }
+        let text = fs::read_to_string(file).unwrap();
+        assert!(text.contains("\r\n01010101,m,2,0,20,8,6,2,"), "{text}");
     });
 }
