@@ -4,6 +4,7 @@ use super::super::printable;
 use super::super::table::Table;
 use super::super::times::show_us;
 use super::columns::{cost, key};
+use codex_relay::config::policy::Money;
 use codex_relay::journal::Entry;
 use codex_relay::usage::Known;
 use std::time::Duration;
@@ -46,7 +47,8 @@ pub(super) fn row(entry: &Entry<&str>) -> Row {
         or_nothing(used.map(|used| tokens(used.input_tokens))),
         or_nothing(used.map(|used| tokens(used.cached_tokens))),
         or_nothing(used.map(|used| tokens(used.output_tokens))),
-        or_nothing(cost(entry)),
+        // Where no price covers the model, it is not known rather than nothing.
+        or_nothing(cost(entry).filter(|_| entry.cost > Money::ZERO)),
         entry.ended.to_string(),
     ]
 }
@@ -105,7 +107,8 @@ mod tests {
         entry.first_byte = Some(Duration::from_millis(820));
         assert_eq!(row(&entry), expected);
         entry.known = Some(Known::Estimated);
-        assert_eq!(row(&entry)[9..12], ["~1000", "~400", "~100"]);
+        entry.cost = Money::ZERO;
+        assert_eq!(row(&entry)[9..13], ["~1000", "~400", "~100", "-"]);
 
         let expected = [
             "1970-01-01T00:00:00.000000Z",
