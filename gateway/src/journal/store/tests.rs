@@ -7,7 +7,7 @@ use std::path::Path;
 
 const SEGMENT_BYTES_MAX: u64 = 20_000;
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// With both drivers, each in the runtime that the control thread has with it.
 fn with_each_driver<F: Future<Output = ()>>(test: impl Fn(Engine) -> F) {
@@ -56,7 +56,7 @@ fn count(directory: &Path) -> u64 {
 #[test]
 fn entries_get_to_the_disk_over_restarts() {
     with_each_driver(async |engine| {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = sample::directory();
         let path = directory.path().join("state/journal");
         let mut appended = 0;
         for life in 1..=3 {
@@ -67,7 +67,8 @@ fn entries_get_to_the_disk_over_restarts() {
             assert_eq!(recovered.next_sequence, appended + 1);
             for _ in 0..10 {
                 append(&mut journal, appended + 51..=appended + 150);
-                assert_eq!(journal.finish(TIMEOUT).await, 0);
+                let left = journal.finish(TIMEOUT).await;
+                assert_eq!(left, 0, "{:?}", journal.unanswered_for());
                 appended += 100;
             }
             appended += 50;

@@ -22,7 +22,17 @@ pub(super) struct Whole {
 
 impl Whole {
     pub(super) fn write(entries: Vec<Entry>, per_commit: usize, segment_bytes_max: u64) -> Self {
-        let mut disk = Disk::new(1);
+        Self::write_with(1, entries, per_commit, segment_bytes_max)
+    }
+
+    /// Segments have other identities with another seed.
+    fn write_with(
+        seed: u64,
+        entries: Vec<Entry>,
+        per_commit: usize,
+        segment_bytes_max: u64,
+    ) -> Self {
+        let mut disk = Disk::new(seed);
         let mut appender = Appender::new(segment_bytes_max);
         appender.begin_at(1, Span::EMPTY);
         for (second, commit) in entries.chunks(per_commit).enumerate() {
@@ -186,6 +196,15 @@ fn what_belonged_to_another_file_is_not_taken_for_this_ones() {
     // As if somebody had copied a file over another one.
     fs::write(&whole.segments[0], second).unwrap();
     check(&whole, u64::MAX, "copied");
+    // Even if its sequences are the same: a segment that is begun again has those of the one that was left.
+    let [one, other] = [1_000, 2_000].map(|seed| {
+        let entries = (1..=40).map(|sequence| sample::entry(sequence, seed + sequence));
+        Whole::write_with(seed, entries.collect(), 5, u64::MAX)
+    });
+    let [own, others] = [&one, &other].map(|whole| fs::read(&whole.segments[0]).unwrap());
+    let mixed = [&own[..HEADER_BYTES], &others[HEADER_BYTES..]].concat();
+    fs::write(&one.segments[0], mixed).unwrap();
+    assert_eq!(check(&one, 0, "same sequences"), 0);
 }
 
 #[test]
