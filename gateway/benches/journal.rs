@@ -6,8 +6,9 @@
 
 use codex_relay::config::policy::{LimitSet, Money};
 use codex_relay::journal::{Entries, Entry, Filter, Item, Journal, segments};
-use codex_relay::usage::Known;
+use codex_relay::usage::{self, Day, Known};
 use fastrand::Rng;
+use jiff::tz::TimeZone;
 use relay_io::Engine;
 use relay_wire::dialect::{Dialect, Usage};
 use std::fs;
@@ -131,6 +132,7 @@ fn main() {
     let gigabytes = per_record * kept as f64 / 1e9;
     println!("           {gigabytes:.1} GB for {DAYS_KEPT} days at {PER_SECOND}/s");
     read_all(directory.path(), bytes, records);
+    sum_up(directory.path(), records);
     recover(directory.path(), engine);
 }
 
@@ -214,6 +216,26 @@ fn read_all(directory: &Path, bytes: u64, records: u64) {
         let day = used.as_secs_f64() / records as f64 * (86_400 * PER_SECOND) as f64;
         println!("           {day:.1} s for a day at {PER_SECOND}/s");
     }
+}
+
+/// What a start does with the month, and `codex-relay usage`: without summaries and with them.
+fn sum_up(directory: &Path, records: u64) {
+    let zone = TimeZone::get("Europe/Berlin").unwrap();
+    let days = Day::of(BEGIN_US, &zone)..=Day::of(u64::MAX, &zone);
+    let report = |what: &str| {
+        let (from, began_at) = (thread_time(), Instant::now());
+        let report = usage::report(directory, &zone, &days, None).unwrap();
+        let used = thread_time() - from;
+        println!(
+            "usage      {what}: {} rows, {} ns for each record that is there, {:.0} ms",
+            report.rows.len(),
+            used.as_nanos() / u128::from(records),
+            began_at.elapsed().as_secs_f64() * 1e3,
+        );
+    };
+    report("from records");
+    usage::summarize(directory, &segments(directory).unwrap(), &zone).unwrap();
+    report("from summaries, but for the last segment");
 }
 
 fn recover(directory: &Path, engine: Engine) {

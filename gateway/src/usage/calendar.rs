@@ -42,9 +42,12 @@ impl Day {
             .0
             .to_zoned(zone.clone())
             .and_then(|day| day.start_of_day());
-        begins.map_or(0, |begins| {
-            begins.timestamp().as_microsecond().max(0) as u64
-        })
+        match begins {
+            Ok(begins) => begins.timestamp().as_microsecond().max(0) as u64,
+            // At either end of the calendar.
+            Err(_) if self.0.year() < 1970 => 0,
+            Err(_) => u64::MAX,
+        }
     }
 
     /// When the one after it begins, in microseconds since 1970.
@@ -170,5 +173,18 @@ mod tests {
         assert_eq!(Day::with_number(0), None);
         assert_eq!(Day::with_number(u64::MAX), None);
         assert_eq!(day.ends_us(&TimeZone::UTC), us("2024-03-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn the_calendar_has_ends() {
+        for zone in ["UTC", "Asia/Tokyo", "America/New_York"] {
+            let zone = TimeZone::get(zone).unwrap();
+            let [first, last] = ["-009999-01-01", "9999-12-31"].map(|day| day.parse().unwrap());
+            let (first, last): (Day, Day) = (first, last);
+            assert_eq!((first.begins_us(&zone), first.ends_us(&zone)), (0, 0));
+            assert!(last.begins_us(&zone) > us("9999-12-29T00:00:00Z"));
+            assert_eq!(last.ends_us(&zone), u64::MAX);
+            assert!(Day::of(u64::MAX, &zone).ends_us(&zone) > us("9999-12-29T00:00:00Z"));
+        }
     }
 }
