@@ -25,7 +25,7 @@ fn what_was_used_is_read_from_a_running_and_from_a_stopped_node() {
     let expected = serde_json::json!({
         "tenant": "acme", "requests": 3, "refused": 1,
         "input_tokens": 33, "cached_tokens": 9, "output_tokens": 21, "reasoning_tokens": 6,
-        "cost": "0.000241125", "estimated": 0,
+        "cost": "0.000241125", "partial": 0, "estimated": 0,
     });
     assert_eq!(running, expected);
     let known = ["tenant=\"acme\"", "known=\"final\""];
