@@ -12,6 +12,7 @@ const PATHS: &[Path] = &[
     &["previous_response_id"],
     &["stream"],
     &["store"],
+    &["background"],
     &["stream_options"],
     &["stream_options", "include_usage"],
     &["max_output_tokens"],
@@ -31,12 +32,13 @@ const PREVIOUS_RESPONSE_ID: usize = 2;
 const STRINGS: usize = 3;
 const STREAM: usize = 3;
 const STORE: usize = 4;
-const STREAM_OPTIONS: usize = 5;
-const INCLUDE_USAGE: usize = 6;
+const BACKGROUND: usize = 5;
+const STREAM_OPTIONS: usize = 6;
+const INCLUDE_USAGE: usize = 7;
 /// How many tokens an answer may have at most.
-const OUTPUT_TOKENS_MAX: Range<usize> = 7..12;
+const OUTPUT_TOKENS_MAX: Range<usize> = 8..13;
 /// How many answers are wanted, each of which may have so many.
-const ANSWERS: Range<usize> = 12..PATHS.len();
+const ANSWERS: Range<usize> = 13..PATHS.len();
 
 /// Longer model names and keys are of no use to anybody.
 const CAPTURE_BYTES_MAX: usize = 1024;
@@ -140,6 +142,12 @@ impl RequestScan {
     /// The response may be referred to later on: `store` is not false. Of several the last counts.
     pub fn stores_response(&self) -> bool {
         self.error.is_some() || self.source.scan().found(STORE).as_bool() != Some(false)
+    }
+
+    /// The provider is to work on the request in the background: the answer is fetched later on, by other requests. Of several
+    /// `background` the last counts.
+    pub fn background(&self) -> bool {
+        self.error.is_none() && self.source.scan().found(BACKGROUND).as_bool() == Some(true)
     }
 
     /// How many bytes the body has so far, decoded.

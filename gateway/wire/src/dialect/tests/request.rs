@@ -52,6 +52,7 @@ fn verdict(body: &str) -> (RequestScan, Result<(), ScanError>) {
             texts.map(|text| text.map(str::to_owned)),
             scan.stream(),
             scan.stores_response(),
+            scan.background(),
             scan.output_tokens_max(),
         )
     };
@@ -100,6 +101,23 @@ fn nothing_is_made_up() {
         let body = format!("{{\"stream\":{stream}}}");
         let (scan, verdict) = self::verdict(&body);
         assert_eq!((verdict, scan.stream()), (Ok(()), false), "{body}");
+    }
+}
+
+#[test]
+fn work_in_the_background_is_noticed() {
+    for (body, wanted) in [
+        (r#"{"background":true}"#, true),
+        (r#"{"b\u0061ckground" : true}"#, true),
+        (r#"{"background":false,"background":true}"#, true),
+        (r#"{"background":true,"background":false}"#, false),
+        (r#"{"background":"true"}"#, false),
+        (r#"{"background":null}"#, false),
+        (r#"{"metadata":{"background":true}}"#, false),
+        ("{}", false),
+    ] {
+        let (scan, verdict) = verdict(body);
+        assert_eq!((verdict, scan.background()), (Ok(()), wanted), "{body}");
     }
 }
 
