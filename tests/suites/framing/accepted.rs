@@ -106,6 +106,7 @@ fn odd_but_valid_heads() {
         format!("GET http://gateway.test/ HTTP/1.1\r\n{usual}\r\n"),
         format!("GET HTTP://GATEWAY.test/?q HTTP/1.1\r\n{usual}\r\n"),
         format!("GET /?a=b&c=%2F..%2f;d?e/f:@!$'()*+,= HTTP/1.1\r\n{usual}\r\n"),
+        format!("GET /v1/models/ft:a%2Fb::%20c?d=%7E//e/ HTTP/1.1\r\n{usual}\r\n"),
         format!("PUT / HTTP/1.1\r\n{usual}Content-Length: 2\r\n\r\n{{}}"),
         format!("PATCH / HTTP/1.1\r\n{usual}Content-Length: 2\r\n\r\n{{}}"),
         format!("OPTIONS /v1/responses HTTP/1.1\r\n{usual}\r\n"),
@@ -123,8 +124,13 @@ fn odd_but_valid_heads() {
         .collect();
     assert_eq!(targets.len(), heads.len());
     assert_eq!(
-        targets[18..=20],
-        ["/", "/?q", "/?a=b&c=%2F..%2f;d?e/f:@!$'()*+,="]
+        targets[18..=21],
+        [
+            "/",
+            "/?q",
+            "/?a=b&c=%2F..%2f;d?e/f:@!$'()*+,=",
+            "/v1/models/ft:a%2Fb::%20c?d=%7E//e/",
+        ]
     );
 }
 

@@ -120,7 +120,8 @@ fn targets() {
     let ambiguous = [
         "//v1/models", "/v1/../admin", "/v1/..", "/..", "/.", "/./v1/models", "/v1/./models",
         "/v1/%2e%2e/admin", "/v1/%2E./admin", "/v1/.%2e", "/%2e/v1", "http://gateway.test//v1",
-        "http://gateway.test/v1/../x", "/v1/[models]", "/v1/models%", "/v1/models%2",
+        "http://gateway.test/v1/../x", "/v1//models", "/v1/models/", "/v1/models//", "/v1/models/?a",
+        "/v1/%6Dodels", "/v1/mode%6cs", "/v1/models/gpt%2D5", "/v1/models/%7Ea", "/v1/[models]", "/v1/models%", "/v1/models%2",
     ];
     let cases = targets.iter().chain(&ambiguous).map(|target| {
         case(

@@ -83,36 +83,36 @@ fn absolute_form(method: Method, target: &[u8]) -> Result<Target<'_>, FramingErr
     })
 }
 
-/// Where the path of an origin form ends. Paths that another server could take for a different one
-/// (dot segments, a second slash at the start) are refused rather than rewritten.
+/// Where the path of an origin form ends. Paths that another server could take for a different one (dot segments, empty
+/// segments, unreserved characters that are percent-encoded; RFC 3986 section 6.2.2) are refused rather than rewritten:
+/// what a request is taken for here has to be what it is for the provider.
 fn check_path_and_query(origin_form: &[u8]) -> Result<usize, FramingError> {
     let path_end = origin_form
         .iter()
         .position(|&byte| byte == b'?')
         .unwrap_or(origin_form.len());
     let path = &origin_form[..path_end];
+    let segments = path.strip_prefix(b"/").ok_or(FramingError::InvalidTarget)?;
+    let is_ambiguous = |segment: &[u8]| matches!(segment, b"" | b"." | b"..");
     // Brackets pass `check_bytes` for the sake of IPv6 authorities.
-    if path.first() != Some(&b'/')
-        || path.get(1) == Some(&b'/')
-        || origin_form.iter().any(|byte| matches!(byte, b'[' | b']'))
-        || path.split(|&byte| byte == b'/').any(is_dot_segment)
+    if origin_form.iter().any(|byte| matches!(byte, b'[' | b']'))
+        || has_encoded_unreserved(path)
+        || (!segments.is_empty() && segments.split(|&byte| byte == b'/').any(is_ambiguous))
     {
         return Err(FramingError::InvalidTarget);
     }
     Ok(path_end)
 }
 
-/// `.` or `..`, each dot plain or percent-encoded.
-fn is_dot_segment(segment: &[u8]) -> bool {
-    let mut rest = segment;
-    for dots in 0..=2 {
-        rest = match rest {
-            [] => return dots > 0,
-            [b'.', rest @ ..] | [b'%', b'2', b'e' | b'E', rest @ ..] => rest,
-            _ => return false,
+/// Is something percent-encoded that needs no encoding? Then it means the same without (RFC 3986 section 2.3).
+fn has_encoded_unreserved(path: &[u8]) -> bool {
+    path.windows(3).any(|window| {
+        let &[b'%', high, low] = window else {
+            return false;
         };
-    }
-    false
+        let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or(0) as u8;
+        is_unreserved(digit(high) << 4 | digit(low))
+    })
 }
 
 /// Length and bytes of a target, which need not be complete: the first byte that is wrong decides.

@@ -124,16 +124,20 @@ fn targets_are_held_to_the_grammar() {
     for target in [
         "/",
         "/?",
-        "/a//b",
+        "/?a//b/",
         "/a?b?c/d",
         "/-._~!$&'()*+,;=:@",
         "/%2F%00%fF",
         "/?a=%5B1%5D",
+        "/?%61=%7E",
+        "/a%2Fb/%2f/%3Ac/d%20e%25",
+        "/v1/responses/resp_1/input_items",
+        "/v1/models/ft:gpt-4o:org::id",
+        "/v1beta/models/gemini-2.5-pro:streamGenerateContent",
         "/.a",
         "/..a",
         "/a..",
         "/...",
-        "/%2e%2e%2e",
         "/a?/../b",
     ] {
         let head = with_target("GET", target).unwrap_or_else(|error| panic!("{target}: {error:?}"));
@@ -166,6 +170,32 @@ fn dot_segments_are_refused() {
         "/%2e/?x",
         "http://a.b:80/a/..",
         "http://A.B:80/%2e%2E/c",
+    ] {
+        assert_eq!(
+            with_target("GET", path).unwrap_err(),
+            FramingError::InvalidTarget,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn paths_that_may_be_read_in_two_ways_are_refused() {
+    for path in [
+        "/a//b",
+        "/a//",
+        "/a/",
+        "/a/?b",
+        "/v1//responses",
+        "/v1/responses/",
+        "/v1/%72esponses",
+        "/v1/messages/count%5Ftokens",
+        "/v1beta/models/gemini%2Dpro:generateContent",
+        "/%2e%2e%2e",
+        "/%7E",
+        "/a%2Fb%2D",
+        "/%252F/%41",
+        "http://a.b:80/a/",
     ] {
         assert_eq!(
             with_target("GET", path).unwrap_err(),
