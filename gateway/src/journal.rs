@@ -31,5 +31,5 @@ pub use frame::{Header, Span};
 pub use queue::{QUEUE_REPORTS, Reader, Record, RecordPlace, Report, Writer, queue};
 pub use read::{Entries, Filter, Gap, Item, Loss};
 pub use recover::Recovered;
-pub use segment::{Segment, Unreadable, segments};
+pub use segment::{Files, Segment, Sidecar, Unreadable, segments};
 pub use store::{Journal, Outcome};

@@ -315,6 +315,14 @@ fn tell_recovered(recovered: &Recovered, log: &mut Log) {
             &[("segment", path.display().to_string())],
         );
     }
+    for path in &recovered.foreign {
+        let meaning = "no journal gets to this sequence: the file is left out, and not touched";
+        let members = [
+            ("path", path.display().to_string()),
+            ("meaning", meaning.into()),
+        ];
+        log.warning("journal_foreign_file", &members);
+    }
     let members = [
         ("segments", recovered.segments.to_string()),
         ("next_sequence", recovered.next_sequence.to_string()),

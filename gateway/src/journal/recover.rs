@@ -7,7 +7,7 @@ use super::disk::{Failure, sync_directory};
 use super::frame::{ENTRY, Span};
 use super::frames::{Found, Frames};
 use super::payload::Beginning;
-use super::segment::{LOCK_NAME, NEXT_NAME, Segment, segments};
+use super::segment::{Files, LOCK_NAME, NEXT_NAME, Segment};
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::ops::{Range, RangeInclusive};
@@ -29,6 +29,8 @@ pub struct Recovered {
     pub cut_bytes: u64,
     /// The last segment, if nothing at all of it can be read.
     pub unreadable: Option<PathBuf>,
+    /// Files that have a segment's name and are none of this journal's; they are not touched.
+    pub foreign: Vec<PathBuf>,
 }
 
 /// The journal, for nobody else to write to.
@@ -53,14 +55,15 @@ pub(super) fn take(directory: &Path) -> Result<Taken, Failure> {
         }
         _ => {}
     }
-    let segments = segments(directory).map_err(doing("listing segments"))?;
+    let files = Files::list(directory).map_err(doing("listing segments"))?;
     let mut recovered = Recovered {
         next_sequence: 1,
-        segments: segments.len(),
+        segments: files.segments.len(),
+        foreign: files.foreign,
         ..Recovered::default()
     };
     let mut previous = Span::EMPTY;
-    if let Some(last) = segments.last() {
+    if let Some(last) = files.segments.last() {
         previous = read_last(last, &mut recovered).map_err(doing("reading the last segment"))?;
     }
     // Their names may be in the kernel's memory only.
