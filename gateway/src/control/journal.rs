@@ -127,7 +127,7 @@ impl Books {
             mode: policy.journal.mode,
             journal: opened.journal,
             acceptance,
-            patience: Patience::default(),
+            patience: Patience::new(policy.journal.mode),
             figures: JournalFigures::default(),
             failure: opened.failure,
             disk: Disk::Writable,

@@ -1,5 +1,6 @@
 //! How it is with the journal's disk, and since when.
 
+use crate::config::policy::JournalMode;
 use crate::journal::acceptance::Disk;
 use std::time::{Duration, Instant};
 
@@ -14,12 +15,17 @@ pub(super) struct Patience {
     pub(super) silence_max: Duration,
 }
 
-impl Default for Patience {
-    fn default() -> Self {
+impl Patience {
+    pub(super) fn new(mode: JournalMode) -> Self {
+        let silence_max = match mode {
+            // Whatever is served meanwhile has no record yet.
+            JournalMode::Strict => Duration::from_millis(250),
+            JournalMode::BestEffort | JournalMode::Off => Duration::from_secs(5),
+        };
         Self {
             bytes_max: 64 << 20,
             time_max: Duration::from_secs(60),
-            silence_max: Duration::from_secs(5),
+            silence_max,
         }
     }
 }
@@ -59,7 +65,7 @@ mod tests {
     fn what_waits_too_long_or_is_too_much_is_overdue() {
         let now = Instant::now() + Duration::from_secs(1_000);
         let ago = |seconds| now.checked_sub(Duration::from_secs_f64(seconds));
-        let patience = Patience::default();
+        let patience = Patience::new(JournalMode::BestEffort);
         let enough = patience.bytes_max;
         let much = enough + 1;
         for (bytes, since, has_failed, disk) in [
@@ -84,6 +90,20 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_is_served_without_a_record_a_disk_may_be_silent_for_a_moment_only() {
+        let patience = Patience::new(JournalMode::Strict);
+        let now = Instant::now() + Duration::from_secs(1_000);
+        for (milliseconds, disk) in [(249, Disk::Writable), (250, Disk::Failing)] {
+            let waiting = Waiting {
+                bytes: 100,
+                since: now.checked_sub(Duration::from_millis(milliseconds)),
+                has_failed: false,
+            };
+            assert_eq!(waiting.disk(&patience, now), disk, "{milliseconds}");
+        }
+    }
+
+    #[test]
     fn a_clock_that_was_read_earlier_does_no_harm() {
         let now = Instant::now();
         let waiting = Waiting {
@@ -91,6 +111,9 @@ mod tests {
             since: Some(now + Duration::from_secs(1)),
             has_failed: false,
         };
-        assert_eq!(waiting.disk(&Patience::default(), now), Disk::Writable);
+        assert_eq!(
+            waiting.disk(&Patience::new(JournalMode::Strict), now),
+            Disk::Writable
+        );
     }
 }
