@@ -9,6 +9,7 @@ pub mod admin;
 pub mod egress;
 mod enforcement;
 mod health;
+mod intake;
 pub mod journal;
 mod line;
 mod lines;
@@ -20,7 +21,7 @@ mod probes;
 use crate::accounts::Accounts;
 use crate::config::Policy;
 use crate::connections::Connections;
-use crate::journal::{Acceptance, QUEUE_REPORTS, Reader, Report};
+use crate::journal::{Acceptance, Reader};
 use crate::kernel::Kernel;
 use crate::limits::{Allowances, InFlight};
 use crate::state::StateStore;
@@ -30,6 +31,7 @@ use admin::Admin;
 use egress::OpenConnections;
 use enforcement::Enforcement;
 use health::Watch;
+use intake::Intake;
 use journal::Books;
 use log::Log;
 use metrics::{Counted, Counters, Metrics};
@@ -102,18 +104,34 @@ pub enum End {
     WorkerLost,
 }
 
-/// Runs the control thread until the workers have ended.
+/// Runs the control thread until the workers have ended. The process has to end after that: what it still does, on a disk
+/// that hangs for example, is not waited for.
 ///
 /// # Errors
 /// The runtime, the admin address or the signals could not be set up.
-pub fn run(control: Control) -> io::Result<End> {
-    if control.engine == Engine::Epoll {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        return runtime.block_on(serve(control));
+pub fn run(mut control: Control) -> io::Result<End> {
+    if control.engine != Engine::Epoll {
+        match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+            Ok(runtime) => {
+                let end = runtime.block_on(serve(control));
+                // Dropped, it waits for all that it has begun.
+                std::mem::forget(runtime);
+                return end;
+            }
+            // There was one when it was tried; the limit of locked memory may be used up since.
+            Err(error) => {
+                let members = [("error", error.to_string()), ("thread", "control".into())];
+                control.log.warning("io_uring_refused", &members);
+                control.kept = control.kept.map(journal::Opened::without_ring);
+            }
+        }
     }
-    tokio_uring::start(serve(control))
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let end = runtime.block_on(serve(control));
+    runtime.shutdown_background();
+    end
 }
 
 async fn serve(control: Control) -> io::Result<End> {
@@ -126,7 +144,7 @@ async fn serve(control: Control) -> io::Result<End> {
         accounts,
         state,
         figures,
-        mut journals,
+        journals,
         kept,
         admin,
         engine,
@@ -138,13 +156,19 @@ async fn serve(control: Control) -> io::Result<End> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let features = kernel.features().clone();
     let counted = Counted::new(&policy, connections, kernel.live(), features.clone());
-    let metrics = Metrics::install(figures, in_flight, allowances, accounts, counted)
+    let metrics = Metrics::install(figures.clone(), in_flight, allowances, accounts, counted)
         .map_err(io::Error::other)?;
     let open = Arc::new(OpenConnections::default());
     let mut enforcement = Enforcement::new(kernel, &policy, open.clone(), &accounts.health);
     let mut watch = Watch::new(&policy, accounts);
-    let mut counters = Counters::default();
-    let mut books = kept.map(|kept| Books::begin(&policy, kept, acceptance, &mut log));
+    let mut intake = Intake {
+        policy: policy.clone(),
+        journals,
+        figures,
+        counters: Counters::default(),
+        books: kept.map(|kept| Books::begin(&policy, kept, acceptance, &mut log)),
+        log,
+    };
     let listener = tokio::net::TcpListener::from_std(admin)?;
     let pages = Admin {
         policy: policy.clone(),
@@ -172,14 +196,12 @@ async fn serve(control: Control) -> io::Result<End> {
     let mut is_ready = false;
     loop {
         allowances.turn(SystemTime::now());
-        collect(&mut journals, &policy, &mut counters, &mut books, &mut log);
-        if let Some(books) = &mut books {
-            books.tick(&mut log).await;
-        }
-        enforcement.tick(&policy, &mut log).await;
-        oddities.tell(&policy, &mut log);
-        state.note(&watch.tick(&policy, accounts.health.clock().now(), &mut log));
-        state.tick(&mut log);
+        intake.tick().await;
+        let log = &mut intake.log;
+        enforcement.tick(&policy, log).await;
+        oddities.tell(&policy, log);
+        state.note(&watch.tick(&policy, accounts.health.clock().now(), log));
+        state.tick(log);
         if last_fold.elapsed() >= FOLD_INTERVAL {
             last_fold = Instant::now();
             metrics.fold();
@@ -202,7 +224,7 @@ async fn serve(control: Control) -> io::Result<End> {
             if workers_left == 0 {
                 last_word = Some(End::Drained);
             } else if drain_ends_at.is_some_and(|at| Instant::now() >= at) {
-                end_at_once(&mut last_word, End::DrainTimedOut, mailbox).await;
+                end_at_once(&mut last_word, End::DrainTimedOut, mailbox, &mut intake).await;
                 continue;
             }
         } else if workers_left < policy.node.workers {
@@ -216,23 +238,21 @@ async fn serve(control: Control) -> io::Result<End> {
                     let left = if limit.is_zero() { FOR_EVER } else { limit };
                     drain_ends_at = Some(Instant::now() + left);
                     mailbox.order_drain();
-                    log.event("draining", &[("drain_timeout_s", limit.as_secs().to_string())]);
+                    let limit = limit.as_secs().to_string();
+                    intake.log.event("draining", &[("drain_timeout_s", limit)]);
                 }
                 // Somebody at a terminal who does not want to wait. Service managers repeat SIGTERM without meaning that.
-                (Some(_), Order::Interrupt) => end_at_once(&mut last_word, End::Forced, mailbox).await,
+                (Some(_), Order::Interrupt) => end_at_once(&mut last_word, End::Forced, mailbox, &mut intake).await,
                 (Some(_), Order::Terminate) => {}
             },
         }
     }
     let end = last_word.unwrap_or(End::Drained);
-    enforcement
-        .finish(&policy, &mut log, LAST_LINES_TIMEOUT)
-        .await;
-    if let Some(books) = &mut books {
-        books.finish(LAST_RECORDS_TIMEOUT, &mut log).await;
-    }
+    intake.finish(LAST_RECORDS_TIMEOUT).await;
+    let log = &mut intake.log;
+    enforcement.finish(&policy, log, LAST_LINES_TIMEOUT).await;
     state.finish(LAST_STATE_TIMEOUT).await;
-    state.tick(&mut log);
+    state.tick(log);
     log.event("stopped", &[("reason", format!("{end:?}"))]);
     log.finish(LAST_LINES_TIMEOUT).await;
     Ok(end)
@@ -242,10 +262,18 @@ async fn serve(control: Control) -> io::Result<End> {
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Cuts what is still open, so that clients are told and every request has its record.
-async fn end_at_once(last_word: &mut Option<End>, end: End, mailbox: &Mailbox) {
+async fn end_at_once(
+    last_word: &mut Option<End>,
+    end: End,
+    mailbox: &Mailbox,
+    intake: &mut Intake,
+) {
     mailbox.order_end();
     let waits_until = Instant::now() + CUT_TIMEOUT;
     while mailbox.workers_running() > 0 && Instant::now() < waits_until {
+        // All of them end at once: their reports would not find room in the queues until then.
+        intake.tick().await;
+        intake.log.write_out().await;
         tokio::time::sleep(COLLECT_INTERVAL).await;
     }
     *last_word = Some(end);
@@ -264,40 +292,5 @@ async fn ordered(terminate: &mut Signal, interrupt: &mut Signal) -> Order {
     tokio::select! {
         _ = terminate.recv() => Order::Terminate,
         _ = interrupt.recv() => Order::Interrupt,
-    }
-}
-
-/// Takes what the workers have reported into metrics, journal and log.
-fn collect(
-    journals: &mut [Reader],
-    policy: &Policy,
-    counters: &mut Counters,
-    books: &mut Option<Books>,
-    log: &mut Log,
-) {
-    for journal in journals {
-        // No more than one queue's worth at a time: signals and the drain have to be seen too.
-        for report in std::iter::from_fn(|| journal.take()).take(QUEUE_REPORTS) {
-            match &report {
-                Report::Request(record) => {
-                    counters.count_request(policy, record);
-                    if let Some(books) = books {
-                        books.take(policy, record);
-                    }
-                    log.request(policy, record);
-                }
-                Report::AttemptFailed { account, kind } => {
-                    counters.count_failure(policy, *account, kind);
-                }
-                Report::AcceptFailed(error) => {
-                    counters.count_accept_failure();
-                    log.event("accept_failed", &[("error", error.clone())]);
-                }
-                Report::Panicked => {
-                    counters.count_panic();
-                    log.event("panicked", &[]);
-                }
-            }
-        }
     }
 }

@@ -35,6 +35,14 @@ pub struct Opened {
     failure: Option<Failure>,
 }
 
+impl Opened {
+    /// The same where the control thread has no io_uring.
+    pub(super) fn without_ring(mut self) -> Self {
+        self.journal.use_threads();
+        self
+    }
+}
+
 /// Takes the journal over, and counts what was used this month, so far, into the allowances. `None`: none is kept.
 ///
 /// # Errors
@@ -179,9 +187,10 @@ impl Books {
         }
     }
 
-    /// Has everything written, but waits no longer than `limit`.
-    pub(super) async fn finish(&mut self, limit: Duration, log: &mut Log) {
-        self.lost += self.journal.finish(limit).await;
+    /// Has everything written, but waits no longer than `limit`. `reports_lost`: what found no room on its way from the
+    /// workers, records nearly always.
+    pub(super) async fn finish(&mut self, limit: Duration, reports_lost: u64, log: &mut Log) {
+        self.lost += self.journal.finish(limit).await + reports_lost;
         self.tell_lost(log);
     }
 

@@ -74,6 +74,11 @@ impl Journal {
         }
     }
 
+    /// Writes by threads that may block, from the next batch on, whatever there was to write with.
+    pub fn use_threads(&mut self) {
+        self.driver = Driver::Blocking;
+    }
+
     /// Takes the directory over, on this thread. Without it, or after it has failed, [`Journal::tick`] does so.
     ///
     /// # Errors

@@ -231,16 +231,16 @@ fn the_end_waits_for_the_disk_but_not_for_ever() {
     run(async {
         let mut rig = rig("best_effort");
         rig.count(100);
-        rig.books.finish(DEADLINE, &mut rig.log).await;
+        rig.books.finish(DEADLINE, 0, &mut rig.log).await;
         assert_eq!(rig.sequences().len(), 100);
         assert_eq!(rig.events(), [""; 0]);
         rig.take_away();
         rig.count(7);
         rig.books
-            .finish(Duration::from_millis(50), &mut rig.log)
+            .finish(Duration::from_millis(50), 2, &mut rig.log)
             .await;
         assert_eq!(rig.events(), ["journal_records_lost"]);
-        assert!(rig.log.waiting().contains(r#""records":"7""#));
+        assert!(rig.log.waiting().contains(r#""records":"9""#));
     });
 }
 

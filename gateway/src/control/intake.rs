@@ -1,0 +1,77 @@
+//! What the workers have reported, on its way into metrics, journal and log.
+
+use super::journal::Books;
+use super::log::Log;
+use super::metrics::Counters;
+use crate::config::Policy;
+use crate::journal::{QUEUE_REPORTS, Reader, Report};
+use crate::worker::Figures;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Where reports come from and go to.
+pub(super) struct Intake {
+    pub(super) policy: Arc<Policy>,
+    /// Of each worker.
+    pub(super) journals: Vec<Reader>,
+    pub(super) figures: Vec<&'static Figures>,
+    pub(super) counters: Counters,
+    pub(super) books: Option<Books>,
+    pub(super) log: Log,
+}
+
+impl Intake {
+    /// Takes in what was reported, and brings what is kept on its way to the disk.
+    pub(super) async fn tick(&mut self) {
+        self.collect();
+        if let Some(books) = &mut self.books {
+            books.tick(&mut self.log).await;
+        }
+    }
+
+    /// Takes in all that is left, and has it written, but waits no longer than `limit`.
+    pub(super) async fn finish(&mut self, limit: Duration) {
+        let ends_at = Instant::now() + limit;
+        // A worker that could not be ended goes on reporting.
+        while self.collect() > 0 && Instant::now() < ends_at {}
+        let lost = self.figures.iter();
+        let lost = lost.map(|figures| figures.reports_lost.load(Ordering::Relaxed));
+        if let Some(books) = &mut self.books {
+            let left = ends_at.saturating_duration_since(Instant::now());
+            books.finish(left, lost.sum(), &mut self.log).await;
+        }
+    }
+
+    /// How many reports there were.
+    fn collect(&mut self) -> usize {
+        let mut taken = 0;
+        for journal in &mut self.journals {
+            // No more than one queue's worth at a time: signals and the drain have to be seen too.
+            for report in std::iter::from_fn(|| journal.take()).take(QUEUE_REPORTS) {
+                taken += 1;
+                match &report {
+                    Report::Request(record) => {
+                        self.counters.count_request(&self.policy, record);
+                        if let Some(books) = &mut self.books {
+                            books.take(&self.policy, record);
+                        }
+                        self.log.request(&self.policy, record);
+                    }
+                    Report::AttemptFailed { account, kind } => {
+                        self.counters.count_failure(&self.policy, *account, kind);
+                    }
+                    Report::AcceptFailed(error) => {
+                        self.counters.count_accept_failure();
+                        self.log.event("accept_failed", &[("error", error.clone())]);
+                    }
+                    Report::Panicked => {
+                        self.counters.count_panic();
+                        self.log.event("panicked", &[]);
+                    }
+                }
+            }
+        }
+        taken
+    }
+}
