@@ -5,6 +5,7 @@ use relay_tests::Response;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use std::fs;
 use std::io::Write;
+use std::process::Command;
 
 /// A file system of its own; taken away when dropped.
 struct Disk(TempDir);
@@ -114,6 +115,37 @@ fn strict_refuses_while_the_disk_is_full_and_keeps_all_that_was_served() {
     gateway.terminate();
     assert!(gateway.wait_exit().success());
     assert_eq!(used(&gateway)["requests"], served);
+}
+
+/// A disk that does not answer: the file that becomes the next segment is a pipe that nobody reads.
+fn hang(journal: &Path) {
+    let path = journal.join("segment.next");
+    let made = Command::new("mkfifo").arg(path).status();
+    assert!(made.expect("mkfifo").success());
+}
+
+#[test]
+fn a_disk_that_hangs_is_a_failing_one_and_holds_up_no_exit() {
+    let directory = directory();
+    let upstream = Upstream::answering(openai::plain());
+    let config = config(&upstream, directory.path()).journal("mode", "\"strict\"");
+    let mut gateway = Gateway::start(&config);
+    hang(directory.path());
+    let served = call_until(&gateway, "a refusal", |answer| {
+        if answer.status() == 200 {
+            return false;
+        }
+        answer.assert_refused(503, "audit_unavailable");
+        true
+    });
+    let told = gateway.log().wait_event("journal_failing");
+    assert_eq!(told["error"], "the disk does not answer");
+    gateway.terminate();
+    assert!(gateway.wait_exit().success());
+    let lost = gateway.log().wait_event("journal_records_lost");
+    let lost = lost["records"].as_str().and_then(|lost| lost.parse().ok());
+    // The refusals were to be kept too.
+    assert!(lost > Some(served), "{lost:?} of {served}");
 }
 
 #[test]
