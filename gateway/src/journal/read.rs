@@ -1,7 +1,7 @@
 //! Reading a journal: its entries in order, also while it is written to, and what of them is missing.
 
 use super::entry::Entry;
-use super::frame::{ENTRY, NAME};
+use super::frame::{ENTRY, Header, NAME};
 use super::frames::{Found, Frames};
 use super::names::{Glossary, NAME_BYTES_MAX};
 use super::payload::{self, Beginning, Number};
@@ -44,6 +44,8 @@ pub struct Entries {
     unseen_from: u64,
     /// The next entry has this sequence, or a higher one.
     expected: u64,
+    /// That is a guess, which the next segment corrects.
+    is_guessed: bool,
     names: Glossary,
     /// The filter's tenant in the segment that is open.
     tenant: Option<Number>,
@@ -87,6 +89,8 @@ pub enum Loss {
     Missing,
     /// A later version of this program has written them.
     Newer,
+    /// The disk does not give them.
+    Unreadable(ErrorKind),
 }
 
 /// What is next, without what it borrows.
@@ -115,6 +119,7 @@ impl Entries {
             open: None,
             unseen_from: 0,
             expected: 0,
+            is_guessed: false,
             names: Glossary::default(),
             tenant: None,
         })
@@ -123,7 +128,7 @@ impl Entries {
     /// What comes next; `None`: nothing, so far. It may be called again then, and after an error.
     ///
     /// # Errors
-    /// A file cannot be read; what comes after it will be.
+    /// The directory cannot be listed. A file that cannot be read is a [`Gap`].
     #[allow(
         clippy::should_implement_trait,
         reason = "an iterator cannot lend what it has read"
@@ -152,43 +157,38 @@ impl Entries {
 
     fn advance(&mut self) -> io::Result<Option<Next>> {
         while self.expected < self.filter.sequences.end {
-            let gap = match self.open.take() {
+            let gap = match &mut self.open {
                 None => match self.open_next()? {
                     Opened::Segment => None,
                     Opened::Gap(gap) => Some(gap),
                     Opened::Nothing => return Ok(None),
                 },
-                // Taken for the time being: a segment that cannot be read on is left.
-                Some(mut open) => {
-                    let found = open.frames.next().map_err(|error| open.explain(&error))?;
-                    let open = self.open.insert(open);
-                    match found {
-                        Found::Frame {
-                            kind: ENTRY,
-                            sequence,
-                            payload,
-                        } => {
-                            let is_new = sequence >= self.expected;
-                            self.expected = self.expected.max(sequence + 1);
-                            if is_new && self.wants(sequence, &payload) {
-                                return Ok(Some(Next::Entry { sequence, payload }));
-                            }
-                            None
+                Some(open) => match open.frames.next() {
+                    Found::Frame {
+                        kind: ENTRY,
+                        sequence,
+                        payload,
+                    } => {
+                        let is_new = sequence >= self.expected;
+                        self.expected = self.expected.max(sequence + 1);
+                        if is_new && self.wants(sequence, &payload) {
+                            return Ok(Some(Next::Entry { sequence, payload }));
                         }
-                        Found::Frame { kind, payload, .. } => {
-                            if kind == NAME {
-                                self.define(payload);
-                            }
-                            None
-                        }
-                        Found::Lost(sequences) => Some(open.gap(sequences, Loss::Damaged)),
-                        Found::End => match self.leave()? {
-                            Left::Gap(gap) => Some(gap),
-                            Left::NotYet => return Ok(None),
-                            Left::Done => None,
-                        },
+                        None
                     }
-                }
+                    Found::Frame { kind, payload, .. } => {
+                        if kind == NAME {
+                            self.define(payload);
+                        }
+                        None
+                    }
+                    Found::Lost(sequences) => Some(open.gap(sequences)),
+                    Found::End => match self.leave()? {
+                        Left::Gap(gap) => Some(gap),
+                        Left::NotYet => return Ok(None),
+                        Left::Done => None,
+                    },
+                },
             };
             if let Some(gap) = gap.and_then(|gap| self.note_gap(gap)) {
                 return Ok(Some(Next::Gap(gap)));
@@ -257,7 +257,7 @@ impl Entries {
             return Ok(Left::Done);
         }
         let rest = open.frames.expected()..=next.first_sequence - 1;
-        let gap = (!rest.is_empty()).then(|| open.gap(rest, Loss::Damaged));
+        let gap = (!rest.is_empty()).then(|| open.gap(rest));
         self.open = None;
         Ok(gap.map_or(Left::Done, Left::Gap))
     }
@@ -273,7 +273,7 @@ impl Entries {
 
     fn open_next(&mut self) -> io::Result<Opened> {
         self.look_for_segments()?;
-        self.skip_segments()?;
+        self.skip_segments();
         let Some(segment) = self.segments.front() else {
             return Ok(Opened::Nothing);
         };
@@ -281,6 +281,9 @@ impl Entries {
         if self.expected == 0 {
             // What retention has removed is not missing.
             self.expected = first_sequence;
+        }
+        if std::mem::take(&mut self.is_guessed) {
+            self.expected = self.expected.min(first_sequence);
         }
         if first_sequence > self.expected {
             return Ok(Opened::Gap(Gap {
@@ -293,61 +296,53 @@ impl Entries {
             return Ok(Opened::Nothing);
         };
         self.unseen_from = first_sequence + 1;
-        let opened = match segment.open() {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Opened::Segment),
-            opened => opened.map_err(|error| explain(&segment.path, &error))?,
-        };
         let end = self.segments.front().map(|next| next.first_sequence);
-        match opened {
-            Ok((file, header)) => {
-                let mut frames = Frames::new(file, &header);
-                if let Some(end) = end {
-                    frames.end_before(end);
-                }
-                self.names.clear();
-                self.tenant = None;
-                self.open = Some(Open { frames, segment });
-                Ok(Opened::Segment)
+        let why = match segment.open() {
+            Ok(Ok((file, header))) => {
+                self.begin(Frames::new(file, &header), end, segment);
+                return Ok(Opened::Segment);
             }
-            Err(unreadable) => {
-                let end = match end {
-                    Some(end) => end,
-                    None => segment.next_sequence_if_unreadable()?,
-                };
-                let why = match unreadable {
-                    Unreadable::Damaged => Loss::Damaged,
-                    Unreadable::Newer => Loss::Newer,
-                };
-                Ok(Opened::Gap(Gap {
-                    sequences: first_sequence..=end.saturating_sub(1),
-                    why,
-                    path: segment.path,
-                }))
-            }
+            Ok(Err(Unreadable::Damaged)) => Loss::Damaged,
+            Ok(Err(Unreadable::Newer)) => Loss::Newer,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Opened::Segment),
+            Err(error) => Loss::Unreadable(error.kind()),
+        };
+        self.is_guessed = end.is_none();
+        let end = end.unwrap_or_else(|| segment.next_sequence_if_unreadable());
+        Ok(Opened::Gap(Gap {
+            sequences: first_sequence..=end.saturating_sub(1),
+            why,
+            path: segment.path,
+        }))
+    }
+
+    fn begin(&mut self, mut frames: Frames, end: Option<u64>, segment: Segment) {
+        if let Some(end) = end {
+            frames.end_before(end);
         }
+        self.names.clear();
+        self.tenant = None;
+        self.open = Some(Open { frames, segment });
     }
 
     /// Leaves out segments none of whose entries are wanted, as the one after each of them tells.
-    fn skip_segments(&mut self) -> io::Result<()> {
+    fn skip_segments(&mut self) {
         while let Some(next) = self.segments.get(1) {
             let is_before = next.first_sequence <= self.filter.sequences.start;
-            let is_other_time = || -> io::Result<bool> {
-                let times = match next.header() {
-                    Ok(Ok(header)) => header.previous,
-                    Ok(Err(_)) => return Ok(false),
-                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-                    Err(error) => return Err(explain(&next.path, &error)),
+            let is_other_time = || {
+                // One that does not tell is no reason to leave anything out.
+                let Ok(Ok(Header { previous, .. })) = next.header() else {
+                    return false;
                 };
                 let wanted = &self.filter.times_us;
-                Ok(times.to_us < wanted.start || times.from_us >= wanted.end)
+                previous.to_us < wanted.start || previous.from_us >= wanted.end
             };
-            if !is_before && !is_other_time()? {
+            if !is_before && !is_other_time() {
                 break;
             }
             self.expected = self.expected.max(next.first_sequence);
             self.segments.pop_front();
         }
-        Ok(())
     }
 }
 
@@ -370,19 +365,12 @@ enum Left {
 }
 
 impl Open {
-    fn gap(&self, sequences: RangeInclusive<u64>, why: Loss) -> Gap {
+    fn gap(&mut self, sequences: RangeInclusive<u64>) -> Gap {
+        let error = self.frames.take_error();
         Gap {
             sequences,
-            why,
+            why: error.map_or(Loss::Damaged, Loss::Unreadable),
             path: self.segment.path.clone(),
         }
     }
-
-    fn explain(&self, error: &io::Error) -> io::Error {
-        explain(&self.segment.path, error)
-    }
-}
-
-fn explain(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

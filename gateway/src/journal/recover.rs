@@ -110,7 +110,7 @@ fn read_last(segment: &Segment, recovered: &mut Recovered) -> io::Result<Span> {
     if let Ok((file, header)) = opened {
         let mut frames = Frames::new(file, &header);
         loop {
-            match frames.next()? {
+            match frames.next() {
                 Found::Frame {
                     kind: ENTRY,
                     payload,
@@ -131,7 +131,7 @@ fn read_last(segment: &Segment, recovered: &mut Recovered) -> io::Result<Span> {
     }
     if span == Span::EMPTY {
         // A segment has its name only with its first entries. Whichever it held, none of them is used again.
-        let next = segment.next_sequence_if_unreadable()?;
+        let next = segment.next_sequence_if_unreadable();
         recovered.lost = vec![segment.first_sequence..=next - 1];
         recovered.next_sequence = next;
         recovered.cut_bytes = 0;

@@ -19,6 +19,9 @@ const DIGITS: usize = 20;
 /// No journal gets so far: a file with a higher sequence in its name is none of its own, and must not use up what is left.
 const FIRST_SEQUENCE_MAX: u64 = 1 << 63;
 
+/// No segment holds more entries.
+pub(super) const SEGMENT_ENTRIES_MAX: u64 = 1 << 26;
+
 /// A segment's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -128,9 +131,12 @@ impl Segment {
     }
 
     /// The first sequence that none of its entries can have, whatever it holds.
-    pub(super) fn next_sequence_if_unreadable(&self) -> io::Result<u64> {
-        let entries_max = fs::metadata(&self.path)?.len() / FRAME_BYTES_MIN as u64;
-        Ok(self.first_sequence.saturating_add(entries_max.max(1)))
+    pub(super) fn next_sequence_if_unreadable(&self) -> u64 {
+        let entries_max = match fs::metadata(&self.path) {
+            Ok(file) => file.len() / FRAME_BYTES_MIN as u64,
+            Err(_) => SEGMENT_ENTRIES_MAX,
+        };
+        self.first_sequence.saturating_add(entries_max.max(1))
     }
 
     pub(super) fn open(&self) -> io::Result<Result<(File, Header), Unreadable>> {

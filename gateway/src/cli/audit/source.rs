@@ -141,6 +141,7 @@ fn in_words(gap: &Gap) -> String {
         Loss::Damaged => {
             format!("{which} cannot be read: {path} is damaged, or what came after it is gone")
         }
+        Loss::Unreadable(error) => format!("{which} cannot be read: {path}: {error}"),
         Loss::Missing => format!("{which} cannot be read: they are in no file of {path}"),
         Loss::Newer => {
             format!("{which} cannot be read: a later version of this program has written {path}")

@@ -7,6 +7,7 @@ use super::damage::Whole;
 use super::disk::{Disk, next_batch};
 use super::sample;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Instant;
 
@@ -182,4 +183,36 @@ fn a_name_is_cut_where_it_is_too_long() {
     };
     let found = read(whole.directory.path(), filter);
     assert_eq!(found[0].tenant.as_deref(), Some(&*"é".repeat(128)));
+}
+
+#[test]
+fn a_segment_that_the_disk_does_not_give_is_a_gap_and_what_is_around_it_is_read() {
+    for (broken, tells_times) in [(0, true), (1, true), (1, false), (2, true)] {
+        let whole = Whole::small();
+        let path = &whole.segments[broken];
+        // Reading a directory fails as often as it is tried.
+        fs::remove_file(path).unwrap();
+        fs::create_dir(path).unwrap();
+        let mut filter = Filter::default();
+        if tells_times {
+            // Headers are looked at as well.
+            filter.times_us = 1..u64::MAX;
+        }
+        let mut entries = Entries::open(whole.directory.path(), filter).unwrap();
+        let mut seen = Vec::new();
+        let mut why = None;
+        while let Some(item) = entries.next().unwrap() {
+            match item {
+                Item::Entry(entry) => seen.push(entry.sequence..=entry.sequence),
+                Item::Gap(gap) => {
+                    assert_eq!((why.replace(gap.why), &gap.path), (None, path));
+                    seen.push(gap.sequences);
+                }
+            }
+        }
+        assert_eq!(why, Some(Loss::Unreadable(ErrorKind::IsADirectory)));
+        let seen: Vec<u64> = seen.into_iter().flatten().collect();
+        let all: Vec<u64> = (1..=whole.entries.len() as u64).collect();
+        assert_eq!(seen, all, "segment {broken}");
+    }
 }

@@ -112,7 +112,7 @@ impl World {
 fn written_again(segment: &Segment) -> (String, u64, u64) {
     let (file, header) = segment.open().unwrap().unwrap();
     let mut frames = Frames::new(file, &header);
-    while frames.next().unwrap() != Found::End {}
+    while frames.next() != Found::End {}
     let name = segment.path.file_name().unwrap().to_str().unwrap();
     (name.to_owned(), frames.commit_at(), frames.position())
 }
