@@ -106,7 +106,8 @@ pub struct Writer {
     lost: &'static AtomicU64,
 }
 
-/// A place in a queue that is kept for one record; given back when dropped.
+/// A place in a queue that is kept for one record. Dropped instead of used, as where serving the request panics, it counts a
+/// lost record: there will be none.
 pub struct RecordPlace(&'static Writer);
 
 /// The control thread's end of one worker's queue.
@@ -143,6 +144,10 @@ impl Writer {
             RecordPlace(self)
         })
     }
+
+    fn give_back_place(&self) {
+        self.kept.set(self.kept.get() - 1);
+    }
 }
 
 impl RecordPlace {
@@ -150,7 +155,8 @@ impl RecordPlace {
     pub fn report(self, report: Report) {
         let writer = self.0;
         // Given back first, the place is free for what comes next, and that is this report.
-        drop(self);
+        writer.give_back_place();
+        std::mem::forget(self);
         if writer.queue.borrow_mut().push(report).is_err() {
             writer.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -159,7 +165,8 @@ impl RecordPlace {
 
 impl Drop for RecordPlace {
     fn drop(&mut self) {
-        self.0.kept.set(self.0.kept.get() - 1);
+        self.0.give_back_place();
+        self.0.lost.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -209,11 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_was_kept_for_nothing_is_given_back() {
-        let (writer, _reader, _) = leaked(2);
+    fn a_place_that_was_kept_for_nothing_is_given_back_and_its_record_is_lost() {
+        let (writer, _reader, lost) = leaked(2);
         let kept = [writer.keep_place(), writer.keep_place()];
         assert!(kept.iter().all(Option::is_some) && writer.keep_place().is_none());
         drop(kept);
-        assert!(writer.keep_place().is_some());
+        assert_eq!(lost.load(Ordering::Relaxed), 2);
+        writer.keep_place().unwrap().report(Report::Panicked);
+        assert_eq!(lost.load(Ordering::Relaxed), 2);
     }
 }
