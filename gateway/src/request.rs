@@ -72,6 +72,11 @@ impl Request<'_> {
         self.head.path.of(self.head_bytes())
     }
 
+    /// Where its provider looks for the model. Gemini's take it from the path alone, whatever the body says.
+    pub fn names_model_in_body(&self) -> bool {
+        self.dialect != Dialect::Gemini
+    }
+
     /// Reads the body as far as needed to choose an account and to send it more than once. `model_needed`: whether the
     /// request is allowed depends on its model, wherever that stands.
     async fn read_body(
@@ -80,7 +85,7 @@ impl Request<'_> {
         model_needed: bool,
     ) -> Result<(), Refusal> {
         let is_waited_for = !self.body.is_complete();
-        let in_body = model_needed && self.dialect.model_in_path(self.path()).is_none();
+        let in_body = model_needed && self.names_model_in_body();
         self.body.hold(worker, in_body).await?;
         if is_waited_for {
             self.held_at = Instant::now();
@@ -140,8 +145,10 @@ async fn reach(
 ) -> Result<(Permit, Box<Answer>), Refusal> {
     let caller = authenticate::authenticate(worker, request)?;
     trail.note_caller(&caller);
+    trail.note_model(route::model_so_far(request));
     trail.secure(worker, &caller)?;
     let admitted = limit::admit(worker, request, &caller)?;
+    trail.note_shadowed(admitted.shadowed());
     request
         .read_body(worker, caller.must_name_model(worker))
         .await?;

@@ -277,7 +277,7 @@ async fn judge(
     let content_type = head.value(lease.filled(), "content-type");
     let is_encoded = head.value(lease.filled(), "content-encoding").is_some();
     let observer = if is_encoded || status >= 300 {
-        Observer::Blind
+        Observer::blind()
     } else {
         Observer::new(
             request.dialect,

@@ -41,6 +41,13 @@ pub struct Admitted {
     admission: Admission,
 }
 
+impl Admitted {
+    /// Limits that would have refused it, had they not been shadows.
+    pub fn shadowed(&self) -> LimitSet {
+        self.admission.shadowed()
+    }
+}
+
 /// A checked fact: there was room for this request in its tenant's limits, and for what it will use. Only `reserve` makes one.
 /// Dropped, the room is given back; settled (`meter::settle`), as every forwarded request is, what it has used is charged.
 ///

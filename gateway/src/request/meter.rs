@@ -11,6 +11,9 @@ use relay_wire::dialect::{
 };
 use std::time::Instant;
 
+/// Of a text, about as many bytes as a token stands for.
+const BYTES_PER_TOKEN: u64 = 4;
+
 /// Everything that is known of an answer once it has been forwarded.
 pub struct Transcript {
     /// How it ended.
@@ -65,8 +68,11 @@ pub enum Observer {
     Stream(StreamObserver),
     /// One JSON document.
     Document(AnswerObserver),
-    /// Something in which there is nothing to read.
-    Blind,
+    /// Something in which there is nothing to read but how long it is.
+    Blind {
+        /// So far.
+        bytes: u64,
+    },
 }
 
 impl Observer {
@@ -84,8 +90,13 @@ impl Observer {
             Some(media) if is_media_type(media, b"application/json") => {
                 Self::Document(AnswerObserver::new(dialect, depth_max))
             }
-            _ => Self::Blind,
+            _ => Self::blind(),
         }
+    }
+
+    /// One that sees only how long the answer is.
+    pub fn blind() -> Self {
+        Self::Blind { bytes: 0 }
     }
 
     /// Observes the next bytes of the body.
@@ -93,7 +104,7 @@ impl Observer {
         match self {
             Self::Stream(stream) => stream.observe(payload),
             Self::Document(document) => document.observe(payload),
-            Self::Blind => {}
+            Self::Blind { bytes } => *bytes += payload.len() as u64,
         }
     }
 
@@ -104,7 +115,7 @@ impl Observer {
 
     /// There is nothing to read in the answer.
     pub fn is_blind(&self) -> bool {
-        matches!(self, Self::Blind)
+        matches!(self, Self::Blind { .. })
     }
 
     /// Events so far.
@@ -121,7 +132,7 @@ impl Observer {
         match self {
             Self::Stream(stream) => stream.usage(),
             Self::Document(document) => document.usage(),
-            Self::Blind => None,
+            Self::Blind { .. } => None,
         }
     }
 
@@ -130,7 +141,7 @@ impl Observer {
         match self {
             Self::Stream(stream) => stream.estimated_output_tokens(),
             Self::Document(document) => document.estimated_output_tokens(),
-            Self::Blind => 0,
+            Self::Blind { bytes } => bytes / BYTES_PER_TOKEN,
         }
     }
 
@@ -166,7 +177,7 @@ impl Observer {
         match self {
             Self::Stream(stream) => stream.response_id(),
             Self::Document(document) => document.response_id(),
-            Self::Blind => None,
+            Self::Blind { .. } => None,
         }
     }
 
@@ -190,7 +201,20 @@ pub fn is_media_type(content_type: &[u8], media_type: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_media_type;
+    use super::{Observer, is_media_type};
+    use relay_wire::dialect::Dialect;
+
+    #[test]
+    fn of_what_cannot_be_read_the_length_is_known() {
+        let types = [None, Some(&b"audio/mpeg"[..]), Some(b"text/plain")];
+        for content_type in types {
+            let mut observer = Observer::new(Dialect::Responses, content_type, 100, 8);
+            observer.observe(&[0; 5]);
+            observer.observe(&[0; 4]);
+            assert_eq!(observer.estimated_output_tokens(), 2);
+            assert_eq!(observer.usage(), None);
+        }
+    }
 
     #[test]
     fn media_types_without_their_parameters() {

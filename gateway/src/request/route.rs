@@ -26,7 +26,7 @@ use crate::config::policy::{AccountId, ModelPattern, TenantId, UpstreamId};
 use crate::health::{Fault, Moment, Standing, Trial};
 use crate::worker::Worker;
 use queue::Queue;
-use relay_wire::dialect::ScanError;
+use relay_wire::dialect::{RequestScan, ScanError};
 use retry::Retry;
 use smallvec::SmallVec;
 use std::time::Instant;
@@ -111,9 +111,21 @@ pub fn model<'r>(
     caller: &Caller,
     request: &'r Request<'_>,
 ) -> Result<Option<&'r str>, Refusal> {
-    match request.dialect.model_in_path(request.path()) {
-        Some(model) => Ok(Some(model)),
-        None => model_in_body(request, caller.must_name_model(worker)),
+    if !request.names_model_in_body() {
+        let in_path = request.dialect.model_in_path(request.path());
+        return in_path.map(Some).ok_or(Refusal::ModelUnknown(
+            "The path must name its model without percent-encoding.",
+        ));
+    }
+    model_in_body(request, caller.must_name_model(worker))
+}
+
+/// The model that the request names as far as it has come: for the record, not to decide anything by it.
+pub fn model_so_far<'r>(request: &'r Request<'_>) -> Option<&'r str> {
+    if request.names_model_in_body() {
+        request.body.said().and_then(RequestScan::model)
+    } else {
+        request.dialect.model_in_path(request.path())
     }
 }
 

@@ -188,6 +188,118 @@ fn with_a_budget_the_price_must_be_known() {
 }
 
 #[test]
+fn with_a_budget_nothing_is_served_of_which_nobody_knows_that_it_is_free() {
+    let upstream = Upstream::untouched();
+    let config = Config::simple(upstream.address())
+        .tenant(Tenant::acme().limits("budget_per_month = 1"))
+        .price(&["gpt-5"], "input = 1, output = 8");
+    let gateway = Gateway::start(&config);
+    let batch = r#"{"requests":[{"custom_id":"1","params":{"model":"gpt-5"}}]}"#;
+    for (method, target, body, status, code) in [
+        (
+            "POST",
+            "/v1/completions",
+            r#"{"model":"gpt-6"}"#,
+            403,
+            "model_not_priced",
+        ),
+        (
+            "PUT",
+            "/v1/completions",
+            r#"{"model":"gpt-6"}"#,
+            403,
+            "model_not_priced",
+        ),
+        (
+            "POST",
+            "/v1/embeddings",
+            r#"{"model":"gpt-6"}"#,
+            403,
+            "model_not_priced",
+        ),
+        (
+            "POST",
+            "/anything/new",
+            r#"{"model":"gpt-6"}"#,
+            403,
+            "model_not_priced",
+        ),
+        ("POST", "/v1/messages/batches", batch, 400, "model_required"),
+        (
+            "POST",
+            "/v1/batches",
+            r#"{"input_file_id":"f"}"#,
+            400,
+            "model_required",
+        ),
+    ] {
+        let request = Request::new(method, target).field("Content-Type", "application/json");
+        gateway
+            .call(&request.body(body))
+            .assert_refused(status, code);
+    }
+}
+
+#[test]
+fn what_the_provider_does_not_count_is_charged_by_its_length() {
+    let vector = "0.5,".repeat(100);
+    let body = format!(r#"{{"data":[[{vector}1]]}}"#);
+    let length = body.len() as u64;
+    for content_type in ["application/json", "application/octet-stream"] {
+        let fields = [("content-type", content_type)];
+        let upstream = Upstream::answering(response(200, &fields, body.as_bytes()));
+        let gateway = Gateway::start(&Config::simple(upstream.address()));
+        let request = Request::post("/v1/embeddings", r#"{"model":"m","input":"hi"}"#);
+        assert_eq!(gateway.call(&request.clone().id("counted")).status(), 200);
+        let line = gateway.logged("counted");
+        let input_tokens = (request.body_bytes().len() as u64).div_ceil(4);
+        assert_eq!(line["known"], "estimated", "{line}");
+        assert_eq!(line["input_tokens"], input_tokens, "{line}");
+        assert_eq!(line["output_tokens"], length / 4, "{line}");
+    }
+}
+
+#[test]
+fn a_request_that_is_refused_has_its_model_on_record() {
+    let tenant = Tenant::acme()
+        .limits("requests_per_day = 1, requests_per_month = 1, shadow = [\"requests_per_day\"]")
+        .models(&["gpt-5"]);
+    let (_upstream, gateway) = gateway(tenant);
+    let other = Request::post("/v1/responses", r#"{"model":"gpt-6"}"#);
+    let refused = gateway.call(&other.id("not-allowed"));
+    refused.assert_refused(403, "model_not_allowed");
+    assert_eq!(gateway.logged("not-allowed")["model"], "gpt-6");
+    assert_eq!(gateway.call(&Request::plain()).status(), 200);
+    let refused = gateway.call(&Request::plain().id("used-up"));
+    refused.assert_refused(429, "tenant_quota_exceeded");
+    assert_eq!(gateway.logged("used-up")["model"], "gpt-5");
+}
+
+#[test]
+fn what_is_refused_behind_a_shadow_tells_of_the_shadow() {
+    let tenant = Tenant::acme()
+        .limits("requests_per_day = 1, tokens_per_day = 30, shadow = [\"requests_per_day\"]");
+    let (_upstream, gateway) = gateway(tenant);
+    let modest = r#"{"model":"gpt-5","max_output_tokens":1,"input":"hi"}"#;
+    let modest = Request::post("/v1/responses", modest);
+    assert_eq!(gateway.call(&modest).status(), 200);
+    let refused = gateway.call(&modest.id("refused"));
+    refused.assert_refused(429, "tenant_quota_exceeded");
+    assert_eq!(gateway.logged("refused")["shadowed"], "requests_per_day");
+}
+
+#[test]
+fn the_model_of_gemini_stands_in_the_path_alone() {
+    let upstream = Upstream::untouched();
+    let config = Config::simple(upstream.address()).tenant(Tenant::acme().models(&["gpt-5"]));
+    let gateway = Gateway::start(&config);
+    let body = r#"{"model":"gpt-5"}"#;
+    let post = |target: &str| gateway.call(&Request::post(target, body));
+    post("/v1beta/models/gemini-3:generateContent").assert_refused(403, "model_not_allowed");
+    post("/v1beta/models/tuned%2Fgemini:generateContent").assert_refused(400, "model_required");
+}
+
+#[test]
 fn a_shadow_refuses_nothing_and_is_told() {
     let tenant = Tenant::acme().limits(
         "requests_per_minute = 1, requests_per_month = 1, \

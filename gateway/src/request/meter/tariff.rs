@@ -1,6 +1,6 @@
 //! What a request costs: as far as it can be said before, and once its answer is over.
 
-use super::Transcript;
+use super::{BYTES_PER_TOKEN, Transcript};
 use crate::config::policy::Price;
 use crate::limits::{Consumption, Estimate};
 use crate::request::Request;
@@ -11,18 +11,15 @@ use crate::worker::Worker;
 use relay_wire::dialect::{Dialect, RequestScan, Usage};
 use relay_wire::head::Method;
 
-/// Of a request's text, about as many bytes as a token stands for.
-const BYTES_PER_TOKEN: u64 = 4;
-
 /// What is charged for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expense {
-    /// Nothing but the request itself: it asks for what is there already.
+    /// Nothing but the request itself: it is known that no model has anything to do with it.
     Nothing,
-    /// What the provider says that it has used, if it says so.
-    AsTold,
-    /// That too; where the provider has not said it, what follows from the length of what has passed: there is a model that
-    /// has read the one and written the other.
+    /// What the provider says that it has used; where it does not say it, what follows from the length of the answer. How long
+    /// a recording or a picture is says nothing of how many tokens it stands for.
+    ByAnswer,
+    /// What the provider says that it has used; where it does not say it, what follows from the length of what has passed.
     ByLength,
 }
 
@@ -51,10 +48,14 @@ impl Tariff {
         let price = model
             .filter(|_| expense != Expense::Nothing)
             .and_then(|model| worker.policy.price(model));
+        let text_bytes = match expense {
+            Expense::ByLength => request.body.text_bytes(),
+            Expense::Nothing | Expense::ByAnswer => 0,
+        };
         Self {
             expense,
             price,
-            input_tokens: request.body.text_bytes().div_ceil(BYTES_PER_TOKEN),
+            input_tokens: text_bytes.div_ceil(BYTES_PER_TOKEN),
         }
     }
 
@@ -70,10 +71,6 @@ impl Tariff {
 
     /// What the request will use, which is set aside for it.
     pub fn estimate(&self, body: &RequestBody<'_>, output_tokens_assumed: u64) -> Estimate {
-        if self.expense == Expense::AsTold && !body.is_scanned() {
-            // A file, of whatever kind: its length says nothing.
-            return Estimate::default();
-        }
         let output_tokens_max = body.said().and_then(RequestScan::output_tokens_max);
         self.estimate_of(output_tokens_max.unwrap_or(output_tokens_assumed))
     }
@@ -89,17 +86,23 @@ impl Tariff {
     /// What is charged for an answer to a request whose body had so many bytes.
     pub fn charge(&self, transcript: &Transcript, body_bytes: u64) -> Charge {
         // A stream that stands for an error answer has the status that the client saw before there was one.
-        let is_good = transcript.status < 400 && transcript.ending != Ending::Replaced;
+        let is_good =
+            matches!(transcript.status, 200..300) && transcript.ending != Ending::Replaced;
         if !is_good || self.expense == Expense::Nothing {
             return Charge::default();
         }
-        let input_tokens = self.input_tokens.max(body_bytes.div_ceil(BYTES_PER_TOKEN));
-        match known_usage(self.expense, transcript, input_tokens) {
-            Some((known, usage)) => Charge {
-                used: self.priced(usage),
-                known: Some(known),
-            },
-            None => Charge::default(),
+        let (known, usage) = known_usage(transcript, self.input_tokens_of(body_bytes));
+        Charge {
+            used: self.priced(usage),
+            known: Some(known),
+        }
+    }
+
+    /// By its length, of a text that has come.
+    fn input_tokens_of(&self, body_bytes: u64) -> u64 {
+        match self.expense {
+            Expense::ByLength => self.input_tokens.max(body_bytes.div_ceil(BYTES_PER_TOKEN)),
+            Expense::Nothing | Expense::ByAnswer => 0,
         }
     }
 
@@ -115,64 +118,71 @@ impl Tariff {
 }
 
 /// The table: which usage counts, and how it is known.
-fn known_usage(
-    expense: Expense,
-    transcript: &Transcript,
-    input_tokens: u64,
-) -> Option<(Known, Usage)> {
+fn known_usage(transcript: &Transcript, input_tokens: u64) -> (Known, Usage) {
     let by_length = transcript.estimated_output_tokens;
     match transcript.usage {
-        Some(told) if transcript.is_final => Some((Known::Final, told)),
+        Some(told) if transcript.is_final => (Known::Final, told),
         // Of a stream that was cut some providers have said until then what they have read, and not what they have written.
-        Some(told) if expense == Expense::ByLength && by_length > told.output_tokens => Some((
+        Some(told) if by_length > told.output_tokens => (
             Known::Estimated,
             Usage {
                 output_tokens: by_length,
                 ..told
             },
-        )),
-        Some(told) => Some((Known::Partial, told)),
-        None if expense == Expense::ByLength => Some((
+        ),
+        Some(told) => (Known::Partial, told),
+        None => (
             Known::Estimated,
             Usage {
                 input_tokens,
                 output_tokens: by_length,
                 ..Usage::default()
             },
-        )),
-        None => None,
+        ),
     }
 }
 
 fn expense(request: &Request<'_>) -> Expense {
-    let body = &request.body;
-    // What has no body asks no model for anything, though it may be a POST: a response is cancelled so.
-    if request.head.method != Method::Post || body.is_complete() && body.received_bytes() == 0 {
-        return Expense::Nothing;
+    match request.head.method {
+        Method::Get | Method::Head | Method::Delete | Method::Options => Expense::Nothing,
+        Method::Post | Method::Put | Method::Patch => {
+            expense_of_path(request.dialect, request.path())
+        }
     }
-    expense_of_post(request.dialect, request.path())
 }
 
-fn expense_of_post(dialect: Dialect, path: &[u8]) -> Expense {
-    let is_one_of = |resources: &[&str]| {
-        let unversioned = path.strip_prefix(b"/v1").unwrap_or(path);
-        let mut resources = resources.iter();
-        resources.any(|resource| unversioned == resource.as_bytes())
-    };
-    let generates = match dialect {
-        Dialect::Responses => is_one_of(&["/responses", "/responses/compact"]),
-        Dialect::ChatCompletions => true,
-        Dialect::Messages => is_one_of(&["/messages"]),
+/// What is not known to be free is charged for: providers have more kinds of requests than this gateway knows.
+fn expense_of_path(dialect: Dialect, path: &[u8]) -> Expense {
+    let resource = path.strip_prefix(b"/v1").unwrap_or(path);
+    let is_one_of = |resources: &[&[u8]]| resources.contains(&resource);
+    let is_free = match dialect {
+        Dialect::Responses => resource == b"/responses/input_tokens",
+        Dialect::Messages => resource == b"/messages/count_tokens",
         Dialect::Gemini => {
-            path.ends_with(b":generateContent") || path.ends_with(b":streamGenerateContent")
+            return if path.ends_with(b":countTokens") {
+                Expense::Nothing
+            } else {
+                Expense::ByLength
+            };
         }
-        Dialect::Opaque => return Expense::AsTold,
+        Dialect::ChatCompletions => false,
+        Dialect::Opaque => {
+            is_one_of(&[b"/files", b"/uploads"]) || resource.starts_with(b"/uploads/")
+        }
     };
-    match dialect {
-        _ if generates => Expense::ByLength,
-        // Embeddings; what only counts tokens says nothing of use.
-        Dialect::Gemini => Expense::AsTold,
-        _ => Expense::Nothing,
+    let is_of_media = dialect == Dialect::Opaque
+        && is_one_of(&[
+            b"/audio/transcriptions",
+            b"/audio/translations",
+            b"/images/edits",
+            b"/images/variations",
+        ]);
+    if is_free || resource.ends_with(b"/cancel") {
+        Expense::Nothing
+    } else if is_of_media {
+        Expense::ByAnswer
+    } else {
+        Expense::ByLength
     }
 }
 
@@ -218,34 +228,29 @@ mod tests {
 
     #[test]
     fn how_use_is_known() {
-        use Expense::{AsTold, ByLength, Nothing};
+        use Expense::{ByAnswer, ByLength, Nothing};
         let told = Some(TOLD);
         let longer = Usage {
             output_tokens: 9,
             ..TOLD
         };
-        let by_length = Usage {
-            input_tokens: 26,
+        let by_length = |input_tokens| Usage {
+            input_tokens,
             output_tokens: 9,
             ..Usage::default()
         };
+        let estimated = |usage| Some((Known::Estimated, usage));
         for (expense, usage, is_final, length, known) in [
             (ByLength, told, true, 0, Some((Known::Final, TOLD))),
             // What the provider says last counts, whatever it looks like.
             (ByLength, told, true, 900, Some((Known::Final, TOLD))),
-            (AsTold, told, true, 900, Some((Known::Final, TOLD))),
+            (ByAnswer, told, true, 900, Some((Known::Final, TOLD))),
             (ByLength, told, false, 7, Some((Known::Partial, TOLD))),
-            (ByLength, told, false, 9, Some((Known::Estimated, longer))),
-            (AsTold, told, false, 9, Some((Known::Partial, TOLD))),
-            (
-                ByLength,
-                None,
-                false,
-                9,
-                Some((Known::Estimated, by_length)),
-            ),
-            (ByLength, None, true, 9, Some((Known::Estimated, by_length))),
-            (AsTold, None, true, 9, None),
+            (ByLength, told, false, 9, estimated(longer)),
+            (ByAnswer, told, false, 9, estimated(longer)),
+            (ByLength, None, false, 9, estimated(by_length(26))),
+            (ByLength, None, true, 9, estimated(by_length(26))),
+            (ByAnswer, None, true, 9, estimated(by_length(0))),
             (Nothing, told, true, 9, None),
             (Nothing, None, false, 9, None),
         ] {
@@ -261,7 +266,7 @@ mod tests {
     #[test]
     fn errors_use_no_tokens() {
         let tariff = tariff(Expense::ByLength);
-        for status in [400, 404, 429, 500] {
+        for status in [301, 304, 400, 404, 429, 500] {
             let refused = Transcript {
                 status,
                 ..transcript(Some(TOLD), true, 5)
@@ -306,28 +311,40 @@ mod tests {
     }
 
     #[test]
-    fn what_is_charged_for_by_its_length() {
-        use Expense::{AsTold, ByLength, Nothing};
+    fn what_is_not_known_to_be_free_is_charged_for() {
+        use Expense::{ByAnswer, ByLength, Nothing};
         for (path, expense) in [
             ("/v1/responses", ByLength),
             ("/responses", ByLength),
             ("/v1/responses/compact", ByLength),
             ("/v1/responses/input_tokens", Nothing),
             ("/v1/responses/resp_1/cancel", Nothing),
+            ("/v1/responses/resp_1/input_tokens", ByLength),
             ("/v1/chat/completions", ByLength),
             ("/v1/messages", ByLength),
             ("/messages", ByLength),
             ("/v1/messages/count_tokens", Nothing),
-            ("/v1/messages/batches", Nothing),
+            ("/v1/messages/batches", ByLength),
+            ("/v1/messages/batches/b_1/cancel", Nothing),
             ("/v1beta/models/gemini-3:generateContent", ByLength),
             ("/v1beta/models/gemini-3:streamGenerateContent", ByLength),
-            ("/v1beta/models/gemini-3:countTokens", AsTold),
-            ("/v1beta/models/gemini-3:embedContent", AsTold),
-            ("/v1/embeddings", AsTold),
-            ("/v1/completions", AsTold),
+            ("/v1beta/models/gemini-3:countTokens", Nothing),
+            ("/v1beta/models/gemini-3:embedContent", ByLength),
+            ("/v1beta/models/gemini-3:anythingNew", ByLength),
+            ("/v1/embeddings", ByLength),
+            ("/v1/completions", ByLength),
+            ("/v1/batches", ByLength),
+            ("/v1/fine_tuning/jobs", ByLength),
+            ("/anything/new", ByLength),
+            ("/v1/audio/speech", ByLength),
+            ("/v1/audio/transcriptions", ByAnswer),
+            ("/v1/images/edits", ByAnswer),
+            ("/v1/images/generations", ByLength),
+            ("/v1/files", Nothing),
+            ("/v1/uploads/upload_1/parts", Nothing),
         ] {
             let dialect = Dialect::of_path(path.as_bytes());
-            assert_eq!(expense_of_post(dialect, path.as_bytes()), expense, "{path}");
+            assert_eq!(expense_of_path(dialect, path.as_bytes()), expense, "{path}");
         }
     }
 }
