@@ -65,6 +65,7 @@ impl Gateway {
     /// A port is in use, an address is not this host's, a directory cannot be made, something is missing that is required.
     pub fn start(policy: Policy, warnings: &[Problem], reader: Reader) -> Result<Self, StartError> {
         let descriptors = relay_io::raise_descriptor_limit();
+        relay_io::share_locked_memory(policy.node.workers);
         relay_io::forbid_core_dumps();
         let mut log = Log::open(&policy)
             .map_err(|error| StartError(format!("cannot open the log: {error}")))?;

@@ -34,6 +34,8 @@ pub use engine::{Engine, Refused, pause, run, spawn};
 pub use lease::{LARGE_LEASE_BYTES, Lease, Pool, SMALL_LEASE_BYTES, TINY_LEASE_BYTES};
 pub use listener::{Listener, bind};
 pub use option::SocketOption;
-pub use process::{allowed_cores, forbid_core_dumps, pin_to_core, raise_descriptor_limit};
+pub use process::{
+    allowed_cores, forbid_core_dumps, pin_to_core, raise_descriptor_limit, share_locked_memory,
+};
 pub use socket::{ConnectError, Interrupt, Interrupter, IoError, Origin, Received, Stream};
 pub use wheel::Wheel;

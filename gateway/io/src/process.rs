@@ -1,6 +1,7 @@
 //! Limits of the process, set once at start.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Raises the soft limit of open files to the hard one, and returns it.
 pub fn raise_descriptor_limit() -> u64 {
@@ -17,6 +18,40 @@ pub fn raise_descriptor_limit() -> u64 {
     // SAFETY: setrlimit reads one rlimit from the valid pointer given.
     let raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0;
     if raised { limit.rlim_cur } else { soft }
+}
+
+/// What the ring of one thread may take, in bytes.
+static RING_BYTES_MAX: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Raises the limit on locked memory as far as it goes: to any amount where the process has the right to. The rings of a process
+/// without `CAP_IPC_LOCK` count towards it, together with those of all other processes of its user: so many rings are to
+/// find room in half of it.
+pub fn share_locked_memory(rings: usize) {
+    let any = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: setrlimit reads one rlimit from the valid pointer given.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const any) } == 0 {
+        return;
+    }
+    let mut limit = any;
+    // SAFETY: getrlimit writes one rlimit to the valid pointer given.
+    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } != 0 {
+        return;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: setrlimit reads one rlimit from the valid pointer given.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+    if limit.rlim_max != libc::RLIM_INFINITY {
+        let share = limit.rlim_max / 2 / rings.max(1) as u64;
+        RING_BYTES_MAX.store(share, Ordering::Relaxed);
+    }
+}
+
+/// What the ring of one thread may take, in bytes.
+pub(crate) fn ring_bytes_max() -> u64 {
+    RING_BYTES_MAX.load(Ordering::Relaxed)
 }
 
 /// Keeps secrets out of core files, and other processes of the same user away from this one's memory.

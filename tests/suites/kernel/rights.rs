@@ -149,3 +149,18 @@ fn what_must_stay_zero_is_there_from_the_start() {
     assert_eq!(kernel["mode"], "off");
     assert_eq!(kernel["features"]["egress_pin"], "missing: switched off");
 }
+
+/// The rings of so many workers would not find room in what a user may usually lock (8 MiB).
+#[test]
+fn many_workers_without_rights_share_what_memory_may_be_locked() {
+    const WORKERS: usize = 64;
+    let upstream = Upstream::answering(openai::plain());
+    let config = config(&upstream, "off").set("node", "workers", WORKERS);
+    let gateway = unprivileged().gateway(&config);
+    let ready = gateway.log().wait_event("ready");
+    assert_eq!(ready["workers"], WORKERS.to_string());
+    for _ in 0..WORKERS {
+        assert_eq!(gateway.call(&Request::plain()).status(), 200);
+    }
+    gateway.stop();
+}
