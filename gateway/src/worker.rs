@@ -67,7 +67,7 @@ pub struct Worker {
     held_body_bytes: Rc<Cell<usize>>,
     random: RefCell<fastrand::Rng>,
     figures: &'static Figures,
-    draining: Cell<bool>,
+    draining_since: Cell<Option<Instant>>,
     /// The same moment on both clocks, renewed at every tick.
     clocks: Cell<(Instant, SystemTime)>,
     head_buffers: RefCell<Vec<Vec<u8>>>,
@@ -141,7 +141,12 @@ impl Worker {
 
     /// No new connections, and every answer is its connection's last.
     pub fn is_draining(&self) -> bool {
-        self.draining.get()
+        self.draining_since.get().is_some()
+    }
+
+    /// What is still served has to end now.
+    pub fn is_ending(&self) -> bool {
+        self.mailbox.is_ending()
     }
 
     /// Where the upstream can be reached, as last resolved.

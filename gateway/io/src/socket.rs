@@ -33,6 +33,8 @@ pub enum Interrupt {
     PeerGone,
     /// The socket that this one is tied to was interrupted, for the reason that is to be found there.
     Tied,
+    /// The process ends, or is about to and nobody waits for this any more: neither side's doing.
+    Shutdown,
 }
 
 /// Why an operation failed.
@@ -80,6 +82,10 @@ pub(crate) struct Socket {
     /// Waits for a next request: may be ended without anybody losing anything.
     idle: Cell<bool>,
     tied: RefCell<Weak<Socket>>,
+    /// Outlives the interrupt of the socket that it is tied to.
+    tied_outlives: Cell<bool>,
+    /// Nobody waits for what it brings any more.
+    orphaned: Cell<bool>,
     pace: Cell<Pace>,
     heartbeat: Cell<Option<Heartbeat>>,
     heartbeats_sent: Cell<u32>,
@@ -135,10 +141,30 @@ impl Socket {
         };
         // A socket that is not connected any more has nothing to shut down: its waits have ended.
         let _ = self.options().shutdown(how);
+        self.tell_tied();
+    }
+
+    fn tell_tied(&self) {
         let tied = self.tied.borrow().upgrade();
-        if let Some(tied) = tied {
-            tied.interrupt(Interrupt::Tied);
+        match tied {
+            Some(tied) if self.tied_outlives.get() => tied.orphaned.set(true),
+            Some(tied) => tied.interrupt(Interrupt::Tied),
+            None => {}
         }
+    }
+
+    /// For the end of the process. What somebody waits for at this socket is let come to its end: no more is received, and what
+    /// has been is answered. Where that was said before and the peer still takes nothing, nothing is waited for.
+    pub(crate) fn end_watched(&self) {
+        if self.receives.get() {
+            self.end_receiving();
+        } else if self.waits_to_write.get() {
+            self.interrupt(Interrupt::Shutdown);
+        }
+    }
+
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.orphaned.get()
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
@@ -200,6 +226,8 @@ impl Stream {
             waits_to_write: Cell::new(false),
             idle: Cell::new(false),
             tied: RefCell::new(Weak::new()),
+            tied_outlives: Cell::new(false),
+            orphaned: Cell::new(false),
             pace: Cell::new(Pace::UNKNOWN),
             heartbeat: Cell::new(None),
             heartbeats_sent: Cell::new(0),
@@ -429,13 +457,28 @@ impl Stream {
 
     /// From now on, whatever interrupts this socket interrupts `other` too.
     pub fn tie(&self, other: &Stream) {
+        self.tie_so(other, false);
+    }
+
+    /// From now on, once this socket is interrupted, `other` goes on as an orphan: see `set_orphaned`.
+    pub fn tie_as_orphan(&self, other: &Stream) {
+        self.tie_so(other, true);
+    }
+
+    fn tie_so(&self, other: &Stream, outlives: bool) {
         self.socket.tied.replace(Rc::downgrade(&other.socket));
+        self.socket.tied_outlives.set(outlives);
         if self.socket.interrupted.get().is_some() {
-            other.socket.interrupt(Interrupt::Tied);
+            self.socket.tell_tied();
         }
     }
 
-    /// Ends `tie`.
+    /// Nobody waits for what this socket brings: it may be ended before others (see `Wheel::end_orphaned`).
+    pub fn set_orphaned(&self, orphaned: bool) {
+        self.socket.orphaned.set(orphaned);
+    }
+
+    /// Ends `tie` and `tie_as_orphan`.
     pub fn untie(&self) {
         self.socket.tied.replace(Weak::new());
     }

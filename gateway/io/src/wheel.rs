@@ -87,12 +87,24 @@ impl Wheel {
         }
     }
 
-    /// Lets the deadlines of all sockets pass whose peers are not watched: of the calls that are made for somebody, not of
-    /// those for whom they are made. For the end of the process.
-    pub fn end_unwatched(&self) {
+    /// For the end of the process, to be called again until nothing is left. Sockets whose peers are not watched are interrupted:
+    /// calls that are made for somebody. Those for whom they are made can still be told so, but nothing more is received from
+    /// them, and who takes nothing until the next call is interrupted too.
+    pub fn end_all(&self) {
         for socket in self.sockets() {
-            if !socket.watched.get() {
-                socket.interrupt(Interrupt::Deadline);
+            if socket.watched.get() {
+                socket.end_watched();
+            } else {
+                socket.interrupt(Interrupt::Shutdown);
+            }
+        }
+    }
+
+    /// Interrupts the sockets that bring something for which nobody waits (`Stream::set_orphaned`).
+    pub fn end_orphaned(&self) {
+        for socket in self.sockets() {
+            if socket.is_orphaned() {
+                socket.interrupt(Interrupt::Shutdown);
             }
         }
     }

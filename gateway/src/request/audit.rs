@@ -141,7 +141,7 @@ impl Trail {
     /// It did not work out.
     pub fn note_failure(&mut self, worker: &Worker, asked: &Asked, failure: &Failure) {
         self.record.failed_status = failure.status().or(self.record.failed_status);
-        if matches!(failure, Failure::Client(_)) {
+        if matches!(failure, Failure::Client(_) | Failure::Shutdown) {
             return;
         }
         worker.journal.report(Report::AttemptFailed {
@@ -215,6 +215,7 @@ impl Trail {
         self.record.limit = refusal.limit();
         self.record.ended = match refusal {
             Refusal::ClientGone => "client_gone",
+            Refusal::ShuttingDown => "shutdown",
             _ if self.record.attempts > 0 => "failed",
             _ => "refused",
         };

@@ -226,7 +226,7 @@ impl<'c> RequestBody<'c> {
         while !self.is_complete() && self.received_bytes - before < bytes_max as u64 {
             lease.truncate(0);
             self.set_read_deadline(worker);
-            if self.client.readable().await.is_err() || self.read_now(&mut lease).is_err() {
+            if self.client.readable().await.is_err() || self.read_now(worker, &mut lease).is_err() {
                 return false;
             }
         }
@@ -269,17 +269,18 @@ impl<'c> RequestBody<'c> {
         }
         let last = self.held.last_mut().unwrap_or(&mut self.first);
         let mut lease = last.take();
-        let outcome = self.read_now(&mut lease);
+        let outcome = self.read_now(worker, &mut lease);
         *self.held.last_mut().unwrap_or(&mut self.first) = lease;
         outcome
     }
 
     /// Reads what is there behind what the lease holds, which then holds the payload of it too.
-    fn read_now(&mut self, lease: &mut Lease) -> Result<(), Refusal> {
+    fn read_now(&mut self, worker: &Worker, lease: &mut Lease) -> Result<(), Refusal> {
         let from = lease.len();
         match self.client.read_now(lease) {
             Ok(None) => return Ok(()),
             Ok(Some(Received::Bytes(_))) => {}
+            Ok(Some(Received::End)) if worker.is_ending() => return Err(Refusal::ShuttingDown),
             Ok(Some(Received::End)) => return Err(Refusal::ClientGone),
             Err(error) => return Err(read_failed(&error)),
         }
@@ -355,6 +356,7 @@ impl<'c> RequestBody<'c> {
 fn read_failed(error: &IoError) -> Refusal {
     match error {
         IoError::Interrupted(Interrupt::Deadline) => Refusal::BodyTooSlow,
+        IoError::Interrupted(Interrupt::Shutdown) => Refusal::ShuttingDown,
         _ => Refusal::ClientGone,
     }
 }

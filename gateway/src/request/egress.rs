@@ -314,11 +314,13 @@ async fn judge(
     Ok(answer)
 }
 
-/// What an error on the upstream's connection means: its own time-out, its end, or that the client has left.
+/// What an error on the upstream's connection means: its own time-out, its end, ours, or that the client has left.
 fn broken(client: &Stream, error: &IoError) -> Failure {
     match error {
         IoError::Interrupted(Interrupt::Deadline) => Failure::Timeout,
+        IoError::Interrupted(Interrupt::Shutdown) => Failure::Shutdown,
         IoError::Interrupted(Interrupt::Tied) => match client.interrupted() {
+            Some(Interrupt::Shutdown) => Failure::Shutdown,
             Some(Interrupt::Deadline) => Failure::Client(Refusal::BodyTooSlow),
             _ => Failure::Client(Refusal::ClientGone),
         },

@@ -37,6 +37,8 @@ pub enum Ending {
     UpstreamBroken,
     /// The provider was silent, or busy, for too long.
     Deadline,
+    /// The gateway itself ended, and did not wait for the rest.
+    Shutdown,
     /// A stream had been begun before the answer, and that was none: an error event stands for it.
     Replaced,
 }
@@ -51,6 +53,7 @@ impl Ending {
             Self::ClientStalled => "client_stalled",
             Self::UpstreamBroken => "upstream_broken",
             Self::Deadline => "deadline",
+            Self::Shutdown => "shutdown",
             Self::Replaced => "replaced",
         }
     }

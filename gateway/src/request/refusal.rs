@@ -104,6 +104,8 @@ pub enum Refusal {
     UpstreamStreamIncomplete,
     /// What the provider sent is not a proper answer.
     UpstreamMalformed,
+    /// The gateway ends, and waits for nothing any more.
+    ShuttingDown,
     /// Nobody is there any more to be answered.
     ClientGone,
 }
@@ -206,6 +208,7 @@ impl Refusal {
             Self::UpstreamError { .. } | Self::UpstreamMalformed => "upstream_error",
             Self::UpstreamOverloaded { .. } => "upstream_overloaded",
             Self::UpstreamStreamIncomplete => "upstream_stream_incomplete",
+            Self::ShuttingDown => "gateway_shutting_down",
             Self::ClientGone => "client_gone",
         }
     }
@@ -431,6 +434,12 @@ impl Refusal {
                 retryable: false,
                 ..upstream(502, None, "The provider's answer is not valid HTTP.")
             },
+            Self::ShuttingDown => passing(
+                503,
+                GATEWAY,
+                RETRY_SOON_SECONDS,
+                "The gateway is being stopped: send the request again.",
+            ),
             Self::ClientGone => refused(499, INVALID_REQUEST, "The client closed the connection."),
         }
     }
@@ -444,7 +453,7 @@ impl Refusal {
     }
 
     /// What was received cannot be told apart from a next request, or the connection is one too many: nothing more may be read
-    /// from it.
+    /// from it. Nor when we end.
     pub fn ends_connection(&self) -> bool {
         matches!(
             self,
@@ -453,6 +462,7 @@ impl Refusal {
                 | Self::TenantConnectionLimit
                 | Self::BodyMalformed
                 | Self::BodyTooSlow
+                | Self::ShuttingDown
                 | Self::ClientGone
         )
     }

@@ -238,7 +238,7 @@ impl Candidates {
                     if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
                         // Whoever is well now need not be so after it.
                         drop(slot);
-                        retry::pause_while_present(request.client, pause).await?;
+                        retry::pause_while_present(worker, request.client, pause).await?;
                     } else if self.pays(worker, upstream, now) {
                         return Ok(self.candidate(worker, request, upstream, slot));
                     } else {

@@ -18,10 +18,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Ticks of the wheel between two looks at the kept connections (1 s).
 const SWEEP_TICKS: u32 = 20;
+
+/// How long answers that only their usage is waited for may still take when the gateway drains.
+const ORPHANS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a worker is made of; sent to its thread.
 pub struct Parts {
@@ -125,7 +128,7 @@ async fn run(parts: Parts) -> io::Result<()> {
         held_body_bytes: Rc::default(),
         random: RefCell::new(fastrand::Rng::new()),
         figures: parts.figures,
-        draining: Cell::new(false),
+        draining_since: Cell::new(None),
         clocks: Cell::new((Instant::now(), SystemTime::now())),
         head_buffers: RefCell::default(),
         policy: parts.policy,
@@ -149,7 +152,7 @@ async fn run(parts: Parts) -> io::Result<()> {
                 worker.idle.sweep();
             }
             worker.publish_figures();
-            worker.draining.get() && worker.clients.count() == 0
+            worker.is_draining() && worker.clients.count() == 0
         })
         .await;
     Ok(())
@@ -165,7 +168,9 @@ impl Worker {
         if !self.mailbox.is_draining() {
             return;
         }
-        if !self.draining.replace(true) {
+        let began_at = self.draining_since.get();
+        if began_at.is_none() {
+            self.draining_since.set(Some(Instant::now()));
             for listener in listeners {
                 listener.stop();
             }
@@ -173,8 +178,11 @@ impl Worker {
         // At every tick again: a connection may have become idle since.
         self.idle.clear();
         self.wheel.end_idle();
-        if self.mailbox.is_ending() {
-            self.wheel.end_unwatched();
+        if began_at.is_some_and(|at| at.elapsed() >= ORPHANS_TIMEOUT) {
+            self.wheel.end_orphaned();
+        }
+        if self.is_ending() {
+            self.wheel.end_all();
         }
     }
 

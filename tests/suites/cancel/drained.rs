@@ -313,3 +313,26 @@ fn the_gateways_own_end_does_not_wait_for_longer_than_for_others() {
     assert_eq!(line["ended"], "client_gone", "{line}");
     go_on.send();
 }
+
+/// Whoever is still served may take as long as it likes ("0s"), but that is for those who are there.
+#[test]
+fn the_gateways_own_end_hardly_waits_for_what_nobody_receives() {
+    let go_on = Signal::new();
+    let (head, rest) = cut_behind(1);
+    let upstream = in_two(head, rest, &go_on);
+    let mut gateway = Gateway::start(&config(&upstream).timeout("drain", "0s"));
+    let mut client = gateway.client();
+    client.send(Request::streamed().id("left").bytes());
+    client.begin_response();
+    client.read_payload(openai::created().len() + openai::delta("a").len());
+    leave_and_be_missed(client);
+    gateway.terminate();
+    assert!(gateway.wait_exit().success());
+    let line = gateway.logged("left");
+    assert_eq!(line["ended"], "client_gone", "{line}");
+    let lines = gateway.log().lines();
+    let told = lines.iter().find(|line| line.event() == "account_state");
+    assert!(told.is_none(), "{told:?}");
+    upstream.wait_ended(0);
+    go_on.send();
+}

@@ -1,7 +1,10 @@
 //! Ending without losing a request.
 
+use relay_tests::config::{Account, Tenant};
 use relay_tests::http::{LAST_CHUNK, chunk};
-use relay_tests::{Config, Ending, Gateway, Request, Signal, Upstream, eventually, openai};
+use relay_tests::{
+    Config, Ending, Gateway, RawClient, Request, Signal, Upstream, eventually, openai,
+};
 use std::net::TcpStream;
 
 /// An upstream that holds every stream after its first event until the signal comes.
@@ -141,9 +144,66 @@ fn what_does_not_end_in_time_is_cut_and_seen_to_be() {
     // The client is told, and the request has its record.
     let told = String::from_utf8(rest).expect("an event");
     assert!(told.starts_with("event: error\n"), "{told}");
+    assert!(told.contains("gateway_shutting_down"), "{told}");
     let line = gateway.logged("cut");
-    assert_eq!(line["ended"], "deadline", "{line}");
+    assert_eq!(line["ended"], "shutdown", "{line}");
+    assert_nobody_is_blamed(&gateway);
     go_on.send();
+}
+
+/// As many as block an account that does not answer in time.
+const IN_FLIGHT: usize = 3;
+
+#[test]
+fn what_has_no_answer_by_then_is_refused_and_no_account_is_blamed() {
+    let go_on = Signal::new();
+    let upstream = Upstream::start({
+        let go_on = go_on.clone();
+        move |_| go_on.wait()
+    });
+    let config = Config::for_upstream(upstream.address())
+        .tenant(Tenant::acme())
+        .account(Account::first().set("max_concurrent", IN_FLIGHT))
+        .timeout("drain", "300ms");
+    let mut gateway = Gateway::start(&config);
+    let ids = ["asked-1", "asked-2", "asked-3", "queued", "half"];
+    let mut clients: Vec<RawClient> = Vec::new();
+    for (index, id) in ids.into_iter().enumerate() {
+        let bytes = Request::streamed().id(id).bytes();
+        let sent_bytes = bytes.len() - if id == "half" { 5 } else { 0 };
+        let mut client = gateway.client();
+        client.send(&bytes[..sent_bytes]);
+        clients.push(client);
+        eventually("the request is in flight", || {
+            let in_flight = gateway.metric("relay_tenant_requests_in_flight", &[]);
+            (in_flight == (index + 1) as f64).then_some(())
+        });
+    }
+    upstream.wait_for("as many as there are places", |record| {
+        (record.requests.len() == IN_FLIGHT).then_some(())
+    });
+    gateway.terminate();
+    for client in &mut clients {
+        let answer = client.read_response();
+        let error = answer.assert_refused(503, "gateway_shutting_down");
+        assert!(error.retryable);
+        assert_eq!(answer.head.value("connection"), Some("close"));
+    }
+    gateway.wait_exit();
+    for id in ids {
+        let line = gateway.logged(id);
+        assert_eq!(line["ended"], "shutdown", "{line}");
+        assert_eq!(line["charged"], false, "{line}");
+    }
+    assert_nobody_is_blamed(&gateway);
+    go_on.send();
+}
+
+/// Asked when it has ended: whatever it thought of the account by then has been said.
+fn assert_nobody_is_blamed(gateway: &Gateway) {
+    let lines = gateway.log().lines();
+    let told = lines.iter().find(|line| line.event() == "account_state");
+    assert!(told.is_none(), "{told:?}");
 }
 
 #[test]

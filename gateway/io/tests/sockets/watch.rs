@@ -1,9 +1,11 @@
 //! Looking after sockets on which nothing happens.
 
-use crate::rig::{all_of, meanwhile, on_each_engine, reason};
-use relay_io::{Interrupt, Pool};
-use std::io::{Read, Write};
+use crate::rig::{LARGE_BYTES, LIMIT, all_of, meanwhile, on_each_engine, reason, until};
+use relay_io::{Interrupt, Pool, Received, spawn};
+use std::cell::Cell;
+use std::io::{IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::rc::Rc;
 use std::time::Duration;
 
 const HEARTBEAT: &[u8] = b": heartbeat\n\n";
@@ -60,6 +62,83 @@ fn what_is_not_tied_any_more_goes_on() {
         client.untie();
         client.interrupter().interrupt(Interrupt::PeerGone);
         assert_eq!(upstream.interrupted(), None);
+    });
+}
+
+#[test]
+fn what_outlives_its_client_is_ended_as_an_orphan_and_nothing_else_is() {
+    on_each_engine(async |worker| {
+        for leaves_first in [false, true] {
+            let (client, _client_peer) = worker.pair().await;
+            let (upstream, _upstream_peer) = worker.pair().await;
+            let (other, _other_peer) = worker.pair().await;
+            for stream in [&upstream, &other] {
+                stream.set_deadline(LIMIT);
+            }
+            let leave = || client.interrupter().interrupt(Interrupt::PeerGone);
+            if leaves_first {
+                leave();
+            }
+            client.tie_as_orphan(&upstream);
+            if !leaves_first {
+                worker.wheel.end_orphaned();
+                assert_eq!(upstream.interrupted(), None);
+                leave();
+            }
+            assert_eq!(upstream.interrupted(), None);
+            worker.wheel.end_orphaned();
+            assert_eq!(upstream.interrupted(), Some(Interrupt::Shutdown));
+            assert_eq!(other.interrupted(), None);
+        }
+    });
+}
+
+#[test]
+fn at_the_end_those_who_are_waited_for_can_still_be_told() {
+    on_each_engine(async |worker| {
+        let (client, mut client_peer) = worker.pair().await;
+        let (upstream, upstream_peer) = worker.pair().await;
+        client_peer.write_all(b"request").unwrap();
+        client.watch_peer();
+        client.tie(&upstream);
+        upstream.set_deadline(LIMIT);
+        client.readable().await.unwrap();
+        for _ in 0..2 {
+            worker.wheel.end_all();
+        }
+        assert_eq!(reason(upstream.readable().await), Interrupt::Shutdown);
+        // What it had sent by then is read, and then no more.
+        let (received, _) = client.read(Pool::new().small()).await;
+        assert_eq!(received.unwrap(), Received::Bytes(7));
+        let (received, _) = client.read(Pool::new().small()).await;
+        assert_eq!(received.unwrap(), Received::End);
+        let sent = client.send(&mut [IoSlice::new(b"sorry")], LIMIT).await;
+        sent.unwrap();
+        drop((client, upstream));
+        assert_eq!(all_of(client_peer).await, b"sorry");
+        assert_eq!(all_of(upstream_peer).await, b"");
+    });
+}
+
+#[test]
+fn at_the_end_nobody_waits_for_a_peer_that_takes_nothing() {
+    on_each_engine(async |worker| {
+        let (client, _client_peer) = worker.pair().await;
+        client.watch_peer();
+        let stuck = Rc::new(Cell::new(None));
+        let (client, ended) = (Rc::new(client), stuck.clone());
+        let sending = client.clone();
+        spawn(async move {
+            let bytes = vec![0; LARGE_BYTES];
+            let sent = sending.send(&mut [IoSlice::new(&bytes)], LIMIT).await;
+            ended.set(Some(reason(sent)));
+        });
+        until("the send ends", || {
+            worker.wheel.end_all();
+            stuck.get().is_some()
+        })
+        .await;
+        assert_eq!(stuck.get(), Some(Interrupt::Shutdown));
     });
 }
 

@@ -104,7 +104,8 @@ impl RequestBody<'_> {
                 Either::Second(Err(error)) => return Err(Interrupted::Upstream(error)),
             }
             lease.truncate(0);
-            self.read_now(&mut lease).map_err(Interrupted::Client)?;
+            self.read_now(worker, &mut lease)
+                .map_err(Interrupted::Client)?;
             self.passed_on = true;
             self.finish_scan();
             if let Some(refusal) = self.must_not_become_complete(&is_stored_there) {

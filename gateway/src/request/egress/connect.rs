@@ -44,7 +44,7 @@ pub(super) async fn connect(
         };
         let call = (calls > 0).then(|| worker.connections.shortages.call(short, places));
         match &call {
-            Some(call) => wait_until_heard(client, call).await?,
+            Some(call) => wait_until_heard(worker, client, call).await?,
             None if worker.idle.let_go(short) => {}
             None => continue,
         }
@@ -53,7 +53,7 @@ pub(super) async fn connect(
     outcome
 }
 
-async fn wait_until_heard(client: &Stream, call: &Call) -> Result<(), Failure> {
+async fn wait_until_heard(worker: &Worker, client: &Stream, call: &Call) -> Result<(), Failure> {
     for _ in 0..HEARD_STEPS_MAX {
         if call.was_heard() {
             break;
@@ -61,6 +61,9 @@ async fn wait_until_heard(client: &Stream, call: &Call) -> Result<(), Failure> {
         pause(HEARD_STEP).await;
         if client.interrupted().is_some() {
             return Err(Failure::Client(Refusal::ClientGone));
+        }
+        if worker.is_ending() {
+            return Err(Failure::Shutdown);
         }
     }
     Ok(())
@@ -132,6 +135,7 @@ pub(crate) fn failed(error: &ConnectError, origin: &Origin) -> Failure {
             said_by_programs(error).map_or(Failure::Egress, Failure::from)
         }
         ConnectError::Interrupted(Interrupt::Deadline) => Failure::ConnectTimeout,
+        ConnectError::Interrupted(Interrupt::Shutdown) => Failure::Shutdown,
         ConnectError::Interrupted(_) => Failure::Client(Refusal::ClientGone),
         ConnectError::Socket(error) if is_for_want_of_resources(error) => Failure::OutOfResources,
         ConnectError::Socket(error) => match origin {
@@ -219,6 +223,8 @@ mod tests {
     fn an_attempt_to_connect_that_takes_too_long_is_the_path_s() {
         let too_slow = ConnectError::Interrupted(Interrupt::Deadline);
         assert_eq!(failed(&too_slow, &tagged()).kind(), "connect_timeout");
+        let shutdown = ConnectError::Interrupted(Interrupt::Shutdown);
+        assert_eq!(failed(&shutdown, &tagged()).kind(), "shutdown");
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub enum Failure {
     OutOfResources,
     /// The client's side ended it.
     Client(Refusal),
+    /// The gateway itself ends, in the middle of it.
+    Shutdown,
 }
 
 /// When a failure is over, as the provider said.
@@ -86,6 +88,7 @@ impl Failure {
                 | Self::TenantConnectionsFull
                 | Self::OutOfResources
                 | Self::Client(_)
+                | Self::Shutdown
         )
     }
 
@@ -105,7 +108,7 @@ impl Failure {
     }
 
     /// What it means for the health of the account or of its address. `None`: it is the client's, the tenant's or this host's
-    /// own, or a cap of ours.
+    /// own, a cap of ours, or our own end.
     pub fn fault(&self) -> Option<Fault> {
         let until = |resets: &Option<Reset>| resets.map(|reset| reset.until);
         Some(match self {
@@ -149,7 +152,8 @@ impl Failure {
             Self::TenantConnectionsFull
             | Self::AccountConnectionsFull
             | Self::OutOfResources
-            | Self::Client(_) => return None,
+            | Self::Client(_)
+            | Self::Shutdown => return None,
         })
     }
 
@@ -185,6 +189,7 @@ impl Failure {
             Self::IncompleteStream => "incomplete_stream",
             Self::OutOfResources => "out_of_resources",
             Self::Client(_) => "client",
+            Self::Shutdown => "shutdown",
         }
     }
 
@@ -228,6 +233,7 @@ impl Failure {
             Self::IncompleteStream => Refusal::UpstreamStreamIncomplete,
             Self::OutOfResources => Refusal::Overloaded,
             Self::Client(refusal) => refusal,
+            Self::Shutdown => Refusal::ShuttingDown,
         }
     }
 }

@@ -120,7 +120,9 @@ fn verdict(end: &End) -> Verdict {
         Ending::Complete | Ending::Unfinished | Ending::Replaced => Verdict::Well,
         Ending::UpstreamBroken => Verdict::AtFault(Fault::BrokenOff),
         Ending::Deadline if !end.ran_out_of_time => Verdict::AtFault(Fault::TimedOut),
-        Ending::Deadline | Ending::ClientGone | Ending::ClientStalled => Verdict::Open,
+        Ending::Deadline | Ending::ClientGone | Ending::ClientStalled | Ending::Shutdown => {
+            Verdict::Open
+        }
     }
 }
 
@@ -160,6 +162,8 @@ mod tests {
             (Ending::Deadline, true, true, Verdict::Open),
             (Ending::ClientGone, true, false, Verdict::Open),
             (Ending::ClientStalled, true, false, Verdict::Open),
+            (Ending::Shutdown, true, false, Verdict::Open),
+            (Ending::Shutdown, false, false, Verdict::Open),
         ] {
             let end = End {
                 ending,

@@ -144,7 +144,8 @@ impl Passage {
         head: Vec<u8>,
     ) -> (Reply<'c, Streaming>, Ending) {
         if self.outlasts_client {
-            request.client.untie();
+            let upstream = &self.answer.connection.stream;
+            request.client.tie_as_orphan(upstream);
         }
         let (client, mut step, opened) = self.open(worker, client, &head).await;
         worker.keep_head_buffer(head);
@@ -365,6 +366,7 @@ impl Passage {
         let answer = *self.answer;
         let ends_itself = answer.parser.is_complete() && answer.head.keep_alive;
         if ends_itself && answer.request_was_sent && !self.has_excess {
+            answer.connection.stream.set_orphaned(false);
             worker.idle.keep(answer.connection, &worker.policy.timeouts);
         }
     }

@@ -70,6 +70,7 @@ fn all() -> Vec<Refusal> {
         },
         Refusal::UpstreamStreamIncomplete,
         Refusal::UpstreamMalformed,
+        Refusal::ShuttingDown,
         Refusal::ClientGone,
     ]
 }

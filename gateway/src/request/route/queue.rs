@@ -146,7 +146,7 @@ impl Candidates {
             };
             let began_at = Instant::now();
             let patience = self.patience(worker, request);
-            retry::pause_while_present(request.client, step.min(patience)).await?;
+            retry::pause_while_present(worker, request.client, step.min(patience)).await?;
             self.queue.note_step(began_at.elapsed());
             early.begin_if_due(worker, request, room).await?;
             if self.may_look(worker) {

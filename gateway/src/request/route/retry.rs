@@ -68,8 +68,9 @@ pub(super) fn may_try(attempts_max: u32, attempts: u32, body_is_complete: bool) 
 /// Longest stretch of a pause in which a client that leaves is not noticed.
 const PAUSE_STEP: Duration = Duration::from_millis(100);
 
-/// Waits, but not for a client that is gone.
+/// Waits, but not for a client that is gone, and not when the gateway ends.
 pub(super) async fn pause_while_present(
+    worker: &Worker,
     client: &Stream,
     duration: Duration,
 ) -> Result<(), Refusal> {
@@ -80,6 +81,9 @@ pub(super) async fn pause_while_present(
         left -= step;
         if client.interrupted().is_some() {
             return Err(Refusal::ClientGone);
+        }
+        if worker.is_ending() {
+            return Err(Refusal::ShuttingDown);
         }
     }
     Ok(())

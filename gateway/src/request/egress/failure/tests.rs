@@ -36,7 +36,7 @@ fn every_failure_has_its_row() {
     let rate_limited = Some(Fault::RateLimited { until });
     let quota_exhausted = Some(Fault::QuotaExhausted { until });
     let server_error = Some(Fault::ServerError { until });
-    let rows: [Row; 35] = [
+    let rows: [Row; 36] = [
         (
             Failure::Egress,
             503,
@@ -313,6 +313,14 @@ fn every_failure_has_its_row() {
             Failure::Client(Refusal::ClientGone),
             499,
             "client_gone",
+            None,
+            false,
+            false,
+        ),
+        (
+            Failure::Shutdown,
+            503,
+            "gateway_shutting_down",
             None,
             false,
             false,

@@ -2,7 +2,8 @@
 //!
 //! The provider goes on counting for as long as it is connected, and says what it has counted at the answer's end only. Where the
 //! operator wants to know it the answer is read to that end, under the same time-outs as if somebody received it. The client's
-//! leaving must not interrupt the provider's connection then, so the two are not tied to each other.
+//! leaving must not interrupt the provider's connection then, but marks it: when the gateway itself ends, what nobody waits for is
+//! let go first.
 
 use super::{Passage, Step};
 use crate::config::policy::{CancelledStreams, TenantId};
@@ -10,7 +11,7 @@ use crate::request::Request;
 use crate::request::egress::Answer;
 use crate::request::forward::Ending;
 use crate::worker::Worker;
-use relay_io::Stream;
+use relay_io::{Interrupt, Stream};
 use relay_wire::head::{Method, Version};
 use std::time::Duration;
 
@@ -42,7 +43,8 @@ impl Passage {
         step: Step,
         ending: Ending,
     ) -> Ending {
-        if self.outlasts_client && ending != Ending::Complete {
+        if self.outlasts_client && matches!(ending, Ending::ClientGone | Ending::ClientStalled) {
+            self.answer.connection.stream.set_orphaned(true);
             self.drained = Some(self.drain(worker, client, step).await);
         }
         ending
@@ -82,7 +84,11 @@ impl Passage {
 
     /// How it ended for the client, if that is why: it has left, though nobody had anything to send to it since.
     pub(super) fn left_unnoticed(&mut self, client: &Stream, ending: Ending) -> Ending {
-        if !self.outlasts_client || client.interrupted().is_none() {
+        let has_left = matches!(
+            client.interrupted(),
+            Some(Interrupt::PeerGone | Interrupt::Deadline)
+        );
+        if !self.outlasts_client || !has_left {
             return ending;
         }
         self.drained = Some(ending);

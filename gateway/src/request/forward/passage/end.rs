@@ -73,12 +73,7 @@ impl Passage {
             && self.answer.observer.is_at_boundary()
             && self.answer.parser.at_chunk_boundary()
             && (self.form != Form::AsIs || !matches!(self.answer.head.framing, Framing::Length(_)))
-            && let Some(event) = request.dialect.error_event(
-                "upstream_stream_incomplete",
-                "The provider's stream ended before it was complete.",
-                None,
-                request.id.as_str(),
-            )
+            && let Some(event) = error_event(request, ending)
         {
             let mut line = [0; CHUNK_SIZE_LINE_MAX];
             let parts = chunk(&event, self.is_chunked_to_client(), &mut line);
@@ -109,16 +104,38 @@ impl Passage {
             {
                 Ending::ClientStalled
             }
+            IoError::Interrupted(Interrupt::Tied)
+                if client.interrupted() == Some(Interrupt::Shutdown) =>
+            {
+                Ending::Shutdown
+            }
             IoError::Interrupted(Interrupt::Tied) => Ending::ClientGone,
             IoError::Interrupted(Interrupt::Deadline) => Ending::Deadline,
+            IoError::Interrupted(Interrupt::Shutdown) => Ending::Shutdown,
             _ => Ending::UpstreamBroken,
         }
     }
 }
 
+fn error_event(request: &Request<'_>, ending: Ending) -> Option<Vec<u8>> {
+    let (code, message) = match ending {
+        Ending::Shutdown => (
+            "gateway_shutting_down",
+            "The gateway is being stopped: send the request again.",
+        ),
+        _ => (
+            "upstream_stream_incomplete",
+            "The provider's stream ended before it was complete.",
+        ),
+    };
+    let id = request.id.as_str();
+    request.dialect.error_event(code, message, None, id)
+}
+
 pub(super) fn client_failed(error: &IoError) -> Ending {
     match error {
         IoError::Interrupted(Interrupt::Deadline) => Ending::ClientStalled,
+        IoError::Interrupted(Interrupt::Shutdown) => Ending::Shutdown,
         _ => Ending::ClientGone,
     }
 }
