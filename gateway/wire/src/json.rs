@@ -79,6 +79,16 @@ impl Found {
         })
     }
 
+    /// The value as a count, in whichever way the number is written, also in a string as ProtoJSON has it: rounded up, and at
+    /// most the largest that there is.
+    pub fn as_count(&self) -> Option<u64> {
+        let text = self.whole()?;
+        let quoted = text
+            .strip_prefix(b"\"")
+            .and_then(|text| text.strip_suffix(b"\""));
+        number::count(quoted.unwrap_or(text))
+    }
+
     /// The value was there and is something else than `null`.
     pub fn is_not_null(&self) -> bool {
         !self.raw.is_empty() && !b"null".starts_with(&self.raw)

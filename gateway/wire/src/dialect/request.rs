@@ -2,7 +2,7 @@
 
 use super::decode::Source;
 use super::usage_chunk::Edit;
-use crate::json::{JsonError, JsonScan, Path};
+use crate::json::{Found, JsonError, JsonScan, Path};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -39,6 +39,9 @@ const INCLUDE_USAGE: usize = 7;
 const OUTPUT_TOKENS_MAX: Range<usize> = 8..13;
 /// How many answers are wanted, each of which may have so many.
 const ANSWERS: Range<usize> = 13..PATHS.len();
+
+/// A maximum that cannot be read is one all the same; whoever can read it may find this in it.
+const OUTPUT_TOKENS_UNREADABLE: u64 = u32::MAX as u64;
 
 /// Longer model names and keys are of no use to anybody.
 const CAPTURE_BYTES_MAX: usize = 1024;
@@ -156,18 +159,20 @@ impl RequestScan {
     }
 
     /// How many tokens the request lets the provider write, in whichever dialect it says so: all the answers that it asks for
-    /// together. Where it says several things, the largest, because this is what may become due.
+    /// together. Where it says several things, the largest, because this is what may become due; where it cannot be read
+    /// what it says, `u32::MAX` for each answer.
     pub fn output_tokens_max(&self) -> Option<u64> {
         if self.error.is_some() {
             return None;
         }
-        let largest = |places: Range<usize>| {
-            places
-                .filter_map(|index| self.source.scan().found(index).as_u64())
-                .max()
-        };
-        let answers = largest(ANSWERS).unwrap_or(1).max(1);
-        Some(largest(OUTPUT_TOKENS_MAX)?.saturating_mul(answers))
+        let scan = self.source.scan();
+        let said = |places: Range<usize>| places.map(|index| scan.found(index));
+        let answers = said(ANSWERS).filter_map(Found::as_count).max();
+        let tokens = said(OUTPUT_TOKENS_MAX)
+            .filter(|found| found.is_not_null())
+            .map(|found| found.as_count().unwrap_or(OUTPUT_TOKENS_UNREADABLE))
+            .max()?;
+        Some(tokens.saturating_mul(answers.unwrap_or(1).max(1)))
     }
 
     /// How a complete request for a Chat stream also becomes one for its usage: where bytes of the body as it was fed, which

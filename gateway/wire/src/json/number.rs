@@ -1,4 +1,4 @@
-//! The grammar of JSON numbers (RFC 8259 section 6), byte by byte.
+//! The grammar of JSON numbers (RFC 8259 section 6), byte by byte, and what they come to.
 
 /// What the last byte of a number was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,4 +47,66 @@ impl Number {
             Self::LeadingZero | Self::Integer | Self::Fraction | Self::Exponent
         )
     }
+}
+
+/// What a number comes to as a count, however it is written: rounded up, and if it is too large for the type the largest
+/// that is not. `None`: it is less than nothing, or is no number.
+pub(super) fn count(number: &[u8]) -> Option<u64> {
+    if !is_number(number) || number.first() == Some(&b'-') {
+        return None;
+    }
+    let mark = number.iter().position(|byte| matches!(byte, b'e' | b'E'));
+    let (mantissa, exponent) = number.split_at(mark.unwrap_or(number.len()));
+    let point = mantissa.iter().position(|&byte| byte == b'.');
+    let (integer, fraction) = mantissa.split_at(point.unwrap_or(mantissa.len()));
+    let exponent = match exponent.get(1..) {
+        Some(digits) => saturated(digits),
+        None => 0,
+    };
+    // The number is 0.DIGITS × 10^places.
+    let places = exponent.saturating_add(integer.len() as i64);
+    let digits = || integer.iter().chain(fraction.iter().skip(1));
+    let mut value = 0_u64;
+    let mut at = 0_i64;
+    for &byte in digits() {
+        if at < places {
+            value = value
+                .saturating_mul(10)
+                .saturating_add(u64::from(byte - b'0'));
+        } else if byte > b'0' {
+            return Some(value.saturating_add(1));
+        }
+        at += 1;
+    }
+    // Twenty more zeros are too many for any but zero.
+    for _ in at..places.min(at.saturating_add(20)) {
+        value = value.saturating_mul(10);
+    }
+    Some(value)
+}
+
+fn is_number(text: &[u8]) -> bool {
+    let Some((&first, rest)) = text.split_first() else {
+        return false;
+    };
+    let begun = Number::begin(first);
+    begun
+        .and_then(|begun| {
+            rest.iter()
+                .try_fold(begun, |number, &byte| number.step(byte))
+        })
+        .is_some_and(Number::may_end)
+}
+
+/// An exponent; one that is too large for the type is at its end.
+fn saturated(exponent: &[u8]) -> i64 {
+    let (sign, digits) = match exponent {
+        [b'-', digits @ ..] => (-1, digits),
+        [b'+', digits @ ..] => (1, digits),
+        digits => (1, digits),
+    };
+    digits.iter().fold(0, |value: i64, byte| {
+        let digit = i64::from(byte - b'0');
+        value.saturating_mul(10).saturating_add(sign * digit)
+    })
 }

@@ -397,3 +397,44 @@ fn control_characters_are_found_at_any_place_of_a_string() {
         }
     }
 }
+
+#[test]
+fn counts_are_read_however_they_are_written() {
+    for (number, count) in [
+        ("0", Some(0)),
+        ("7", Some(7)),
+        ("100", Some(100)),
+        ("1e6", Some(1_000_000)),
+        ("1E+6", Some(1_000_000)),
+        ("1000000.0", Some(1_000_000)),
+        ("1.5e3", Some(1_500)),
+        ("0.0012e5", Some(120)),
+        ("12000e-3", Some(12)),
+        ("0.5", Some(1)),
+        ("1.01", Some(2)),
+        ("1e-9", Some(1)),
+        ("0e99999999999999999999", Some(0)),
+        ("0.0e-3", Some(0)),
+        ("18446744073709551615", Some(u64::MAX)),
+        ("18446744073709551616", Some(u64::MAX)),
+        ("1e20", Some(u64::MAX)),
+        ("1e99999999999999999999", Some(u64::MAX)),
+        ("1e-99999999999999999999", Some(1)),
+        ("\"64\"", Some(64)),
+        ("\"6e1\"", Some(60)),
+        ("-1", None),
+        ("\"-1\"", None),
+        ("\"\"", None),
+        ("\"+1\"", None),
+        ("\"1_000\"", None),
+        ("\"1e\\u0031\"", None),
+        ("\"1.2.3\"", None),
+        ("true", None),
+        ("null", None),
+        ("[1]", None),
+    ] {
+        let mut scan = JsonScan::new(&[&["a"]], 64, 100);
+        scan.feed(format!("{{\"a\":{number}}}").as_bytes()).unwrap();
+        assert_eq!(scan.found(0).as_count(), count, "{number}");
+    }
+}
