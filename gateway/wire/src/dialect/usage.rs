@@ -4,6 +4,9 @@ use super::Dialect;
 use super::layout::{Count, Layout, Member};
 use crate::json::{Found, JsonScan};
 
+/// No answer has so many tokens. A count that says so is taken for as many, so that sums of very many stay right.
+const TOKENS_MAX: u64 = 1 << 40;
+
 /// Tokens as the provider counted them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -52,6 +55,7 @@ impl Counts {
                 Count::EachCacheWritten => (&mut counts.cache_written, sum(found)),
                 Count::EachOutput => (&mut counts.output, sum(found)),
             };
+            let counted = counted.map(|tokens| tokens.min(TOKENS_MAX));
             *place = match count {
                 Count::EachInput
                 | Count::EachCached
