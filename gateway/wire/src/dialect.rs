@@ -30,7 +30,7 @@ pub enum Dialect {
     ChatCompletions,
     /// Anthropic Messages: `/v1/messages`.
     Messages,
-    /// Google Gemini: `/v1beta/models/MODEL:METHOD`.
+    /// Google Gemini: `/v1beta/models/MODEL:METHOD`, and the same below `/v1alpha` and `/v1`.
     Gemini,
     /// Anything else: relayed, with usage read where it has OpenAI's form.
     Opaque,
@@ -138,7 +138,7 @@ fn is_at_or_below(path: &[u8], resource: &[u8]) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-/// MODEL of `/v1beta/models/MODEL:METHOD`. OpenAI too has models with a colon below `/v1/models`, so there the
+/// MODEL of `/v1beta/models/MODEL:METHOD`, or of `/v1alpha`. OpenAI too has models with a colon below `/v1/models`, so there the
 /// method has to be one of Gemini's.
 fn gemini_model(path: &[u8]) -> Option<&[u8]> {
     const METHODS: [&[u8]; 5] = [
@@ -148,7 +148,8 @@ fn gemini_model(path: &[u8]) -> Option<&[u8]> {
         b"embedContent",
         b"batchEmbedContents",
     ];
-    let (rest, any_method) = match path.strip_prefix(b"/v1beta/models/") {
+    let own = [&b"/v1beta/models/"[..], b"/v1alpha/models/"];
+    let (rest, any_method) = match own.into_iter().find_map(|own| path.strip_prefix(own)) {
         Some(rest) => (rest, true),
         None => (path.strip_prefix(b"/v1/models/")?, false),
     };

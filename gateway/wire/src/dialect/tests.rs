@@ -23,6 +23,10 @@ fn paths_have_their_dialect() {
             Dialect::Gemini,
         ),
         ("/v1beta/models/x:anything", Dialect::Gemini),
+        ("/v1alpha/models/x:streamGenerateContent", Dialect::Gemini),
+        ("/v1alpha/models/x:anything", Dialect::Gemini),
+        ("/v1alpha/models/x", Dialect::Opaque),
+        ("/v1gamma/models/x:generateContent", Dialect::Opaque),
         ("/v1/models/gemini-2.5-pro:generateContent", Dialect::Gemini),
         ("/v1/models", Dialect::Opaque),
         ("/v1/models/ft:gpt-4o:org::id", Dialect::Opaque),
@@ -57,6 +61,7 @@ fn gemini_has_its_model_in_the_path() {
         "gemini-2.5-pro"
     );
     assert_eq!(model("/v1beta/models/a:b:c").unwrap(), "a:b");
+    assert_eq!(model("/v1alpha/models/a:b").unwrap(), "a");
     assert_eq!(model("/v1beta/models/a%2Fb:c"), None);
     assert_eq!(model("/v1beta/models"), None);
     assert_eq!(
