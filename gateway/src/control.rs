@@ -166,7 +166,7 @@ async fn serve(control: Control) -> io::Result<End> {
         journals,
         figures,
         counters: Counters::default(),
-        books: kept.map(|kept| Books::begin(&policy, kept, acceptance, &mut log)),
+        books: kept.map(|kept| Books::begin(policy.clone(), kept, acceptance, &mut log)),
         log,
     };
     let listener = tokio::net::TcpListener::from_std(admin)?;

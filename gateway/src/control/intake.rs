@@ -54,7 +54,7 @@ impl Intake {
                     Report::Request(record) => {
                         self.counters.count_request(&self.policy, record);
                         if let Some(books) = &mut self.books {
-                            books.take(&self.policy, record);
+                            books.take(record);
                         }
                         self.log.request(&self.policy, record);
                     }

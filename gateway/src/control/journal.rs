@@ -6,6 +6,7 @@ mod retention;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod trifles;
 
 use super::log::Log;
 use super::metrics::journal::JournalFigures;
@@ -20,7 +21,9 @@ use relay_io::Engine;
 use reports::Reports;
 use standing::{Patience, Waiting};
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use trifles::Trifles;
 
 /// How often figures that have to be counted are brought up to date.
 const SHOW_INTERVAL: Duration = Duration::from_secs(1);
@@ -94,8 +97,10 @@ fn restore(policy: &Policy, allowances: &Allowances, now: SystemTime, log: &mut 
 
 /// What is kept of every request.
 pub(super) struct Books {
+    policy: Arc<Policy>,
     mode: JournalMode,
     journal: Journal,
+    trifles: Trifles,
     acceptance: &'static Acceptance,
     patience: Patience,
     figures: JournalFigures,
@@ -117,12 +122,12 @@ pub(super) struct Books {
 impl Books {
     /// Keeps them from now on. Must come after the metrics.
     pub(super) fn begin(
-        policy: &Policy,
+        policy: Arc<Policy>,
         opened: Opened,
         acceptance: &'static Acceptance,
         log: &mut Log,
     ) -> Self {
-        let clerk = Clerk::start(policy)
+        let clerk = Clerk::start(&policy)
             .inspect_err(|error| {
                 let meaning = "segments are not dropped, and no reports are written";
                 let members = [("error", error.to_string()), ("meaning", meaning.into())];
@@ -134,6 +139,7 @@ impl Books {
         Self {
             mode: policy.journal.mode,
             journal: opened.journal,
+            trifles: Trifles::default(),
             acceptance,
             patience: Patience::new(policy.journal.mode),
             figures: JournalFigures::default(),
@@ -147,12 +153,18 @@ impl Books {
             reports: wants_reports.then(|| Reports::new(&policy.usage.time_zone, now)),
             shown_at: None,
             tended_at: None,
+            policy,
         }
     }
 
     /// Takes in what is known of a request that is over.
-    pub(super) fn take(&mut self, policy: &Policy, record: &Record) {
-        self.keep(&Entry::of(policy, record));
+    pub(super) fn take(&mut self, record: &Record) {
+        let policy = self.policy.clone();
+        let is_kept = !trifles::is_trifle(record)
+            || self.trifles.keep(&policy, record.tenant, Instant::now());
+        if is_kept {
+            self.keep(&Entry::of(&policy, record));
+        }
     }
 
     fn keep(&mut self, entry: &Entry<&str>) {
@@ -181,6 +193,7 @@ impl Books {
         self.order_reports(now);
         if is_due(&mut self.shown_at, SHOW_INTERVAL, now) {
             self.show();
+            self.trifles.tell(&self.policy, now, log);
         }
         if is_due(&mut self.tended_at, TEND_INTERVAL, now) {
             self.order(Order::Tend);
@@ -190,6 +203,7 @@ impl Books {
     /// Has everything written, but waits no longer than `limit`. `reports_lost`: what found no room on its way from the
     /// workers, records nearly always.
     pub(super) async fn finish(&mut self, limit: Duration, reports_lost: u64, log: &mut Log) {
+        self.trifles.tell_rest(&self.policy, Instant::now(), log);
         self.lost += self.journal.finish(limit).await + reports_lost;
         self.tell_lost(log);
     }

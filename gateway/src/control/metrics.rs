@@ -356,7 +356,7 @@ impl Counters {
     }
 }
 
-fn tenant_name(policy: &Policy, tenant: Option<TenantId>) -> String {
+pub(super) fn tenant_name(policy: &Policy, tenant: Option<TenantId>) -> String {
     tenant.map_or_else(
         || "none".into(),
         |tenant| policy.tenant(tenant).name.clone(),

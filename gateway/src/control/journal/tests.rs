@@ -18,8 +18,9 @@ struct Rig {
     log: Log,
 }
 
-fn policy(directory: &Path, mode: &str) -> Policy {
+pub(super) fn policy(directory: &Path, mode: &str) -> Arc<Policy> {
     let (journal, reports) = (directory.join("journal"), directory.join("reports"));
+    let key = "01".repeat(32);
     let text = format!(
         r#"
         [journal]
@@ -37,11 +38,17 @@ fn policy(directory: &Path, mode: &str) -> Policy {
         upstream = "provider"
         credential = {{ env = "KEY" }}
         egress = ["127.0.0.1"]
+        [[tenant]]
+        name = "a"
+        keys = [{{ sha256 = "{key}" }}]
+        upstreams = ["provider"]
+        limits = {{ requests_per_month = 100 }}
         "#
     );
     let environment = |_: &str| Some("sk-test".into());
     let loaded = config::parse(&text, Path::new("test.toml"), &environment);
-    loaded.unwrap_or_else(|errors| panic!("{errors}")).policy
+    let loaded = loaded.unwrap_or_else(|errors| panic!("{errors}"));
+    Arc::new(loaded.policy)
 }
 
 /// Segments have one commit each: while the directory is away nothing can be written.
@@ -56,7 +63,7 @@ fn rig(mode: &str) -> Rig {
     };
     let acceptance: &'static Acceptance = Box::leak(Box::new(Acceptance::new(policy.journal.mode)));
     let mut log = Log::nowhere();
-    let mut books = Books::begin(&policy, opened, acceptance, &mut log);
+    let mut books = Books::begin(policy.clone(), opened, acceptance, &mut log);
     // It would find the directory away.
     books.clerk = None;
     Rig {
@@ -265,7 +272,7 @@ fn days_that_were_over_before_the_start_are_reported() {
         };
         let acceptance: &'static Acceptance =
             Box::leak(Box::new(Acceptance::new(policy.journal.mode)));
-        let mut books = Books::begin(&policy, opened, acceptance, &mut log);
+        let mut books = Books::begin(policy.clone(), opened, acceptance, &mut log);
         let file = directory.path().join(format!("reports/a/{yesterday}.csv"));
         let gives_up_at = Instant::now() + DEADLINE;
         while !file.exists() {

@@ -55,6 +55,10 @@ pub(super) fn describe() {
             "Records that found no room in memory while the disk took none",
         ),
         (
+            "relay_journal_omitted_total",
+            "Records of refusals before any account was asked that were too many to be kept, by tenant",
+        ),
+        (
             "relay_journal_syncs_total",
             "Times that the disk was waited for until it had everything",
         ),
