@@ -165,7 +165,15 @@ async fn reach(
             Ok(answer) => return Ok((permit, candidates.answered(worker, asked, answer))),
             Err(failure) => {
                 trail.note_failure(worker, &asked, &failure);
-                candidates.after(asked, failure, worker, request)?;
+                let unpassed = failure.unpassed();
+                if let Err(refusal) = candidates.after(asked, failure, worker, request) {
+                    if let Some(unpassed) = unpassed {
+                        let body_bytes = request.body.received_bytes();
+                        let charge = meter::settle_unpassed(permit, unpassed, body_bytes);
+                        trail.note_charge(&charge);
+                    }
+                    return Err(refusal);
+                }
             }
         }
     }

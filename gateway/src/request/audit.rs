@@ -141,7 +141,10 @@ impl Trail {
     /// It did not work out.
     pub fn note_failure(&mut self, worker: &Worker, asked: &Asked, failure: &Failure) {
         self.record.failed_status = failure.status().or(self.record.failed_status);
-        if matches!(failure, Failure::Client(_) | Failure::Shutdown) {
+        if matches!(
+            failure,
+            Failure::Client(_) | Failure::Abandoned(_) | Failure::Shutdown
+        ) {
             return;
         }
         worker.journal.report(Report::AttemptFailed {

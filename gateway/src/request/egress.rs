@@ -14,7 +14,7 @@ pub use retry_time::Told;
 
 use super::Request;
 use super::body::Interrupted;
-use super::meter::Observer;
+use super::meter::{Observer, Unpassed};
 use super::refusal::Refusal;
 use super::route::Candidate;
 use crate::accounts::Slot;
@@ -206,7 +206,14 @@ async fn ask(
         }
         let head_timeout = worker.policy.timeouts.response_head;
         upstream.set_deadline(patience(head_timeout, request, candidate));
-        let head = read_head(worker, request, upstream, &mut lease).await?;
+        let head = read_head(worker, request, upstream, &mut lease).await;
+        let head = head.map_err(|failure| {
+            if request_was_sent {
+                failure.when_asked(Unpassed::default())
+            } else {
+                failure
+            }
+        })?;
         upstream.clear_deadline();
         if head.status >= 200 {
             return Ok(Begun {
@@ -308,7 +315,9 @@ async fn judge(
         answered_at: head_at,
     });
     if answer.observer.is_stream() {
-        commit::await_commit(worker, request, &mut answer, first_event_timeout).await?;
+        let committed =
+            commit::await_commit(worker, request, &mut answer, first_event_timeout).await;
+        committed.map_err(|failure| failure.when_asked(answer.observer.unpassed()))?;
         answer.answered_at = Instant::now();
     }
     Ok(answer)

@@ -193,10 +193,9 @@ pub fn reserve(
         if tariff.is_without_price() && allowances.into_iter().any(has_budget) {
             return Err(Refusal::ModelNotPriced);
         }
-        let estimate = tariff.estimate(&request.body, worker.policy.usage.output_tokens_assumed);
         admitted
             .admission
-            .reserve(estimate, Instant::now())
+            .reserve(tariff.estimate(), Instant::now())
             .map_err(|exceeded| Refusal::LimitExceeded(Box::new(exceeded)))?;
     }
     Ok(Permit {

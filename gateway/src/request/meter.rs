@@ -34,6 +34,29 @@ pub struct Transcript {
     pub streamed: bool,
 }
 
+/// What was seen of an answer of which nothing was passed on, since its client had left by then.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unpassed {
+    usage: Option<Usage>,
+    estimated_output_tokens: u64,
+}
+
+impl Unpassed {
+    /// As if the client had left as soon as it had the answer's head.
+    fn transcript(self) -> Transcript {
+        Transcript {
+            ending: Ending::ClientGone,
+            status: 200,
+            body_bytes: 0,
+            events: 0,
+            usage: self.usage,
+            is_final: false,
+            estimated_output_tokens: self.estimated_output_tokens,
+            streamed: false,
+        }
+    }
+}
+
 /// The request is over: what it has used is charged in place of what was set aside, and its place is given back.
 ///
 /// ```
@@ -56,6 +79,11 @@ pub fn settle(permit: Permit, transcript: &Transcript, body_bytes: u64) -> Charg
     let charge = permit.tariff().charge(transcript, body_bytes);
     permit.settle(&charge.used, Instant::now());
     charge
+}
+
+/// The request is over, before its client has seen anything of an answer: what the provider has done for it until then is charged.
+pub fn settle_unpassed(permit: Permit, unpassed: Unpassed, body_bytes: u64) -> Charge {
+    settle(permit, &unpassed.transcript(), body_bytes)
 }
 
 /// Reads an answer as it passes.
@@ -142,6 +170,14 @@ impl Observer {
             Self::Stream(stream) => stream.estimated_output_tokens(),
             Self::Document(document) => document.estimated_output_tokens(),
             Self::Blind { bytes } => bytes / BYTES_PER_TOKEN,
+        }
+    }
+
+    /// All that counts where nothing of the answer is passed on.
+    pub fn unpassed(&self) -> Unpassed {
+        Unpassed {
+            usage: self.usage(),
+            estimated_output_tokens: self.estimated_output_tokens(),
         }
     }
 

@@ -260,6 +260,23 @@ fn what_the_provider_does_not_count_is_charged_by_its_length() {
 }
 
 #[test]
+fn what_runs_in_the_background_is_charged_when_it_is_asked_for() {
+    let queued = br#"{"id":"resp_1","object":"response","status":"queued","usage":null}"#;
+    let fields = [("content-type", "application/json")];
+    let upstream = Upstream::answering(response(200, &fields, queued));
+    let gateway = Gateway::start(&Config::simple(upstream.address()));
+    let body = r#"{"model":"gpt-5","background":true,"max_output_tokens":700,"input":"hi"}"#;
+    let request = Request::post("/v1/responses", body).id("background");
+    assert_eq!(gateway.call(&request).status(), 200);
+    let line = gateway.logged("background");
+    assert_eq!(line["known"], "estimated", "{line}");
+    assert_eq!(line["output_tokens"], 700, "{line}");
+    let fetched = Request::get("/v1/responses/resp_1").id("fetched");
+    assert_eq!(gateway.call(&fetched).status(), 200);
+    assert!(gateway.logged("fetched").get("known").is_none());
+}
+
+#[test]
 fn a_request_that_is_refused_has_its_model_on_record() {
     let tenant = Tenant::acme()
         .limits("requests_per_day = 1, requests_per_month = 1, shadow = [\"requests_per_day\"]")

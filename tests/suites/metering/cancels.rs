@@ -209,6 +209,67 @@ fn a_stream_that_is_closed_is_charged_for_what_had_come() {
 }
 
 #[test]
+fn who_leaves_before_any_output_has_asked_for_it_all_the_same() {
+    for policy in ["close", "drain"] {
+        for has_begun in [false, true] {
+            let reached = Signal::new();
+            let upstream = Upstream::start({
+                let reached = reached.clone();
+                move |exchange| {
+                    if has_begun {
+                        exchange.send(openai::STREAM_HEAD);
+                        exchange.send(chunk(&openai::created()));
+                    }
+                    reached.send();
+                    exchange.wait_closed();
+                }
+            });
+            let tenant = Tenant::acme().set("cancelled_streams", format!("{policy:?}"));
+            let gateway = Gateway::start(&Config::simple(upstream.address()).tenant(tenant));
+            let request = Request::streamed().id("left");
+            let mut client = gateway.client();
+            client.send(request.bytes());
+            reached.wait();
+            client.reset();
+            let record = gateway.logged("left");
+            let what = format!("{policy}, {has_begun}: {record}");
+            let input = (request.body_bytes().len() as u64).div_ceil(4);
+            assert_eq!(record["ended"], "client_gone", "{what}");
+            assert_eq!(record["known"], "estimated", "{what}");
+            assert_eq!(record["input_tokens"], input, "{what}");
+            let usage = gateway.call(&Request::get("/v1/relay/usage")).json();
+            assert_eq!(usage["month"]["requests"], 1, "{what}: {usage}");
+            assert_eq!(usage["month"]["input_tokens"], input, "{what}: {usage}");
+        }
+    }
+}
+
+#[test]
+fn who_leaves_before_the_provider_has_the_request_is_charged_nothing() {
+    let reached = Signal::new();
+    let upstream = Upstream::start_at_head({
+        let reached = reached.clone();
+        move |exchange| {
+            reached.send();
+            exchange.wait_closed();
+        }
+    });
+    // Passed on as it comes.
+    let config = Config::simple(upstream.address()).limit("retry_body_bytes_max", 1024);
+    let gateway = Gateway::start(&config);
+    let request = Request::post("/v1/responses", [b' '; 4096]).id("left");
+    let mut client = gateway.client();
+    let bytes = request.bytes();
+    client.send(&bytes[..bytes.len() - 1]);
+    reached.wait();
+    client.reset();
+    let record = gateway.logged("left");
+    assert_eq!(record["ended"], "client_gone", "{record}");
+    let usage = gateway.call(&Request::get("/v1/relay/usage")).json();
+    assert_eq!(usage["month"]["requests"], 0, "{usage}");
+}
+
+#[test]
 fn a_stream_that_breaks_off_is_charged_for_what_had_come() {
     let upstream = Upstream::start(|exchange| {
         exchange.send(openai::STREAM_HEAD);

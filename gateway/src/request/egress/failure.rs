@@ -4,6 +4,7 @@
 mod tests;
 
 use crate::health::{Fault, Moment};
+use crate::request::meter::Unpassed;
 use crate::request::refusal::Refusal;
 use relay_wire::dialect::ErrorKind;
 use relay_wire::head::FramingError;
@@ -58,6 +59,8 @@ pub enum Failure {
     OutOfResources,
     /// The client's side ended it.
     Client(Refusal),
+    /// The client left when the provider had the whole request: it works on that, as far as anybody knows.
+    Abandoned(Unpassed),
     /// The gateway itself ends, in the middle of it.
     Shutdown,
 }
@@ -88,8 +91,25 @@ impl Failure {
                 | Self::TenantConnectionsFull
                 | Self::OutOfResources
                 | Self::Client(_)
+                | Self::Abandoned(_)
                 | Self::Shutdown
         )
+    }
+
+    /// It came when the provider had the whole request, and so much of its answer had been seen.
+    pub(super) fn when_asked(self, unpassed: Unpassed) -> Self {
+        match self {
+            Self::Client(Refusal::ClientGone) => Self::Abandoned(unpassed),
+            other => other,
+        }
+    }
+
+    /// What is to be charged for it, if the provider is at work.
+    pub fn unpassed(&self) -> Option<Unpassed> {
+        match self {
+            Self::Abandoned(unpassed) => Some(*unpassed),
+            _ => None,
+        }
     }
 
     /// It is this account's problem: the next one can be asked at once.
@@ -153,6 +173,7 @@ impl Failure {
             | Self::AccountConnectionsFull
             | Self::OutOfResources
             | Self::Client(_)
+            | Self::Abandoned(_)
             | Self::Shutdown => return None,
         })
     }
@@ -188,7 +209,7 @@ impl Failure {
             },
             Self::IncompleteStream => "incomplete_stream",
             Self::OutOfResources => "out_of_resources",
-            Self::Client(_) => "client",
+            Self::Client(_) | Self::Abandoned(_) => "client",
             Self::Shutdown => "shutdown",
         }
     }
@@ -233,6 +254,7 @@ impl Failure {
             Self::IncompleteStream => Refusal::UpstreamStreamIncomplete,
             Self::OutOfResources => Refusal::Overloaded,
             Self::Client(refusal) => refusal,
+            Self::Abandoned(_) => Refusal::ClientGone,
             Self::Shutdown => Refusal::ShuttingDown,
         }
     }

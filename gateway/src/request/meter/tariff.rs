@@ -4,7 +4,6 @@ use super::{BYTES_PER_TOKEN, Transcript};
 use crate::config::policy::Price;
 use crate::limits::{Consumption, Estimate};
 use crate::request::Request;
-use crate::request::body::RequestBody;
 use crate::request::forward::Ending;
 use crate::usage::Known;
 use crate::worker::Worker;
@@ -30,6 +29,10 @@ pub struct Tariff {
     price: Option<&'static Price>,
     /// Tokens that it has the model read, as the length of its text has it; of a text that has not come yet, at least so many.
     input_tokens: u64,
+    /// Tokens that it lets the model write, as far as anybody knows.
+    output_tokens: u64,
+    /// The provider works on it in the background: whoever fetches what comes of it is charged for nothing.
+    is_background: bool,
 }
 
 /// What is charged for a request that a provider has answered.
@@ -52,10 +55,15 @@ impl Tariff {
             Expense::ByLength => request.body.text_bytes(),
             Expense::Nothing | Expense::ByAnswer => 0,
         };
+        let said = request.body.said();
         Self {
             expense,
             price,
             input_tokens: text_bytes.div_ceil(BYTES_PER_TOKEN),
+            output_tokens: said
+                .and_then(RequestScan::output_tokens_max)
+                .unwrap_or(worker.policy.usage.output_tokens_assumed),
+            is_background: said.is_some_and(RequestScan::background),
         }
     }
 
@@ -70,15 +78,10 @@ impl Tariff {
     }
 
     /// What the request will use, which is set aside for it.
-    pub fn estimate(&self, body: &RequestBody<'_>, output_tokens_assumed: u64) -> Estimate {
-        let output_tokens_max = body.said().and_then(RequestScan::output_tokens_max);
-        self.estimate_of(output_tokens_max.unwrap_or(output_tokens_assumed))
-    }
-
-    fn estimate_of(&self, output_tokens: u64) -> Estimate {
-        let cost = |price: &Price| price.cost(self.input_tokens, 0, output_tokens);
+    pub fn estimate(&self) -> Estimate {
+        let cost = |price: &Price| price.cost(self.input_tokens, 0, self.output_tokens);
         Estimate {
-            tokens: self.input_tokens.saturating_add(output_tokens),
+            tokens: self.input_tokens.saturating_add(self.output_tokens),
             cost: self.price.map(cost).unwrap_or_default(),
         }
     }
@@ -91,7 +94,17 @@ impl Tariff {
         if !is_good || self.expense == Expense::Nothing {
             return Charge::default();
         }
-        let (known, usage) = known_usage(transcript, self.input_tokens_of(body_bytes));
+        let output_tokens_min = if self.is_background {
+            self.output_tokens
+        } else {
+            0
+        };
+        let by_length = Usage {
+            input_tokens: self.input_tokens_of(body_bytes),
+            output_tokens: transcript.estimated_output_tokens.max(output_tokens_min),
+            ..Usage::default()
+        };
+        let (known, usage) = known_usage(transcript, by_length);
         Charge {
             used: self.priced(usage),
             known: Some(known),
@@ -118,27 +131,19 @@ impl Tariff {
 }
 
 /// The table: which usage counts, and how it is known.
-fn known_usage(transcript: &Transcript, input_tokens: u64) -> (Known, Usage) {
-    let by_length = transcript.estimated_output_tokens;
+fn known_usage(transcript: &Transcript, by_length: Usage) -> (Known, Usage) {
     match transcript.usage {
         Some(told) if transcript.is_final => (Known::Final, told),
         // Of a stream that was cut some providers have said until then what they have read, and not what they have written.
-        Some(told) if by_length > told.output_tokens => (
+        Some(told) if by_length.output_tokens > told.output_tokens => (
             Known::Estimated,
             Usage {
-                output_tokens: by_length,
+                output_tokens: by_length.output_tokens,
                 ..told
             },
         ),
         Some(told) => (Known::Partial, told),
-        None => (
-            Known::Estimated,
-            Usage {
-                input_tokens,
-                output_tokens: by_length,
-                ..Usage::default()
-            },
-        ),
+        None => (Known::Estimated, by_length),
     }
 }
 
@@ -223,6 +228,8 @@ mod tests {
             expense,
             price: Some(Box::leak(Box::new(price))),
             input_tokens: 20,
+            output_tokens: 500,
+            is_background: false,
         }
     }
 
@@ -303,11 +310,34 @@ mod tests {
 
     #[test]
     fn what_is_set_aside() {
-        let estimate = tariff(Expense::ByLength).estimate_of(500);
+        let estimate = tariff(Expense::ByLength).estimate();
         assert_eq!(estimate.tokens, 520);
         assert_eq!(estimate.cost, Money::from_nano(4_020_000));
-        let endless = tariff(Expense::ByLength).estimate_of(u64::MAX);
-        assert_eq!(endless.tokens, u64::MAX);
+        let endless = Tariff {
+            output_tokens: u64::MAX,
+            ..tariff(Expense::ByLength)
+        };
+        assert_eq!(endless.estimate().tokens, u64::MAX);
+    }
+
+    #[test]
+    fn in_the_background_all_that_was_set_aside_is_charged_unless_more_is_known() {
+        let background = Tariff {
+            is_background: true,
+            ..tariff(Expense::ByLength)
+        };
+        for (usage, is_final, length, known, output_tokens) in [
+            (None, true, 9, Known::Estimated, 500),
+            (None, false, 0, Known::Estimated, 500),
+            (None, false, 900, Known::Estimated, 900),
+            (Some(TOLD), false, 9, Known::Estimated, 500),
+            (Some(TOLD), true, 9, Known::Final, 7),
+        ] {
+            let charge = background.charge(&transcript(usage, is_final, length), 80);
+            let row = format!("{usage:?} {is_final} {length}");
+            assert_eq!(charge.known, Some(known), "{row}");
+            assert_eq!(charge.used.usage.output_tokens, output_tokens, "{row}");
+        }
     }
 
     #[test]

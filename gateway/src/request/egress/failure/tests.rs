@@ -36,7 +36,7 @@ fn every_failure_has_its_row() {
     let rate_limited = Some(Fault::RateLimited { until });
     let quota_exhausted = Some(Fault::QuotaExhausted { until });
     let server_error = Some(Fault::ServerError { until });
-    let rows: [Row; 36] = [
+    let rows: [Row; 37] = [
         (
             Failure::Egress,
             503,
@@ -305,6 +305,14 @@ fn every_failure_has_its_row() {
             Failure::OutOfResources,
             503,
             "gateway_overloaded",
+            None,
+            false,
+            false,
+        ),
+        (
+            Failure::Abandoned(Unpassed::default()),
+            499,
+            "client_gone",
             None,
             false,
             false,
