@@ -3,6 +3,7 @@
 use super::allowances::Allowances;
 use super::calendar::{Calendar, Today};
 use super::ledger::{Ledger, Moment};
+use super::pace::Place;
 use super::standing::{Consumption, Estimate, Exceeded, Standing};
 use super::term::{Verdict, span_of};
 use crate::config::policy::{Limit, LimitSet, Scope};
@@ -48,7 +49,7 @@ pub struct Admission {
     /// moment.
     stakes: [Stake; 2],
     /// When it was admitted.
-    today: Today,
+    admitted: Moment,
     aside: Estimate,
     /// When that was set aside.
     aside_on: Today,
@@ -60,6 +61,8 @@ struct Stake {
     ledger: &'static Ledger,
     scope: Scope,
     taken: LimitSet,
+    /// Where the tokens of a minute stand that were set aside.
+    tokens: Option<Place>,
     /// Shadows that would have refused.
     exceeded: LimitSet,
 }
@@ -78,9 +81,10 @@ impl Admission {
                 ledger,
                 scope,
                 taken: LimitSet::EMPTY,
+                tokens: None,
                 exceeded: LimitSet::EMPTY,
             }),
-            today: moment.today,
+            admitted: moment,
             aside: Estimate::default(),
             aside_on: moment.today,
             is_settled: false,
@@ -89,7 +93,7 @@ impl Admission {
         match admission.take(&OF_REQUESTS, one, moment) {
             Ok(()) => Ok(admission),
             Err(exceeded) => {
-                admission.undo(&OF_REQUESTS, one, moment.today);
+                admission.undo(&OF_REQUESTS, one, moment);
                 Err(exceeded)
             }
         }
@@ -100,7 +104,7 @@ impl Admission {
     /// # Errors
     /// The first limit on tokens or money that has not so much left; nothing is set aside then.
     pub fn reserve(&mut self, estimate: Estimate, now: Instant) -> Result<(), Exceeded> {
-        self.release();
+        self.release(now);
         let moment = self.allowances.moment(now);
         let amount = |limit| estimate.amount(limit);
         match self.take(&OF_USE, amount, moment) {
@@ -110,7 +114,7 @@ impl Admission {
                 Ok(())
             }
             Err(exceeded) => {
-                self.undo(&OF_USE, amount, moment.today);
+                self.undo(&OF_USE, amount, moment);
                 Err(exceeded)
             }
         }
@@ -125,7 +129,7 @@ impl Admission {
         let calendar = self.allowances.calendar();
         let charged = Estimate::from(used);
         for stake in &self.stakes {
-            stake.ledger.charge(used, self.today, calendar);
+            stake.ledger.charge(used, self.admitted.today, calendar);
             for limit in OF_USE {
                 let (before, after) = match (stake.taken.contains(limit), charged.amount(limit)) {
                     (true, after) => (self.aside.amount(limit), after),
@@ -136,8 +140,7 @@ impl Admission {
                 if after >= before {
                     stake.ledger.owe(limit, after - before, then, calendar);
                 } else {
-                    let unused = before - after;
-                    stake.ledger.give_back(limit, unused, then.today, calendar);
+                    stake.give_back(limit, before - after, then, calendar);
                 }
             }
         }
@@ -191,12 +194,12 @@ impl Admission {
     }
 
     /// As if it had never been asked for.
-    fn undo(&mut self, limits: &[Limit], amount: impl Fn(Limit) -> u64, then: Today) {
+    fn undo(&mut self, limits: &[Limit], amount: impl Fn(Limit) -> u64, then: Moment) {
         let calendar = self.allowances.calendar();
         for stake in &mut self.stakes {
             for &limit in limits {
                 if stake.taken.contains(limit) {
-                    stake.ledger.give_back(limit, amount(limit), then, calendar);
+                    stake.give_back(limit, amount(limit), then, calendar);
                     stake.taken = stake.taken.without(limit);
                 }
                 stake.exceeded = stake.exceeded.without(limit);
@@ -205,9 +208,13 @@ impl Admission {
     }
 
     /// Gives back what was set aside.
-    fn release(&mut self) {
+    fn release(&mut self, now: Instant) {
         let aside = self.aside;
-        self.undo(&OF_USE, |limit| aside.amount(limit), self.aside_on);
+        let then = Moment {
+            today: self.aside_on,
+            ..self.allowances.moment(now)
+        };
+        self.undo(&OF_USE, |limit| aside.amount(limit), then);
     }
 }
 
@@ -215,13 +222,28 @@ impl Stake {
     /// Takes from one limit, or notes that it would not have been there. `false`: it is not there.
     fn take(&mut self, limit: Limit, amount: u64, now: Moment) -> bool {
         let verdict = self.ledger.take(limit, amount, now);
-        if matches!(verdict, Verdict::Taken | Verdict::TakenBeyond) {
+        if matches!(verdict, Verdict::Taken(_) | Verdict::TakenBeyond) {
             self.taken = self.taken.with(limit);
+        }
+        if limit == Limit::TokensPerMinute
+            && let Verdict::Taken(place) = verdict
+        {
+            self.tokens = place;
         }
         if matches!(verdict, Verdict::TakenBeyond | Verdict::PassedBeyond) {
             self.exceeded = self.exceeded.with(limit);
         }
         verdict != Verdict::Refused
+    }
+
+    /// Gives back so much of what was taken from one limit: on the day on which that was, at this moment.
+    fn give_back(&self, limit: Limit, amount: u64, then: Moment, calendar: &Calendar) {
+        match &self.tokens {
+            Some(place) if limit == Limit::TokensPerMinute => {
+                self.ledger.give_back_tokens(amount, place, then);
+            }
+            _ => self.ledger.give_back(limit, amount, then.today, calendar),
+        }
     }
 
     fn refusal(&self, limit: Limit, amount: u64, now: Moment, calendar: &Calendar) -> Exceeded {
@@ -242,11 +264,11 @@ impl Stake {
 impl Drop for Admission {
     fn drop(&mut self) {
         let one = |_| 1;
-        self.undo(&[Limit::ConcurrentRequests], one, self.today);
+        self.undo(&[Limit::ConcurrentRequests], one, self.admitted);
         if !self.is_settled {
             let quotas = [Limit::RequestsPerDay, Limit::RequestsPerMonth];
-            self.undo(&quotas, one, self.today);
-            self.release();
+            self.undo(&quotas, one, self.admitted);
+            self.release(Instant::now());
         }
     }
 }

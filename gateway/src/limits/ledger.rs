@@ -9,7 +9,7 @@
 
 use super::calendar::{Calendar, Today};
 use super::counter::{add, subtract};
-use super::pace::Ticks;
+use super::pace::{Place, Ticks};
 use super::period::Period;
 use super::standing::{Consumption, LimitState, ScopeState, Span, Standing};
 use super::term::{Term, Verdict, span_of};
@@ -39,6 +39,8 @@ struct Running {
     requests_per_second: AtomicU64,
     requests_per_minute: AtomicU64,
     tokens_per_minute: AtomicU64,
+    /// What has been given back of that: tokens that were set aside and not used.
+    tokens_returned: AtomicU64,
     money_taken: [AtomicU64; PLACES as usize],
 }
 
@@ -73,11 +75,12 @@ impl Ledger {
             // Requests in flight are of interest without a limit too.
             if limit == Limit::ConcurrentRequests {
                 add(&self.running.in_flight, amount);
-                return Verdict::Taken;
+                return Verdict::Taken(None);
             }
             return Verdict::Unlimited;
         };
-        term.take(self.counter(limit, now.today), amount, now.ticks)
+        let counter = self.counter(limit, now.today);
+        term.take(counter, &self.running.tokens_returned, amount, now.ticks)
     }
 
     /// Gives back what was taken on that day.
@@ -89,6 +92,18 @@ impl Ledger {
         match self.term(limit) {
             Some(term) => term.give_back(counter, amount),
             None => subtract(counter, amount),
+        }
+    }
+
+    /// Gives back tokens of a minute that were set aside and not used.
+    pub(super) fn give_back_tokens(&self, amount: u64, place: &Place, now: Moment) {
+        if let Some(term) = self.term(Limit::TokensPerMinute) {
+            let Running {
+                tokens_per_minute,
+                tokens_returned,
+                ..
+            } = &self.running;
+            term.give_back_unused(tokens_per_minute, tokens_returned, amount, place, now.ticks);
         }
     }
 

@@ -2,11 +2,15 @@
 //!
 //! The number is the theoretical arrival time: when all that was taken will have come back. It lies in the past while
 //! nothing is taken, and never further ahead than the whole burst takes, but for what turned out to be more than was set
-//! aside. From this it follows that in any time W at most `burst + W × rate` pass; what was set aside and has come back
-//! counts as if it had never been taken. A limit per minute has the whole minute's as its burst: after a pause up to
-//! twice the limit may pass within one minute, in the long run never more than the limit.
+//! aside. From this it follows that in any time W at most `burst + W × rate` pass. A limit per minute has the whole
+//! minute's as its burst: within one minute up to twice the limit may pass, in the long run never more than the limit.
+//!
+//! Time gives back what was set aside whether it is used or not. What turns out to be unused must therefore not be given
+//! back as a whole, or it would come back twice. What was taken stands in a queue, and time takes away from its front: given
+//! back is what time has not come to yet, as far as that is certain (`Pace::left`). So of what is really used no more
+//! than `burst + W × rate` pass in any time either.
 
-use super::counter::update;
+use super::counter::{subtract, update};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,6 +29,17 @@ pub(super) struct Pace {
     per_unit: u64,
     /// Ticks until the whole burst is there again.
     whole: u64,
+}
+
+/// What was taken of a rate stands here, for when less of it turns out to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// When it was taken.
+    pub(super) at: Ticks,
+    /// When all of it will have come back, unless something in front of it is given back.
+    pub(super) end: u64,
+    /// What had been given back of the rate before.
+    pub(super) returned: u64,
 }
 
 /// What of a rate is taken.
@@ -58,16 +73,15 @@ impl Pace {
         }
     }
 
-    /// Takes so many, if they are there.
-    pub(super) fn take(&self, arrival: &AtomicU64, amount: u64, now: Ticks) -> bool {
+    /// Takes so many, if they are there, and tells when they will have come back.
+    pub(super) fn take(&self, arrival: &AtomicU64, amount: u64, now: Ticks) -> Option<u64> {
         let cost = self.ticks(amount);
         let next = |arrival: u64| {
             let next = arrival.max(now.0).saturating_add(cost);
             (next - now.0 <= self.whole).then_some(next)
         };
-        arrival
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
-            .is_ok()
+        let before = arrival.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        before.ok().and_then(next)
     }
 
     /// So many more were used than had been taken: they are taken too, whether they are there or not.
@@ -76,10 +90,43 @@ impl Pace {
         update(arrival, |arrival| arrival.max(now.0).saturating_add(cost));
     }
 
-    /// So many were not used after all.
+    /// So many were taken in this very moment, and are not used after all.
     pub(super) fn give_back(&self, arrival: &AtomicU64, amount: u64) {
-        let cost = self.ticks(amount);
-        update(arrival, |arrival| arrival.saturating_sub(cost));
+        subtract(arrival, self.ticks(amount));
+    }
+
+    /// So many of what was taken were not used after all. `returned` counts what is given back of this rate.
+    ///
+    /// Who takes reads `returned` before, so what he misses of it has not moved him, and what he counts too much only makes
+    /// him give back less. Two that give back in the same moment may miss each other's: that is the one case in which time
+    /// and they give back the same.
+    pub(super) fn give_back_unused(
+        &self,
+        arrival: &AtomicU64,
+        returned: &AtomicU64,
+        amount: u64,
+        place: &Place,
+        now: Ticks,
+    ) {
+        let left = self.left(place, amount, returned.load(Ordering::Acquire), now);
+        if left > 0 {
+            subtract(arrival, left);
+            returned.fetch_add(left, Ordering::Release);
+        }
+    }
+
+    /// What of so many that were not used time has certainly not given back yet.
+    ///
+    /// In the queue it is the last part of what was taken together. Time can have taken away no more than has passed since
+    /// then. Nor has it come there before it has taken away all that is in front: the place has moved up by no more than
+    /// all that has been given back since, by whomever.
+    fn left(&self, place: &Place, amount: u64, returned: u64, now: Ticks) -> u64 {
+        let unused = self.ticks(amount);
+        let by_age = unused.saturating_sub(now.0.saturating_sub(place.at.0));
+        let moved_up = returned.wrapping_sub(place.returned);
+        let end = place.end.saturating_sub(moved_up);
+        let by_place = unused.min(end.saturating_sub(now.0));
+        by_age.max(by_place)
     }
 
     /// Until so many are there; of more than the burst, until all of it is.

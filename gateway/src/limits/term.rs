@@ -1,7 +1,7 @@
 //! A limit as it was configured.
 
 use super::counter;
-use super::pace::{Level, Pace, Ticks};
+use super::pace::{Level, Pace, Place, Ticks};
 use super::standing::Span;
 use crate::config::policy::{Allowance, Limit};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,8 +22,8 @@ pub(super) struct Term {
 pub(super) enum Verdict {
     /// There is no such limit, and nothing was counted.
     Unlimited,
-    /// What the request asked for was there and is taken.
-    Taken,
+    /// What the request asked for was there and is taken; of a rate: where it stands.
+    Taken(Option<Place>),
     /// It was not there, but the limit is a shadow: it is taken all the same.
     TakenBeyond,
     /// The same of a rate, which takes nothing then: what it would have refused must not count against what comes later.
@@ -64,17 +64,31 @@ impl Term {
         })
     }
 
-    /// Takes so much.
-    pub(super) fn take(&self, counter: &AtomicU64, amount: u64, now: Ticks) -> Verdict {
-        let is_taken = match &self.pace {
-            Some(pace) => pace.take(counter, amount, now),
-            None => counter::take(counter, amount, self.max),
+    /// Takes so much. `returned`: what has been given back of a rate.
+    pub(super) fn take(
+        &self,
+        counter: &AtomicU64,
+        returned: &AtomicU64,
+        amount: u64,
+        now: Ticks,
+    ) -> Verdict {
+        let taken = match &self.pace {
+            Some(pace) => {
+                let returned = returned.load(Ordering::Acquire);
+                let place = |end| Place {
+                    at: now,
+                    end,
+                    returned,
+                };
+                pace.take(counter, amount, now).map(|end| Some(place(end)))
+            }
+            None => counter::take(counter, amount, self.max).then_some(None),
         };
-        match (is_taken, self.is_shadow, &self.pace) {
-            (true, ..) => Verdict::Taken,
-            (false, false, _) => Verdict::Refused,
-            (false, true, Some(_)) => Verdict::PassedBeyond,
-            (false, true, None) => {
+        match (taken, self.is_shadow, &self.pace) {
+            (Some(place), ..) => Verdict::Taken(place),
+            (None, false, _) => Verdict::Refused,
+            (None, true, Some(_)) => Verdict::PassedBeyond,
+            (None, true, None) => {
                 counter::add(counter, amount);
                 Verdict::TakenBeyond
             }
@@ -89,11 +103,25 @@ impl Term {
         }
     }
 
-    /// Gives back so much.
+    /// Gives back so much; of a rate, in the moment in which it was taken.
     pub(super) fn give_back(&self, counter: &AtomicU64, amount: u64) {
         match &self.pace {
             Some(pace) => pace.give_back(counter, amount),
             None => counter::subtract(counter, amount),
+        }
+    }
+
+    /// Gives back so much of what stands in this place of a rate.
+    pub(super) fn give_back_unused(
+        &self,
+        counter: &AtomicU64,
+        returned: &AtomicU64,
+        amount: u64,
+        place: &Place,
+        now: Ticks,
+    ) {
+        if let Some(pace) = &self.pace {
+            pace.give_back_unused(counter, returned, amount, place, now);
         }
     }
 

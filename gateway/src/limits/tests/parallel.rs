@@ -20,7 +20,8 @@ const ESTIMATE: Estimate = Estimate {
 fn exactly_ten_pass(tenant: Allowance, keys: &[Allowance]) {
     let tenants = vec![tenant; ROUNDS];
     let allowances = many(&tenants, &keys.repeat(ROUNDS));
-    let now = Instant::now();
+    // Ahead of the clock by which what is dropped is given back, so that time gives back nothing meanwhile.
+    let now = Instant::now() + Duration::from_hours(1);
     let passed: Vec<AtomicUsize> = (0..ROUNDS).map(|_| AtomicUsize::new(0)).collect();
     let barrier = Barrier::new(THREADS);
     std::thread::scope(|scope| {
