@@ -3,6 +3,7 @@
 use super::{Calendar, Day, Known, Totals};
 use crate::journal::Entry;
 use crate::request::authenticate::KeyId;
+use foldhash::fast::RandomState;
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,31 +43,28 @@ pub struct Row {
 /// Sums, by day, tenant, key and model. Requests without a valid key are nobody's.
 pub struct Sheet {
     calendar: Calendar,
-    names: Names,
-    /// In the order of their names' numbers.
-    tenants: Vec<Tenant>,
-}
-
-/// What belongs to one tenant.
-#[derive(Default)]
-struct Tenant {
-    sums: HashMap<Label, Sum>,
-    models: Names,
+    tenants: Names,
+    /// Of each tenant, in the order of their numbers.
+    models: Vec<Names>,
+    sums: HashMap<Label, Sum, RandomState>,
 }
 
 /// Names have numbers here, so that a request is counted without a copy of any.
 #[derive(Default)]
 struct Names {
     list: Vec<Arc<str>>,
-    numbers: HashMap<Arc<str>, usize>,
+    numbers: HashMap<Arc<str>, u32, RandomState>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Label {
-    day: Day,
-    key: Option<KeyId>,
-    /// Its number in `Tenant::models`.
-    model: Option<usize>,
+    /// See [`Day::number`].
+    day: u64,
+    /// Its number in `Sheet::tenants`.
+    tenant: u32,
+    /// Its number among the tenant's.
+    model: Option<u32>,
+    key: Option<u32>,
 }
 
 impl Sheet {
@@ -74,8 +72,9 @@ impl Sheet {
     pub fn new(zone: &TimeZone) -> Self {
         Self {
             calendar: Calendar::new(zone),
-            names: Names::default(),
-            tenants: Vec::new(),
+            tenants: Names::default(),
+            models: Vec::new(),
+            sums: HashMap::default(),
         }
     }
 
@@ -87,47 +86,48 @@ impl Sheet {
         if !entry.charged && entry.code.is_none() {
             return;
         }
-        let day = self.calendar.day(entry.time_us);
         let tenant = self.tenant(tenant.as_ref());
+        let models = &mut self.models[tenant as usize];
+        let model = entry.model.as_ref();
         let label = Label {
-            day,
-            key: entry.key,
-            model: entry
-                .model
-                .as_ref()
-                .map(|model| tenant.told_apart(model.as_ref())),
+            day: self.calendar.day(entry.time_us).number(),
+            tenant,
+            model: model.map(|model| models.told_apart(model.as_ref())),
+            key: entry.key.map(u32::from_be_bytes),
         };
-        tenant.sums.entry(label).or_default().add(entry);
+        self.sums.entry(label).or_default().add(entry);
     }
 
     /// Counts what another sheet has counted.
     pub fn merge(&mut self, row: &Row) {
         let tenant = self.tenant(&row.tenant);
+        let models = &mut self.models[tenant as usize];
         let label = Label {
-            day: row.day,
-            key: row.key,
-            model: row.model.as_ref().map(|model| tenant.models.number(model)),
+            day: row.day.number(),
+            tenant,
+            model: row.model.as_ref().map(|model| models.number(model)),
+            key: row.key.map(u32::from_be_bytes),
         };
-        tenant.sums.entry(label).or_default().merge(&row.sum);
+        self.sums.entry(label).or_default().merge(&row.sum);
     }
 
-    fn tenant(&mut self, name: &str) -> &mut Tenant {
-        let number = self.names.number(name);
-        if number == self.tenants.len() {
-            self.tenants.push(Tenant::default());
+    fn tenant(&mut self, name: &str) -> u32 {
+        let number = self.tenants.number(name);
+        if number as usize == self.models.len() {
+            self.models.push(Names::default());
         }
-        &mut self.tenants[number]
+        number
     }
 
     /// What was counted, by day, tenant, key and model.
     pub fn rows(&self) -> Vec<Row> {
-        let tenants = self.names.list.iter().zip(&self.tenants);
-        let rows = tenants.flat_map(|(name, tenant)| {
-            tenant.sums.iter().map(|(label, sum)| Row {
-                day: label.day,
-                tenant: name.clone(),
-                key: label.key,
-                model: label.model.map(|number| tenant.models.list[number].clone()),
+        let rows = self.sums.iter().filter_map(|(label, sum)| {
+            let models = &self.models[label.tenant as usize].list;
+            Some(Row {
+                day: Day::with_number(label.day)?,
+                tenant: self.tenants.list[label.tenant as usize].clone(),
+                key: label.key.map(u32::to_be_bytes),
+                model: label.model.map(|number| models[number as usize].clone()),
                 sum: *sum,
             })
         });
@@ -137,24 +137,25 @@ impl Sheet {
     }
 }
 
-impl Tenant {
+impl Names {
     /// The number under which a model is counted whose name came from a client.
-    fn told_apart(&mut self, model: &str) -> usize {
-        let is_known = self.models.numbers.contains_key(model);
-        if is_known || self.models.list.len() < MODELS_PER_TENANT_MAX {
-            self.models.number(model)
-        } else {
-            self.models.number(OTHER_MODELS)
+    fn told_apart(&mut self, model: &str) -> u32 {
+        match self.numbers.get(model) {
+            Some(&number) => number,
+            None if self.list.len() < MODELS_PER_TENANT_MAX => self.add(model),
+            None => self.number(OTHER_MODELS),
         }
     }
-}
 
-impl Names {
-    fn number(&mut self, name: &str) -> usize {
-        if let Some(&number) = self.numbers.get(name) {
-            return number;
+    fn number(&mut self, name: &str) -> u32 {
+        match self.numbers.get(name) {
+            Some(&number) => number,
+            None => self.add(name),
         }
-        let number = self.list.len();
+    }
+
+    fn add(&mut self, name: &str) -> u32 {
+        let number = self.list.len() as u32;
         let name: Arc<str> = name.into();
         self.list.push(name.clone());
         self.numbers.insert(name, number);
