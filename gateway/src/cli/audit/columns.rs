@@ -28,7 +28,7 @@ type Column = (&'static str, for<'e> fn(&'e Entry<&'e str>) -> Value<'e>);
 const COLUMNS: [Column; 35] = [
     ("time", |one| owned(Some(show_us(one.time_us)))),
     ("sequence", |one| Value::Number(one.sequence)),
-    ("request_id", |one| text(Some(&one.request_id))),
+    ("request_id", |one| foreign(Some(&one.request_id))),
     ("tenant", |one| text(one.tenant)),
     ("key", |one| owned(key(one))),
     ("route", |one| text(Some(route(one)))),
