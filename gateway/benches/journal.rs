@@ -11,6 +11,7 @@ use fastrand::Rng;
 use jiff::tz::TimeZone;
 use relay_io::Engine;
 use relay_wire::dialect::{Dialect, Usage};
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -234,7 +235,8 @@ fn sum_up(directory: &Path, records: u64) {
         );
     };
     report("from records");
-    usage::summarize(directory, &segments(directory).unwrap(), &zone).unwrap();
+    let segments = segments(directory).unwrap();
+    usage::summarize(directory, &segments, &zone, &mut HashSet::new()).unwrap();
     report("from summaries, but for the last segment");
 }
 

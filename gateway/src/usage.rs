@@ -2,6 +2,7 @@
 
 mod calendar;
 pub mod daily;
+mod past;
 mod report;
 mod restore;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod sheet;
 mod summary;
 
 pub use calendar::{Calendar, Day};
+pub use past::forget_before;
 pub use report::{Report, report, summarize};
 pub use restore::restore;
 pub use sheet::{Row, Sheet, Sum};

@@ -16,7 +16,7 @@ use crate::journal::acceptance::Disk;
 use crate::journal::{Acceptance, Entry, Failure, Journal, Outcome, Record, Recovered};
 use crate::limits::Allowances;
 use crate::usage::{self, Day};
-use clerk::{Clerk, Done, Order, Tended};
+use clerk::{Clerk, Done, Order, Reported, Tended};
 use relay_io::Engine;
 use reports::Reports;
 use standing::{Patience, Waiting};
@@ -287,13 +287,16 @@ impl Books {
         for done in clerk.done() {
             match done {
                 Done::Tended(tended) => tell_tended(&self.figures, &tended, log),
-                Done::Reported(failed) => {
-                    for (day, error) in &failed {
-                        let members = [("day", day.to_string()), ("error", error.clone())];
-                        log.warning("usage_report_not_written", &members);
-                    }
+                Done::Reported(reported) => {
+                    tell_reported(&reported, log);
                     if let Some(reports) = &mut self.reports {
-                        reports.again(failed.into_iter().map(|(day, _)| day));
+                        reports.again(reported.failed.into_iter().map(|(day, _)| day));
+                    }
+                }
+                Done::Panicked(order) => {
+                    log.error("clerk_panicked", &[("doing", format!("{order:?}"))]);
+                    if let (Some(reports), Order::Report(days)) = (&mut self.reports, order) {
+                        reports.again(days);
                     }
                 }
             }
@@ -365,6 +368,18 @@ fn tell_tended(figures: &JournalFigures, tended: &Tended, log: &mut Log) {
     }
     if let Some(error) = &tended.error {
         log.warning("journal_not_tended", &[("error", error.clone())]);
+    }
+}
+
+fn tell_reported(reported: &Reported, log: &mut Log) {
+    for (day, error) in &reported.failed {
+        let members = [("day", day.to_string()), ("error", error.clone())];
+        log.warning("usage_report_not_written", &members);
+    }
+    for gap in &reported.gaps {
+        let meaning = "new reports lack it, and reports that are there were not replaced";
+        let members = [("error", gap.clone()), ("meaning", meaning.to_owned())];
+        log.warning("usage_report_incomplete", &members);
     }
 }
 

@@ -2,12 +2,17 @@
 
 use super::{Day, Known, Row};
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const HEAD: &str = "key,model,requests,refused,input_tokens,cached_tokens,output_tokens,reasoning_tokens,cost,\
                     partial,estimated\r\n";
+
+/// Whoever may collect the files is in the group.
+const MODE: u32 = 0o640;
+const DIRECTORY_MODE: u32 = 0o750;
 
 /// Bytes of a tenant's name that a file system takes as one name, escaped.
 const NAME_BYTES_MAX: usize = 200;
@@ -23,11 +28,17 @@ pub fn write(directory: &Path, tenant: &str, day: Day, rows: &[Row]) -> io::Resu
         return Ok(false);
     }
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
+        let mut directories = DirBuilder::new();
+        directories
+            .recursive(true)
+            .mode(DIRECTORY_MODE)
+            .create(parent)?;
     }
     // Whoever collects the files finds whole ones only.
     let unfinished = path.with_extension("csv.new");
-    let written = File::create(&unfinished).and_then(|mut file| {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(MODE);
+    let written = options.open(&unfinished).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
@@ -120,6 +131,7 @@ mod tests {
     use super::*;
     use crate::config::policy::Money;
     use std::collections::HashSet;
+    use std::os::unix::fs::PermissionsExt;
 
     fn row(model: Option<&str>) -> Row {
         Row {
@@ -171,6 +183,11 @@ mod tests {
         assert!(write(directory.path(), "acme", day(), &rows).unwrap());
         let kept = fs::read_dir(directory.path().join("acme")).unwrap();
         assert_eq!(kept.count(), 1);
+        let modes = ["acme", "acme/2026-03-01.csv"].map(|name| {
+            let metadata = fs::metadata(directory.path().join(name)).unwrap();
+            metadata.permissions().mode() & 0o777 & !(DIRECTORY_MODE | MODE)
+        });
+        assert_eq!(modes, [0, 0]);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What was used on which days, from the journal's directory alone: the node may run or not.
 
 use super::summary::{self, Source, Summary};
-use super::{Day, Row, Sheet};
-use crate::journal::{self, Entries, Filter, Item, Segment};
+use super::{Day, Row, Sheet, past};
+use crate::journal::{Entries, Files, Filter, Item, Segment};
 use jiff::tz::TimeZone;
+use std::collections::HashSet;
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::ops::{Range, RangeInclusive};
@@ -32,49 +34,85 @@ pub fn report(
 ) -> io::Result<Report> {
     let mut report = Report::default();
     let mut sheet = Sheet::new(zone);
-    let segments = journal::segments(directory)?;
-    report.complete_since_us = complete_since_us(&segments);
+    let files = Files::list(directory)?;
+    let dropped = past::summaries(&files, zone);
+    report.complete_since_us = past::complete_since_us(&files.segments, &dropped);
     let times_us = days.start().begins_us(zone)..days.end().ends_us(zone);
     let is_asked_for = |row: &&Row| {
         days.contains(&row.day) && tenant.is_none_or(|tenant| tenant == row.tenant.as_ref())
     };
-    for (index, segment) in segments.iter().enumerate() {
-        let next = segments.get(index + 1);
+    for (sidecar, head) in &dropped {
+        if !head.covers(days) {
+            continue;
+        }
+        let name = sidecar.path.file_name().unwrap_or_default().display();
+        match Summary::read(&sidecar.path) {
+            Some(summary) => add(&summary, &name, is_asked_for, &mut sheet, &mut report.gaps),
+            None => report.gaps.push(format!("{name}: damaged")),
+        }
+    }
+    for (index, segment) in files.segments.iter().enumerate() {
+        let next = files.segments.get(index + 1);
         if next.is_some_and(|next| is_of_other_times(next, &times_us)) {
             continue;
         }
-        let name = segment.path.file_name().unwrap_or_default();
+        let name = segment.path.file_name().unwrap_or_default().display();
         match kept(segment, next, zone).map_or_else(|| sum_up(directory, segment, next, zone), Ok) {
-            Ok(summary) => {
-                let rows = summary.rows.iter().filter(is_asked_for);
-                rows.for_each(|row| sheet.merge(row));
-                if summary.lost > 0 {
-                    let (lost, name) = (summary.lost, name.display());
-                    report
-                        .gaps
-                        .push(format!("{name}: {lost} records cannot be read"));
-                }
-            }
-            Err(error) => report.gaps.push(format!("{}: {error}", name.display())),
+            Ok(summary) => add(&summary, &name, is_asked_for, &mut sheet, &mut report.gaps),
+            Err(error) => report.gaps.push(format!("{name}: {error}")),
         }
     }
     report.rows = sheet.rows();
     Ok(report)
 }
 
-/// Puts beside each segment that is written to no more what it comes to, unless that is there.
+/// Adds what a segment comes to, and tells what is missing in that.
+fn add(
+    summary: &Summary,
+    name: &impl Display,
+    is_asked_for: impl Fn(&&Row) -> bool,
+    sheet: &mut Sheet,
+    gaps: &mut Vec<String>,
+) {
+    let rows = summary.rows.iter().filter(is_asked_for);
+    rows.for_each(|row| sheet.merge(row));
+    if summary.lost > 0 {
+        let lost = summary.lost;
+        gaps.push(format!("{name}: {lost} records cannot be read"));
+    }
+}
+
+/// Puts beside each segment that is written to no more what it comes to, unless that is there: those in `done` are not
+/// looked at again.
 ///
 /// # Errors
-/// A segment cannot be read, or its summary not be written.
-pub fn summarize(directory: &Path, segments: &[Segment], zone: &TimeZone) -> io::Result<()> {
+/// A segment cannot be read, or its summary not be written; the others are.
+pub fn summarize(
+    directory: &Path,
+    segments: &[Segment],
+    zone: &TimeZone,
+    done: &mut HashSet<u64>,
+) -> io::Result<()> {
+    let mut outcome = Ok(());
     for pair in segments.windows(2) {
         let (segment, next) = (&pair[0], Some(&pair[1]));
-        if kept(segment, next, zone).is_none() {
-            let summary = sum_up(directory, segment, next, zone)?;
-            summary.write(&summary::path(&segment.path))?;
+        if done.contains(&segment.first_sequence) {
+            continue;
+        }
+        let is_there = kept(segment, next, zone).is_some();
+        let summed_up = match is_there {
+            true => Ok(()),
+            false => sum_up(directory, segment, next, zone)
+                .and_then(|summary| summary.write(&summary::path(&segment.path))),
+        };
+        match summed_up {
+            Ok(()) => {
+                done.insert(segment.first_sequence);
+            }
+            Err(error) => outcome = Err(error),
         }
     }
-    Ok(())
+    outcome
 }
 
 /// What is kept beside a segment, if it was made of what the segment is now.
@@ -114,8 +152,13 @@ fn sum_up(
             Item::Gap(gap) => lost += gap.sequences.end() - gap.sequences.start() + 1,
         }
     }
+    let created_us = match segment.header() {
+        Ok(Ok(header)) => header.created_us,
+        _ => 0,
+    };
     Ok(Summary {
         source,
+        created_us,
         lost,
         rows: sheet.rows(),
     })
@@ -129,24 +172,11 @@ fn is_of_other_times(next: &Segment, times_us: &Range<u64>) -> bool {
     header.previous.to_us < times_us.start || header.previous.from_us >= times_us.end
 }
 
-fn complete_since_us(segments: &[Segment]) -> u64 {
-    match segments.first() {
-        None
-        | Some(Segment {
-            first_sequence: 1, ..
-        }) => 0,
-        Some(first) => match first.header() {
-            Ok(Ok(header)) => header.created_us,
-            _ => u64::MAX,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::samples::{DAY_US, entry, keep};
     use super::*;
-    use crate::journal::Entry;
+    use crate::journal::{self, Entry};
     use std::path::PathBuf;
 
     const MIDNIGHT_US: u64 = 20_000 * DAY_US;
@@ -229,7 +259,7 @@ mod tests {
 
         let segments = journal::segments(path).unwrap();
         assert_eq!(segments.len(), 10);
-        summarize(path, &segments, &TimeZone::UTC).unwrap();
+        summarize(path, &segments, &TimeZone::UTC, &mut HashSet::new()).unwrap();
         assert_eq!(summaries(path).len(), segments.len() - 1);
         assert_eq!(all(path, &TimeZone::UTC).rows, scanned.rows);
 
@@ -243,7 +273,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         keep(path, 1, &entries());
-        summarize(path, &journal::segments(path).unwrap(), &TimeZone::UTC).unwrap();
+        summarize(
+            path,
+            &journal::segments(path).unwrap(),
+            &TimeZone::UTC,
+            &mut HashSet::new(),
+        )
+        .unwrap();
         // It is used: what it says is believed.
         let first = &summaries(path)[0];
         let mut summary = Summary::read(first).unwrap();
@@ -260,7 +296,13 @@ mod tests {
         ];
         assert_eq!(requests(&elsewhere)[..3], shown(&expected));
         // And it is made anew for them.
-        summarize(path, &journal::segments(path).unwrap(), &zone).unwrap();
+        summarize(
+            path,
+            &journal::segments(path).unwrap(),
+            &zone,
+            &mut HashSet::new(),
+        )
+        .unwrap();
         assert_eq!(all(path, &zone).rows, elsewhere.rows);
         assert_eq!(&*Summary::read(first).unwrap().source.zone, "Etc/GMT+12");
         // A damaged one is none.
@@ -284,7 +326,7 @@ mod tests {
         let scanned = all(path, &TimeZone::UTC);
         assert_eq!(scanned.gaps, gaps);
         assert_eq!(requests(&scanned)[0].2, 2);
-        summarize(path, &segments, &TimeZone::UTC).unwrap();
+        summarize(path, &segments, &TimeZone::UTC, &mut HashSet::new()).unwrap();
         let summed_up = all(path, &TimeZone::UTC);
         assert_eq!(
             (summed_up.rows, summed_up.gaps),

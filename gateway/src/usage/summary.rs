@@ -7,16 +7,24 @@ use super::{Day, Known, Row, Sum, Totals};
 use crate::config::policy::Money;
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::ops::RangeInclusive;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"relayuse";
 
 /// Of the form below. Whoever does not know it reads the segment instead.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const CHECKSUM_BYTES: usize = 4;
+
+/// No head is longer; names of time zones are short.
+const HEAD_BYTES_MAX: usize = 512;
+
+/// Like the journal's: what tenants use is nobody else's business.
+const MODE: u32 = 0o600;
 
 /// Numbers of a sum.
 const COUNTS: usize = 7 + Known::ALL.len();
@@ -38,9 +46,84 @@ pub(super) struct Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Summary {
     pub(super) source: Source,
+    /// When the segment was begun, in microseconds since 1970.
+    pub(super) created_us: u64,
     /// Records that could not be read.
     pub(super) lost: u64,
     pub(super) rows: Vec<Row>,
+}
+
+/// What a summary begins with, which can be read without the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) source: Source,
+    /// When the segment was begun, in microseconds since 1970.
+    pub(super) created_us: u64,
+    /// Records that could not be read.
+    pub(super) lost: u64,
+    /// The numbers of the first day in it and of the last one; the first is the higher one if there is none.
+    days: (u64, u64),
+}
+
+impl Head {
+    /// That of this file; `None` if there is none, or it is not in order.
+    pub(super) fn read(path: &Path) -> Option<Self> {
+        let mut bytes = Vec::with_capacity(HEAD_BYTES_MAX);
+        let file = File::open(path).ok()?;
+        file.take(HEAD_BYTES_MAX as u64)
+            .read_to_end(&mut bytes)
+            .ok()?;
+        Self::decode(&bytes).map(|(head, _)| head)
+    }
+
+    /// Whether there may be something of these days; what is missing may be of any.
+    pub(super) fn covers(&self, days: &RangeInclusive<Day>) -> bool {
+        let (first, last) = self.days;
+        self.lost > 0 || first <= days.end().number() && days.start().number() <= last
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let source = &self.source;
+        let mut bytes = MAGIC.to_vec();
+        bytes.push(VERSION);
+        let (first_day, last_day) = self.days;
+        for number in [
+            source.first,
+            source.end,
+            source.bytes,
+            self.created_us,
+            self.lost,
+            first_day,
+            last_day,
+        ] {
+            put(&mut bytes, number);
+        }
+        put_text(&mut bytes, &source.zone);
+        put_checksum(&mut bytes);
+        bytes
+    }
+
+    /// With what comes after it.
+    fn decode(bytes: &[u8]) -> Option<(Self, Rest<'_>)> {
+        let mut rest = Rest(bytes.strip_prefix(&MAGIC)?.strip_prefix(&[VERSION])?);
+        let [first, end, length, created_us, lost, first_day, last_day] = rest.numbers()?;
+        let source = Source {
+            first,
+            end,
+            bytes: length,
+            zone: rest.text()?,
+        };
+        let (head, rest) = bytes.split_at_checked(bytes.len() - rest.0.len())?;
+        let (checksum, rest) = rest.split_first_chunk::<CHECKSUM_BYTES>()?;
+        let is_in_order = crc32c::crc32c(head) == u32::from_le_bytes(*checksum);
+        let head = Self {
+            source,
+            created_us,
+            lost,
+            days: (first_day, last_day),
+        };
+        is_in_order.then_some((head, Rest(rest)))
+    }
 }
 
 /// Where the summary of a segment is kept.
@@ -61,7 +144,13 @@ impl Summary {
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
         let unfinished = path.with_extension("usage.new");
         // It is not synced: what a crash makes of it is found out by its checksum.
-        let written = File::create(&unfinished).and_then(|mut file| file.write_all(&self.encode()));
+        let written = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(MODE)
+            .open(&unfinished)
+            .and_then(|mut file| file.write_all(&self.encode()));
         written
             .and_then(|()| fs::rename(&unfinished, path))
             .inspect_err(|_| {
@@ -86,22 +175,27 @@ impl Summary {
                 put(&mut rows, count);
             }
         }
-        let source = &self.source;
-        let mut bytes = MAGIC.to_vec();
-        bytes.push(VERSION);
-        for number in [source.first, source.end, source.bytes, self.lost] {
-            put(&mut bytes, number);
-        }
-        put_text(&mut bytes, &source.zone);
+        let mut bytes = self.head().encode();
         put(&mut bytes, names.list.len() as u64);
         for name in &names.list {
             put_text(&mut bytes, name);
         }
         put(&mut bytes, self.rows.len() as u64);
         bytes.extend(rows);
-        let checksum = crc32c::crc32c(&bytes);
-        bytes.extend(checksum.to_le_bytes());
+        put_checksum(&mut bytes);
         bytes
+    }
+
+    fn head(&self) -> Head {
+        let days = self.rows.iter().map(|row| row.day.number());
+        Head {
+            source: self.source.clone(),
+            created_us: self.created_us,
+            lost: self.lost,
+            days: days.fold((u64::MAX, 0), |(first, last), day| {
+                (first.min(day), last.max(day))
+            }),
+        }
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
@@ -109,22 +203,15 @@ impl Summary {
         if crc32c::crc32c(body) != u32::from_le_bytes(*checksum) {
             return None;
         }
-        let rest = body.strip_prefix(&MAGIC)?.strip_prefix(&[VERSION])?;
-        let mut rest = Rest(rest);
-        let [first, end, bytes, lost] = rest.numbers()?;
-        let source = Source {
-            first,
-            end,
-            bytes,
-            zone: rest.text()?,
-        };
+        let (head, mut rest) = Head::decode(body)?;
         let names = rest.number()?;
         let names: Vec<_> = (0..names).map_while(|_| rest.text()).collect();
         let rows = rest.number()?;
         let rows: Option<_> = (0..rows).map(|_| rest.row(&names)).collect();
         Some(Self {
-            source,
-            lost,
+            source: head.source,
+            created_us: head.created_us,
+            lost: head.lost,
             rows: rows?,
         })
     }
@@ -163,6 +250,11 @@ impl<'n> Names<'n> {
             next
         })
     }
+}
+
+fn put_checksum(bytes: &mut Vec<u8>) {
+    let checksum = crc32c::crc32c(bytes);
+    bytes.extend(checksum.to_le_bytes());
 }
 
 fn put_text(bytes: &mut Vec<u8>, text: &str) {
@@ -267,6 +359,7 @@ impl<'b> Rest<'b> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn summary() -> Summary {
         let sum = |number: u64| Sum {
@@ -296,6 +389,7 @@ mod tests {
                 bytes: 64 << 20,
                 zone: "Europe/Paris".into(),
             },
+            created_us: 1_800_000_000_000_000,
             lost: 300,
             rows: vec![
                 row("2026-03-01", "a", Some([0, 255, 7, 1]), Some("gpt-5"), 1),
@@ -333,14 +427,53 @@ mod tests {
     }
 
     #[test]
+    fn a_head_says_what_of_days_and_can_be_read_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("1.usage");
+        let without_loss = Summary {
+            lost: 0,
+            ..summary()
+        };
+        without_loss.write(&path).unwrap();
+        let head = Head::read(&path).unwrap();
+        assert_eq!(head, without_loss.head());
+        let covers = |head: &Head, first: &str, last: &str| {
+            head.covers(&(first.parse().unwrap()..=last.parse().unwrap()))
+        };
+        assert!(covers(&head, "2026-01-01", "2026-03-01"));
+        assert!(covers(&head, "2026-03-02", "2026-03-02"));
+        assert!(!covers(&head, "2026-02-01", "2026-02-28"));
+        assert!(!covers(&head, "2026-03-03", "2026-03-31"));
+        assert!(covers(&summary().head(), "2026-03-03", "2026-03-31"));
+        let empty = Summary {
+            rows: Vec::new(),
+            ..without_loss
+        };
+        assert!(!covers(&empty.head(), "2026-03-01", "2026-03-31"));
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            MODE
+        );
+        // The head has a checksum of its own.
+        let bytes = head.encode();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(Head::decode(&damaged).is_none(), "byte {at}");
+        }
+    }
+
+    #[test]
     fn a_body_of_anything_is_survived() {
         let mut random = fastrand::Rng::with_seed(5);
         for _ in 0..20_000 {
             let length = random.usize(..60);
-            let mut bytes = [&MAGIC[..], &[VERSION]].concat();
+            let mut bytes = match random.bool() {
+                true => summary().head().encode(),
+                false => [&MAGIC[..], &[VERSION]].concat(),
+            };
             bytes.extend((0..length).map(|_| random.u8(..)));
-            let checksum = crc32c::crc32c(&bytes);
-            bytes.extend(checksum.to_le_bytes());
+            put_checksum(&mut bytes);
             // With its checksum in order: no promise what it means, but it ends.
             Summary::decode(&bytes);
         }

@@ -3,10 +3,12 @@
 
 use super::retention;
 use crate::config::Policy;
-use crate::journal::{self, Segment};
+use crate::journal::Files;
 use crate::usage::{self, Day, Row, daily};
 use jiff::tz::TimeZone;
+use std::collections::HashSet;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
@@ -16,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const NICENESS: i32 = 10;
 
 /// What is to be done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Order {
     /// Summaries that are missing are made, segments that are too old are dropped.
     Tend,
@@ -28,8 +30,19 @@ pub(super) enum Order {
 pub(super) enum Done {
     /// How the journal's files are.
     Tended(Tended),
+    /// Reports were written.
+    Reported(Reported),
+    /// It has panicked over this; it goes on with what was ordered next.
+    Panicked(Order),
+}
+
+/// What was not as it should be with the reports.
+#[derive(Default)]
+pub(super) struct Reported {
     /// Files that could not be written.
-    Reported(Vec<(Day, String)>),
+    pub(super) failed: Vec<(Day, String)>,
+    /// What could not be read: new files lack it, and files that are there were not replaced.
+    pub(super) gaps: Vec<String>,
 }
 
 /// How the journal's files are.
@@ -49,6 +62,8 @@ struct Desk {
     reports: Option<PathBuf>,
     zone: TimeZone,
     retention: Duration,
+    /// Segments beside which it stands what they come to.
+    summed_up: HashSet<u64>,
 }
 
 /// The thread, which ends with the process: everything that it writes gets its name when it is whole.
@@ -63,11 +78,12 @@ impl Clerk {
     /// # Errors
     /// The system gives none.
     pub(super) fn start(policy: &Policy) -> io::Result<Self> {
-        let desk = Desk {
+        let mut desk = Desk {
             journal: policy.journal.directory.clone(),
             reports: policy.usage.report_directory.clone(),
             zone: policy.usage.time_zone.clone(),
             retention: policy.journal.retention,
+            summed_up: HashSet::new(),
         };
         let (orders, ordered) = mpsc::channel();
         let (does, done) = mpsc::channel();
@@ -77,11 +93,9 @@ impl Clerk {
                 // On Linux this is the thread's alone. Refused, it is only less polite.
                 let _ = rustix::process::setpriority_process(None, NICENESS);
                 for order in ordered {
-                    let outcome = match order {
-                        Order::Tend => Done::Tended(desk.tend(SystemTime::now())),
-                        Order::Report(days) => Done::Reported(desk.report(&days)),
-                    };
-                    if does.send(outcome).is_err() {
+                    // The desk holds nothing that half of an order could have put out of order.
+                    let outcome = catch_unwind(AssertUnwindSafe(|| desk.obey(&order)));
+                    if does.send(outcome.unwrap_or(Done::Panicked(order))).is_err() {
                         return;
                     }
                 }
@@ -91,7 +105,7 @@ impl Clerk {
 
     /// To be done when what was ordered before is.
     pub(super) fn order(&self, order: Order) {
-        // A thread that has panicked does nothing more; what it does can be missed.
+        // The thread ends with the process only.
         let _ = self.orders.send(order);
     }
 
@@ -102,50 +116,77 @@ impl Clerk {
 }
 
 impl Desk {
-    fn tend(&self, now: SystemTime) -> Tended {
-        let mut tended = Tended::default();
-        let outcome = self.try_tend(now, &mut tended);
-        tended.error = outcome.err().map(|error| error.to_string());
-        tended
+    fn obey(&mut self, order: &Order) -> Done {
+        match order {
+            Order::Tend => Done::Tended(self.tend(SystemTime::now())),
+            Order::Report(days) => Done::Reported(self.report(days)),
+        }
     }
 
-    fn try_tend(&self, now: SystemTime, tended: &mut Tended) -> io::Result<()> {
-        let segments = journal::segments(&self.journal)?;
+    fn tend(&mut self, now: SystemTime) -> Tended {
+        match Files::list(&self.journal) {
+            Ok(files) => self.tend_to(files, now),
+            Err(error) => Tended {
+                error: Some(error.to_string()),
+                ..Tended::default()
+            },
+        }
+    }
+
+    /// One thing that fails does not keep the others from being done.
+    fn tend_to(&mut self, files: Files, now: SystemTime) -> Tended {
+        let Files {
+            segments, sidecars, ..
+        } = files;
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let horizon = now.saturating_sub(self.retention).as_micros() as u64;
-        tended.dropped = retention::drop_before(&segments, horizon)?;
-        let segments = &segments[tended.dropped..];
-        tended.segments = segments.len();
-        tended.oldest_us = segments.iter().find_map(created_us);
-        usage::summarize(&self.journal, segments, &self.zone)
+        let now_us = now.as_micros() as u64;
+        // Before any of them goes.
+        let summed_up = usage::summarize(&self.journal, &segments, &self.zone, &mut self.summed_up);
+        let horizon_us = retention::horizon_us(&segments, now_us, self.retention);
+        let dropped = retention::drop_before(segments, horizon_us, now_us);
+        let forgotten = usage::forget_before(&dropped.left, &sidecars, horizon_us);
+        let errors = [summed_up.err(), dropped.error, forgotten.err()];
+        Tended {
+            segments: dropped.left.len(),
+            oldest_us: dropped.left.iter().find_map(retention::created_us),
+            dropped: dropped.count,
+            error: errors
+                .into_iter()
+                .flatten()
+                .next()
+                .map(|error| error.to_string()),
+        }
     }
 
-    fn report(&self, days: &[Day]) -> Vec<(Day, String)> {
+    fn report(&self, days: &[Day]) -> Reported {
+        let mut reported = Reported::default();
         let (Some(directory), Some(&first), Some(&last)) =
             (&self.reports, days.iter().min(), days.iter().max())
         else {
-            return Vec::new();
+            return reported;
         };
         let report = match usage::report(&self.journal, &self.zone, &(first..=last), None) {
             Ok(report) => report,
             Err(error) => {
                 let failed = days.iter().map(|&day| (day, error.to_string()));
-                return failed.collect();
+                reported.failed = failed.collect();
+                return reported;
             }
         };
-        let mut failed = Vec::new();
         for rows in report.rows.chunk_by(is_of_one_file) {
             let Row { day, tenant, .. } = &rows[0];
-            // What the journal has dropped meanwhile was there when the file was written.
-            let is_whole = report.complete_since_us <= day.begins_us(&self.zone);
+            // What cannot be read now, or was dropped meanwhile, was there when the file was written.
+            let is_whole =
+                report.gaps.is_empty() && report.complete_since_us <= day.begins_us(&self.zone);
             if !days.contains(day) || !is_whole && daily::is_there(directory, tenant, *day) {
                 continue;
             }
             if let Err(error) = daily::write(directory, tenant, *day, rows) {
-                failed.push((*day, error.to_string()));
+                reported.failed.push((*day, error.to_string()));
             }
         }
-        failed
+        reported.gaps = report.gaps;
+        reported
     }
 }
 
@@ -153,14 +194,10 @@ fn is_of_one_file(one: &Row, other: &Row) -> bool {
     one.day == other.day && one.tenant == other.tenant
 }
 
-fn created_us(segment: &Segment) -> Option<u64> {
-    Some(segment.header().ok()?.ok()?.created_us)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Entry;
+    use crate::journal::{self, Entry};
     use crate::usage::samples::{DAY_US, entry, keep};
     use std::fs;
     use std::path::Path;
@@ -173,6 +210,7 @@ mod tests {
             reports: Some(directory.join("reports")),
             zone: TimeZone::UTC,
             retention: Duration::from_secs(3_600),
+            summed_up: HashSet::new(),
         }
     }
 
@@ -208,7 +246,8 @@ mod tests {
         ];
         keep(&desk.journal, 1, &entries);
         // The day between was not asked for.
-        assert_eq!(desk.report(&days(&["2024-10-04", "2024-10-06"])), []);
+        let reported = desk.report(&days(&["2024-10-04", "2024-10-06"]));
+        assert_eq!((reported.failed.len(), reported.gaps.len()), (0, 0));
         let file = |name| requests(path, name);
         assert_eq!(file("a/2024-10-04.csv").as_deref(), Some("2"));
         assert_eq!(file("b/2024-10-04.csv").as_deref(), Some("1"));
@@ -248,6 +287,29 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_not_replaced_by_one_that_lacks_something() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let desk = desk(path);
+        let day = days(&["2024-10-04"]);
+        let entries = [
+            at("a", MIDNIGHT_US),
+            at("a", MIDNIGHT_US),
+            at("b", MIDNIGHT_US),
+        ];
+        keep(&desk.journal, 1, &entries);
+        assert!(desk.report(&day).gaps.is_empty());
+        fs::remove_file(path.join("reports/b/2024-10-04.csv")).unwrap();
+        let segments = journal::segments(&desk.journal).unwrap();
+        fs::write(&segments[1].path, "damaged").unwrap();
+        let reported = desk.report(&day);
+        assert_eq!((reported.failed.len(), reported.gaps.len()), (0, 1));
+        assert_eq!(requests(path, "a/2024-10-04.csv").as_deref(), Some("2"));
+        // What is there of it is better than nothing.
+        assert_eq!(requests(path, "b/2024-10-04.csv").as_deref(), Some("1"));
+    }
+
+    #[test]
     fn files_that_cannot_be_written_are_told() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
@@ -259,7 +321,7 @@ mod tests {
         );
         fs::create_dir(path.join("reports")).unwrap();
         fs::write(path.join("reports/a"), "no directory").unwrap();
-        let failed = desk.report(&days(&["2024-10-04"]));
+        let failed = desk.report(&days(&["2024-10-04"])).failed;
         let failed_days: Vec<_> = failed.iter().map(|(day, _)| *day).collect();
         assert_eq!(failed_days, days(&["2024-10-04"]));
         assert_eq!(requests(path, "b/2024-10-04.csv").as_deref(), Some("1"));
@@ -268,7 +330,7 @@ mod tests {
     #[test]
     fn files_of_the_journal_are_looked_after() {
         let directory = tempfile::tempdir().unwrap();
-        let desk = desk(directory.path());
+        let mut desk = desk(directory.path());
         let none = desk.tend(SystemTime::now());
         assert!(none.error.is_some() && none.segments == 0);
         keep(
