@@ -128,7 +128,7 @@ impl Appender {
     }
 
     /// The last one of all.
-    pub(super) fn append(&mut self, entry: &Entry<&str>, now: Instant) {
+    pub(super) fn append(&mut self, entry: &Entry<&str>, now: impl FnOnce() -> Instant) {
         if self.names.back().is_none_or(Names::are_full) {
             self.names.push_back(Names::default());
         }
@@ -141,7 +141,7 @@ impl Appender {
                 generation,
                 payloads: self.spare.pop().unwrap_or_default(),
                 entries: 0,
-                since: now,
+                since: now(),
             });
         }
         let (Some(chunk), Some(names)) = (self.chunks.back_mut(), self.names.back_mut()) else {

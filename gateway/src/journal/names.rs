@@ -23,6 +23,27 @@ pub(super) struct Names {
     numbers: HashMap<Arc<str>, Number>,
     address_numbers: HashMap<IpAddr, Number>,
     names: Vec<Arc<str>>,
+    recent: Recent,
+}
+
+/// Numbers of names that were there a moment ago, nearly all of them, found without hashing them in earnest: by their
+/// length and by two of their bytes. What is found is compared with the name.
+struct Recent([Number; 256]);
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self([Number::MAX; 256])
+    }
+}
+
+impl Recent {
+    fn place(&mut self, name: &str) -> &mut Number {
+        let bytes = name.as_bytes();
+        let (last, middle) = (bytes.len().saturating_sub(1), bytes.len() / 2);
+        let byte = |at: usize| bytes.get(at).copied().unwrap_or_default();
+        let mixed = bytes.len() as u8 ^ byte(last).rotate_left(3) ^ byte(middle).rotate_left(6);
+        &mut self.0[usize::from(mixed)]
+    }
 }
 
 impl Names {
@@ -33,6 +54,20 @@ impl Names {
 
     /// The name's number.
     pub(super) fn of(&mut self, name: &str) -> Number {
+        let recent = *self.recent.place(name);
+        if self
+            .names
+            .get(recent as usize)
+            .is_some_and(|known| **known == *name)
+        {
+            return recent;
+        }
+        let number = self.look_up(name);
+        *self.recent.place(name) = number;
+        number
+    }
+
+    fn look_up(&mut self, name: &str) -> Number {
         if let Some(&number) = self.numbers.get(name) {
             return number;
         }

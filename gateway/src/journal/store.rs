@@ -90,7 +90,7 @@ impl Journal {
 
     /// Takes in an entry, whose sequence comes from the journal.
     pub fn append(&mut self, entry: &Entry<&str>) {
-        self.appender.append(entry, Instant::now());
+        self.appender.append(entry, Instant::now);
     }
 
     /// Bytes of entries that are not on the disk yet.

@@ -15,8 +15,15 @@ use std::time::Instant;
 pub(super) struct ByLimit {
     refusals: HashMap<(TenantId, Scope, Limit), Counter>,
     shadows: HashMap<(TenantId, Limit), Counter>,
-    usage: HashMap<(TenantId, Known), Counter>,
-    costs: HashMap<TenantId, Counter>,
+    /// By tenant, since nearly every request counts here.
+    used: Vec<Used>,
+}
+
+/// What a tenant's requests count.
+#[derive(Clone, Default)]
+struct Used {
+    by_known: [Option<Counter>; Known::ALL.len()],
+    cost: Option<Counter>,
 }
 
 impl ByLimit {
@@ -47,18 +54,22 @@ impl ByLimit {
                 })
                 .increment(1);
         }
-        if let Some(known) = record.known {
-            let usage = self.usage.entry((tenant, known));
-            usage
-                .or_insert_with(|| {
-                    counter!("relay_usage_records_total", "tenant" => name(), "known" => known.as_str())
-                })
-                .increment(1);
+        let Some(known) = record.known else {
+            return;
+        };
+        if self.used.len() <= usize::from(tenant.0) {
+            self.used.resize(policy.tenants.len(), Used::default());
         }
+        let used = &mut self.used[usize::from(tenant.0)];
+        let place = Known::ALL.iter().position(|one| *one == known);
+        used.by_known[place.unwrap_or_default()]
+            .get_or_insert_with(|| {
+                counter!("relay_usage_records_total", "tenant" => name(), "known" => known.as_str())
+            })
+            .increment(1);
         if record.cost != Money::ZERO {
-            let costs = self.costs.entry(tenant);
-            costs
-                .or_insert_with(|| counter!("relay_cost_nano_total", "tenant" => name()))
+            used.cost
+                .get_or_insert_with(|| counter!("relay_cost_nano_total", "tenant" => name()))
                 .increment(record.cost.nano());
         }
     }

@@ -37,7 +37,7 @@ impl Whole {
         appender.begin_at(1, Span::EMPTY);
         for (second, commit) in entries.chunks(per_commit).enumerate() {
             for entry in commit {
-                appender.append(&sample::borrowed(entry), Instant::now());
+                appender.append(&sample::borrowed(entry), Instant::now);
             }
             let mut rng = disk.rng.fork();
             while let Some(batch) = next_batch(&mut appender, second as u64, &mut rng) {

@@ -98,7 +98,7 @@ fn whoever_follows_sees_everything_once_and_never_a_gap() {
         for _ in 0..disk.rng.usize(1..8) {
             let sequence = written.len() as u64 + 1;
             let entry = sample::entry(sequence, sequence);
-            appender.append(&sample::borrowed(&entry), Instant::now());
+            appender.append(&sample::borrowed(&entry), Instant::now);
             written.push(entry);
         }
         let mut rng = disk.rng.fork();

@@ -44,7 +44,7 @@ impl World {
         let sequence = self.appended.len() as u64 + 1;
         let entry = sample::entry(sequence, self.disk.rng.u64(..));
         self.appender
-            .append(&sample::borrowed(&entry), Instant::now());
+            .append(&sample::borrowed(&entry), Instant::now);
         self.appended.push(entry);
     }
 
