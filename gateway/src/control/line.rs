@@ -1,5 +1,6 @@
 //! One JSON object on one line, written member by member.
 
+use crate::config::policy::Money;
 use jiff::Timestamp;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -20,6 +21,21 @@ impl Line<'_> {
     pub(super) fn number(&mut self, name: &str, value: u64) {
         self.name(name);
         self.0.push_str(itoa::Buffer::new().format(value));
+    }
+
+    /// An amount of money, as it is shown everywhere.
+    pub(super) fn money(&mut self, name: &str, value: Money) {
+        self.name(name);
+        self.0.push('"');
+        self.0
+            .push_str(itoa::Buffer::new().format(value.nano() / 1_000_000_000));
+        self.0.push('.');
+        let mut digits = itoa::Buffer::new();
+        // One digit more than there are, so that leading zeroes are there; it is left out.
+        let behind = &digits.format(value.nano() % 1_000_000_000 + 1_000_000_000)[1..];
+        let shown = behind.trim_end_matches('0').len().max(2);
+        self.0.push_str(&behind[..shown]);
+        self.0.push('"');
     }
 
     pub(super) fn milliseconds(&mut self, name: &str, value: Duration) {
@@ -102,6 +118,15 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&object).unwrap();
         assert_eq!(value["model"], "a\"b\\c\nd\u{1b}[31m\u{2028}é");
         assert!(!text.contains('\n') && !text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn money_is_written_as_it_is_shown() {
+        for nano in [0, 1, 795_000, 1_500_000_000, 12_345_678_901, u64::MAX] {
+            let (mut text, value) = (String::new(), Money::from_nano(nano));
+            Line(&mut text).money("cost", value);
+            assert_eq!(text, format!(",\"cost\":\"{value}\""));
+        }
     }
 
     #[test]

@@ -187,7 +187,7 @@ fn write_record(line: &mut Line<'_>, policy: &Policy, record: &Record) {
     if let Some(known) = record.known {
         line.text("known", known.as_str());
         if !policy.prices.is_empty() {
-            line.text("cost", &record.cost.to_string());
+            line.money("cost", record.cost);
         }
     }
     if let Some((scope, limit)) = record.limit {

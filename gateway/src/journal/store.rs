@@ -13,6 +13,9 @@ use tokio::task::JoinHandle;
 /// After something failed it is tried again this much later.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// A commit does not wait any longer when so many bytes wait for it.
+const COMMIT_BYTES: usize = 256 << 10;
+
 /// How often it is looked whether the last entries are on the disk.
 const FINISH_PAUSE: Duration = Duration::from_millis(1);
 
@@ -26,6 +29,9 @@ pub struct Journal {
     spare: Vec<u8>,
     /// Nothing is tried before.
     retries_at: Option<Instant>,
+    /// A commit is begun so long after the one before it, unless [`COMMIT_BYTES`] wait.
+    commit_interval: Duration,
+    commit_begun_at: Option<Instant>,
 }
 
 /// What is going on with the disk.
@@ -71,7 +77,14 @@ impl Journal {
             work: Work::Unopened,
             spare: Vec::new(),
             retries_at: None,
+            commit_interval: Duration::ZERO,
+            commit_begun_at: None,
         }
+    }
+
+    /// Begins a commit so long after the one before it at the earliest, unless much waits. Without it, at every tick.
+    pub fn commit_every(&mut self, interval: Duration) {
+        self.commit_interval = interval;
     }
 
     /// Writes by threads that may block, from the next batch on, whatever there was to write with.
@@ -138,11 +151,17 @@ impl Journal {
     /// Writes what waits, for no longer than `limit`; how many entries are lost.
     pub async fn finish(&mut self, limit: Duration) -> u64 {
         let ends_at = Instant::now() + limit;
+        self.commit_interval = Duration::ZERO;
         while self.waiting_entries() > 0 && Instant::now() < ends_at {
             self.tick().await;
             tokio::time::sleep(FINISH_PAUSE).await;
         }
         self.waiting_entries()
+    }
+
+    fn commit_is_due(&self) -> bool {
+        let is_over = |begun_at: Instant| begun_at.elapsed() >= self.commit_interval;
+        self.commit_begun_at.is_none_or(is_over) || self.waiting_bytes() >= COMMIT_BYTES
     }
 
     async fn take_note(&mut self) -> Option<Outcome> {
@@ -212,12 +231,17 @@ impl Journal {
                 let opening = tokio::task::spawn_blocking(move || recover::take(&directory));
                 Work::Opening(opening, Instant::now())
             }
+            Work::Idle(disk) if !self.commit_is_due() => Work::Idle(disk),
             Work::Idle(disk) => {
                 let identity = fastrand::u64(..).to_le_bytes();
                 let spare = std::mem::take(&mut self.spare);
                 let now = SystemTime::now();
                 match self.appender.next_batch(now, identity, spare) {
-                    Some(batch) => Work::Committing(disk.begin(batch, self.driver), Instant::now()),
+                    Some(batch) => {
+                        let begun_at = Instant::now();
+                        self.commit_begun_at = Some(begun_at);
+                        Work::Committing(disk.begin(batch, self.driver), begun_at)
+                    }
                     None => Work::Idle(disk),
                 }
             }

@@ -97,8 +97,7 @@ impl<'a> HeadWriter<'a> {
 }
 
 fn push_decimal(out: &mut Vec<u8>, value: u64) {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{value}");
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 fn percent_encode(out: &mut Vec<u8>, part: &[u8]) {
@@ -106,6 +105,7 @@ fn percent_encode(out: &mut Vec<u8>, part: &[u8]) {
         if byte.is_ascii_graphic() {
             out.push(byte);
         } else {
+            // Writing to a vector cannot fail.
             let _ = write!(out, "%{byte:02X}");
         }
     }

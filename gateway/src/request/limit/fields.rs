@@ -54,8 +54,8 @@ impl Unit {
         let mut digits = itoa::Buffer::new();
         head.known(limit, digits.format(standing.limit));
         head.known(remaining, digits.format(standing.remaining));
-        // Digits and letters are never refused.
-        let _ = head.field(reset.as_bytes(), &span(standing.reset));
+        let span = span(standing.reset);
+        head.known(reset, std::str::from_utf8(&span).unwrap_or_default());
     }
 }
 
@@ -95,12 +95,15 @@ fn span(duration: Duration) -> SmallVec<[u8; 32]> {
         text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
         text.extend_from_slice(unit);
     };
-    let milliseconds = duration.as_nanos().div_ceil(1_000_000);
-    if (1..1000).contains(&milliseconds) {
-        push(milliseconds as u64, b"ms");
-        return text;
+    if duration.as_secs() == 0 {
+        let milliseconds = duration.subsec_nanos().div_ceil(1_000_000);
+        if (1..1000).contains(&milliseconds) {
+            push(milliseconds.into(), b"ms");
+            return text;
+        }
     }
-    let seconds = u64::try_from(milliseconds.div_ceil(1000)).unwrap_or(u64::MAX);
+    let begun = u64::from(duration.subsec_nanos() > 0);
+    let seconds = duration.as_secs().saturating_add(begun);
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
     if hours > 0 {
         push(hours, b"h");
