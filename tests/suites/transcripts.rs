@@ -35,7 +35,7 @@ fn told(transcript: &Transcript, pieces: &[&[u8]]) -> Told {
         pieces.iter().for_each(|piece| observer.observe(piece));
         Told {
             usage: observer.usage(),
-            terminal: observer.terminal(),
+            terminal: observer.terminal_at_end(),
             events: observer.events(),
             estimated_output_tokens: observer.estimated_output_tokens(),
         }

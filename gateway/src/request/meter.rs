@@ -190,6 +190,15 @@ impl Observer {
         }
     }
 
+    /// The same where its body ends here.
+    pub fn terminal_at_end(&self) -> Option<Terminal> {
+        if let Self::Stream(stream) = self {
+            stream.terminal_at_end()
+        } else {
+            None
+        }
+    }
+
     /// How far a stream has come.
     pub fn progress(&self) -> Progress {
         if let Self::Stream(stream) = self {

@@ -15,6 +15,8 @@ pub(super) enum Effect {
     /// It carries no output.
     Preamble,
     Output,
+    /// Output, with the end of one of the candidates. How many there are, no event tells.
+    Finished,
     Completed,
     Failed,
 }
@@ -174,6 +176,8 @@ pub(super) fn effect_of_members(layout: &Layout, json: &JsonScan) -> Effect {
         Effect::Failed
     } else if has(Member::Completion) {
         Effect::Completed
+    } else if has(Member::Finish) {
+        Effect::Finished
     } else {
         Effect::Output
     }

@@ -12,6 +12,8 @@ pub(super) enum Member {
     Error,
     /// If it is not null: the answer is complete.
     Completion,
+    /// If it is not null: a part of the answer is complete, and others may follow.
+    Finish,
     Count(Count),
     /// What kind of failure it is, in the provider's words; the most telling ones come first.
     ErrorCode,
@@ -254,10 +256,7 @@ const MESSAGES: [(Path, Member); 15] = [
 
 const GEMINI: [(Path, Member); 11] = [
     (&["error"], Member::Error),
-    (
-        &["candidates", EVERY_ITEM, "finishReason"],
-        Member::Completion,
-    ),
+    (&["candidates", EVERY_ITEM, "finishReason"], Member::Finish),
     // A refused prompt has no candidates, and nothing follows.
     (&["promptFeedback", "blockReason"], Member::Completion),
     (

@@ -10,8 +10,8 @@ use crate::sse::{EventScan, Line};
 /// How a stream says that it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminal {
-    /// The answer is complete (`response.completed`, `[DONE]`, `message_stop`, Gemini's `finishReason`), or ended as the
-    /// provider meant it to (`response.incomplete`).
+    /// The answer is complete (`response.completed`, `[DONE]`, `message_stop`), or ended as the provider meant it to
+    /// (`response.incomplete`, Gemini's `blockReason`).
     Completed,
     /// The provider reported a failure in the stream (`response.failed`, `error`).
     Failed,
@@ -70,6 +70,14 @@ impl StreamObserver {
         self.reader.terminal
     }
 
+    /// The same of a stream whose body ends here. Gemini's `finishReason` is about one candidate: whether others are still to
+    /// come, and counts, only the end of the body tells.
+    pub fn terminal_at_end(&self) -> Option<Terminal> {
+        let has_finished = self.reader.has_finished;
+        self.terminal()
+            .or(has_finished.then_some(Terminal::Completed))
+    }
+
     /// What the provider said about its failure, if it reported one. Of several reports the first counts.
     pub fn failure(&self) -> Option<ErrorReport> {
         self.reader.failure
@@ -113,6 +121,8 @@ struct EventReader {
     events: u64,
     progress: Progress,
     terminal: Option<Terminal>,
+    /// A part of the answer is complete.
+    has_finished: bool,
     failure: Option<ErrorReport>,
     counts: Option<Counts>,
     estimated_output_tokens: u64,
@@ -158,6 +168,7 @@ impl EventReader {
             events: 0,
             progress: Progress::Silent,
             terminal: None,
+            has_finished: false,
             failure: None,
             counts: None,
             estimated_output_tokens: 0,
@@ -316,10 +327,11 @@ impl EventReader {
         let (progress, terminal) = match effect {
             Effect::Preamble => (Progress::Preamble, None),
             Effect::Failed => (Progress::Preamble, Some(Terminal::Failed)),
-            Effect::Output => (Progress::Output, None),
+            Effect::Output | Effect::Finished => (Progress::Output, None),
             Effect::Completed => (Progress::Output, Some(Terminal::Completed)),
         };
         self.progress = self.progress.max(progress);
+        self.has_finished |= effect == Effect::Finished;
         if self.terminal != Some(Terminal::Failed) {
             self.terminal = terminal.or(self.terminal);
         }
@@ -341,7 +353,7 @@ impl EventReader {
                 _ => Effect::Output,
             };
             let share = match effect {
-                Effect::Output => self.dialect.share_of_untyped(),
+                Effect::Output | Effect::Finished => self.dialect.share_of_untyped(),
                 _ => Share::None,
             };
             return Meaning {

@@ -46,10 +46,11 @@ fn observed(dialect: Dialect, pieces: &[&[u8]]) -> String {
     let mut observer = StreamObserver::new(dialect, 100);
     pieces.iter().for_each(|piece| observer.observe(piece));
     format!(
-        "{} {:?} {:?} {:?} {:?} {:?} {} {}",
+        "{} {:?} {:?} {:?} {:?} {:?} {:?} {} {}",
         observer.events(),
         observer.progress(),
         observer.terminal(),
+        observer.terminal_at_end(),
         observer.usage(),
         observer.failure(),
         observer.response_id(),

@@ -13,7 +13,7 @@ use std::io::IoSlice;
 
 impl Passage {
     pub(super) fn ended(&self) -> Ending {
-        match self.answer.observer.terminal() {
+        match self.answer.observer.terminal_at_end() {
             None if self.answer.observer.is_stream() && !self.answer.is_opaque => {
                 Ending::Unfinished
             }

@@ -342,15 +342,19 @@ fn a_gemini_stream_from_first_to_last() {
         described(&observe(Dialect::Gemini, &stream)),
         (2, Progress::Output, None, COUNTED, true)
     );
+    assert_eq!(observe(Dialect::Gemini, &stream).terminal_at_end(), None);
     stream.push(chunk(r#","finishReason":"STOP""#));
-    let end = (
-        3,
-        Progress::Output,
-        Some(Terminal::Completed),
-        COUNTED,
-        true,
-    );
-    assert_eq!(described(&observe(Dialect::Gemini, &stream)), end);
+    // One candidate is complete; only the end of the body tells that there is no other.
+    for events in [3, 4] {
+        let observer = observe(Dialect::Gemini, &stream);
+        let on_the_way = (events, Progress::Output, None, COUNTED, true);
+        assert_eq!(described(&observer), on_the_way);
+        assert_eq!(observer.terminal_at_end(), Some(Terminal::Completed));
+        stream.push(chunk(r#","index":1"#));
+    }
+    stream.push(data(r#"{"error":{"code":503}}"#));
+    let failed = observe(Dialect::Gemini, &stream);
+    assert_eq!(failed.terminal_at_end(), Some(Terminal::Failed));
     let refused = observe(
         Dialect::Gemini,
         &[data(r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#)],
