@@ -264,6 +264,9 @@ impl ModelPattern {
         else {
             return false;
         };
+        if middle.is_empty() {
+            return true;
+        }
         let mut left = model;
         middle.split('*').all(|part| match left.find(part) {
             Some(at) => {
