@@ -342,11 +342,24 @@ fn tell_recovered(recovered: &Recovered, log: &mut Log) {
         let (first, last) = (lost.start().to_string(), lost.end().to_string());
         log.error("journal_damaged", &[("first", first), ("last", last)]);
     }
+    if let Some(torn) = &recovered.torn {
+        let meaning =
+            "some cannot be read: a crash came while they were written, or they are damaged";
+        let members = [
+            ("first", torn.start().to_string()),
+            ("last", torn.end().to_string()),
+            ("meaning", meaning.into()),
+        ];
+        log.warning("journal_torn", &members);
+    }
     if let Some(path) = &recovered.unreadable {
-        log.error(
-            "journal_damaged",
-            &[("segment", path.display().to_string())],
-        );
+        let error = recovered.error.as_ref();
+        let error = error.map(|error| ("error", error.clone()));
+        let members: Vec<_> = [("segment", path.display().to_string())]
+            .into_iter()
+            .chain(error)
+            .collect();
+        log.error("journal_damaged", &members);
     }
     for path in &recovered.foreign {
         let meaning = "no journal gets to this sequence: the file is left out, and not touched";

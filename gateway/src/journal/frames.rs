@@ -45,7 +45,7 @@ pub(super) enum Found {
         kind: u8,
         payload: Range<usize>,
     },
-    /// Entries that were there, and cannot be read.
+    /// Entries that were there, and cannot be read: maybe none, where only names are damaged.
     Lost(RangeInclusive<u64>),
     /// Nothing, so far.
     End,
@@ -151,9 +151,6 @@ impl Frames {
         let next = self.end.map_or(found, |end| found.min(end));
         let lost = self.expected..=next.saturating_sub(1);
         self.expected = next;
-        if lost.is_empty() {
-            return self.next();
-        }
         Found::Lost(lost)
     }
 

@@ -3,6 +3,7 @@ use crate::journal::tests::sample;
 use crate::journal::{Entries, Filter, Item, Loss};
 use std::fs;
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 const SEGMENT_BYTES_MAX: u64 = 20_000;
@@ -75,6 +76,11 @@ fn entries_get_to_the_disk_over_restarts() {
             assert_eq!(journal.acknowledged(), appended);
             assert_eq!((journal.waiting_bytes(), journal.waits_since()), (0, None));
             assert_eq!(count(&path), appended, "life {life}");
+        }
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(path.parent().unwrap()), mode(&path)), (0o700, 0o700));
+        for file in fs::read_dir(&path).unwrap() {
+            assert_eq!(mode(&file.unwrap().path()), 0o600);
         }
         let segments = crate::journal::segments(&path).unwrap();
         assert!(segments.len() > 6);

@@ -4,12 +4,12 @@ use super::super::append::Appender;
 use super::super::frame::{HEADER_BYTES, Span};
 use super::super::names::REPEAT_BYTES;
 use super::super::recover;
-use super::super::{Entries, Entry, Filter, Item, Loss, Recovered};
+use super::super::{Entries, Entry, Filter, Item, Journal, Loss, Recovered};
 use super::disk::{Disk, next_batch};
 use super::sample;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A journal of several segments, each of several commits, on a real disk.
@@ -230,4 +230,55 @@ fn definitions_are_repeated_so_that_damage_does_not_reach_far() {
     let repeated = REPEAT_BYTES as usize * count as usize / content.len();
     assert!(read > count as usize - repeated - 2_000, "{read}");
     assert!(read < count as usize - 1_000, "{read}");
+}
+
+#[test]
+fn what_is_cut_out_of_the_last_commit_is_told_and_what_is_behind_it_is_kept() {
+    let entries = (1..=20).map(|sequence| sample::entry(sequence, 1));
+    let whole = Whole::write(entries.collect(), 10, u64::MAX);
+    let path = &whole.segments[0];
+    let mut content = fs::read(path).unwrap();
+    let frame_bytes = 130;
+    let at = content.len() - 3 * frame_bytes;
+    content[at..at + 20].fill(0);
+    fs::write(path, content).unwrap();
+    let mut torn = Vec::new();
+    for _ in 0..2 {
+        let recovered = recover(&whole);
+        assert!(recovered.lost.is_empty() && recovered.unreadable.is_none());
+        assert_eq!(recovered.next_sequence, 21);
+        torn = recovered.torn.into_iter().flatten().collect();
+        assert!(torn.len() > 1 && torn[0] > 10, "{torn:?}");
+    }
+    // Before another segment begins, the commit may still be written.
+    assert_eq!(read(whole.directory.path()).0.len() as u64, torn[0] - 1);
+    let mut journal = Journal::new(
+        whole.directory.path().to_owned(),
+        u64::MAX,
+        relay_io::Engine::Epoll,
+    );
+    journal.open().unwrap();
+    journal.append(&sample::borrowed(&sample::entry(21, 1)));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    assert_eq!(runtime.block_on(journal.finish(Duration::from_secs(60))), 0);
+    let (found, gaps) = read(whole.directory.path());
+    assert!((1..torn.len()).contains(&gaps.len()), "{gaps:?}");
+    assert!(gaps.iter().all(|gap| torn.contains(gap)));
+    assert_eq!(found.len() + gaps.len(), 21);
+}
+
+#[test]
+fn a_disk_that_fails_with_the_last_segment_does_not_keep_the_next_from_beginning() {
+    let whole = Whole::small();
+    let path = whole.segments.last().unwrap();
+    // Reading a directory fails as often as it is tried.
+    fs::remove_file(path).unwrap();
+    fs::create_dir(path).unwrap();
+    let recovered = recover(&whole);
+    assert_eq!(recovered.unreadable.as_ref(), Some(path));
+    assert!(recovered.error.is_some());
+    assert_eq!(*recovered.lost[0].end() + 1, recovered.next_sequence);
 }

@@ -2,6 +2,7 @@
 
 use super::super::append::{Appender, Batch};
 use super::super::disk::Step;
+use super::super::recover::Repair;
 use super::super::segment::NEXT_NAME;
 use fastrand::Rng;
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub(super) struct Disk {
 enum Rename {
     Create { file: usize },
     Name { name: String },
+    Remove,
 }
 
 #[derive(Clone, Default)]
@@ -199,18 +201,20 @@ impl Disk {
         }
     }
 
-    /// What that process has done before it writes itself: it has written the end of a segment again.
-    pub(super) fn note_recovered(&mut self, last: Option<(&str, u64, u64)>) {
+    /// Does what a start asks for.
+    pub(super) fn repair(&mut self, repair: &Repair) {
         self.open = None;
-        self.names.remove(NEXT_NAME);
-        if let Some((name, from, to)) = last {
-            let file = &mut self.files[self.names[name]];
-            let bytes = file.seen[from as usize..to as usize].to_vec();
-            file.write(from as usize, &bytes);
-            file.sync();
+        match repair {
+            Repair::RemoveUnfinished => self.rename(Rename::Remove),
+            Repair::WriteAgain { segment, range } => {
+                let name = segment.file_name().and_then(|name| name.to_str()).unwrap();
+                let file = &mut self.files[self.names[name]];
+                let bytes = file.seen[range.start as usize..range.end as usize].to_vec();
+                file.write(range.start as usize, &bytes);
+                file.sync();
+            }
+            Repair::SyncDirectory => self.sync_names(),
         }
-        self.sync_names();
-        self.durable_names.remove(NEXT_NAME);
     }
 
     /// So many bytes are seen in this file.
@@ -233,6 +237,9 @@ fn apply(rename: &Rename, names: &mut BTreeMap<String, usize>) {
         Rename::Name { name } => {
             let file = names.remove(NEXT_NAME).unwrap();
             names.insert(name.clone(), file);
+        }
+        Rename::Remove => {
+            names.remove(NEXT_NAME);
         }
     }
 }

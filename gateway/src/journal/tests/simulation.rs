@@ -3,12 +3,11 @@
 
 use super::super::append::Appender;
 use super::super::frame::Span;
-use super::super::frames::{Found, Frames};
-use super::super::recover;
-use super::super::segment::{Segment, segments};
+use super::super::recover::{self, Survey};
 use super::super::{Entries, Entry, Filter, Item};
 use super::disk::{Disk, next_batch};
 use super::sample;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Instant;
 
@@ -25,6 +24,8 @@ struct World {
     appender: Appender,
     /// Every entry that was appended and not certainly lost, by sequence from 1 on.
     appended: Vec<Entry>,
+    /// Some of these may be missing: a crash has torn the commit that they were in.
+    torn: Vec<RangeInclusive<u64>>,
     second: u64,
 }
 
@@ -36,6 +37,7 @@ impl World {
             disk: Disk::new(seed),
             appender,
             appended: Vec::new(),
+            torn: Vec::new(),
             second: 0,
         }
     }
@@ -78,18 +80,32 @@ impl World {
         }
     }
 
-    /// The next process starts.
+    /// The next process starts, maybe more than once.
     fn restart(&mut self) {
-        if self.disk.rng.bool() {
-            self.disk.lose_power();
+        loop {
+            if self.disk.rng.bool() {
+                self.disk.lose_power();
+            }
+            let directory = sample::directory();
+            self.disk.show(directory.path());
+            let found = recover::survey(directory.path()).unwrap();
+            if self.disk.rng.u8(..4) == 0 {
+                let done = self.disk.rng.usize(..found.repairs.len());
+                let done = &found.repairs[..done];
+                done.iter().for_each(|repair| self.disk.repair(repair));
+                continue;
+            }
+            found
+                .repairs
+                .iter()
+                .for_each(|repair| self.disk.repair(repair));
+            return self.go_on(directory.path(), &found);
         }
-        let directory = sample::directory();
-        self.disk.show(directory.path());
+    }
+
+    fn go_on(&mut self, directory: &Path, survey: &Survey) {
         let acknowledged = self.appender.acknowledged();
-        let last = segments(directory.path()).unwrap().pop();
-        let last = last.map(|segment| written_again(&segment));
-        let taken = recover::take(directory.path()).unwrap();
-        let found = &taken.recovered;
+        let found = &survey.recovered;
         assert!(
             found.lost.is_empty() && found.unreadable.is_none(),
             "{found:?}"
@@ -100,30 +116,41 @@ impl World {
         );
         self.appended.truncate(found.next_sequence as usize - 1);
         assert_eq!(self.appended.len() as u64 + 1, found.next_sequence);
-        assert_eq!(read(directory.path()), self.appended);
-        let last = last.as_ref().map(|(name, from, to)| (&**name, *from, *to));
-        self.disk.note_recovered(last);
+        // Before another segment begins, nobody but a start looks behind what is torn.
+        let mut seen_to = self.appended.len();
+        if let Some(torn) = &found.torn {
+            assert!(*torn.start() > acknowledged, "{found:?} {acknowledged}");
+            self.torn.push(torn.clone());
+            seen_to = *torn.start() as usize - 1;
+        }
+        let seen = read(directory);
+        assert_eq!(seen.len(), seen_to);
+        for (seen, entry) in seen.iter().zip(&self.appended) {
+            let is_torn = |torn: &RangeInclusive<u64>| torn.contains(&entry.sequence);
+            match seen {
+                Some(seen) => assert_eq!(seen, entry),
+                None => assert!(self.torn.iter().any(is_torn), "{}", entry.sequence),
+            }
+        }
         self.appender = Appender::new(SEGMENT_BYTES_MAX);
-        self.appender.begin_at(found.next_sequence, taken.previous);
+        self.appender.begin_at(found.next_sequence, survey.previous);
     }
 }
 
-/// What recovery writes again of the last segment.
-fn written_again(segment: &Segment) -> (String, u64, u64) {
-    let (file, header) = segment.open().unwrap().unwrap();
-    let mut frames = Frames::new(file, &header);
-    while frames.next() != Found::End {}
-    let name = segment.path.file_name().unwrap().to_str().unwrap();
-    (name.to_owned(), frames.commit_at(), frames.position())
-}
-
-fn read(directory: &Path) -> Vec<Entry> {
+/// By sequence from 1 on.
+fn read(directory: &Path) -> Vec<Option<Entry>> {
     let mut entries = Entries::open(directory, Filter::default()).unwrap();
     let mut found = Vec::new();
     while let Some(item) = entries.next().unwrap() {
         match item {
-            Item::Entry(entry) => found.push(sample::owned(&entry)),
-            Item::Gap(gap) => panic!("{gap:?}"),
+            Item::Entry(entry) => {
+                assert_eq!(entry.sequence, found.len() as u64 + 1);
+                found.push(Some(sample::owned(&entry)));
+            }
+            Item::Gap(gap) => {
+                assert_eq!(*gap.sequences.start(), found.len() as u64 + 1);
+                found.extend(gap.sequences.map(|_| None));
+            }
         }
     }
     found
@@ -131,7 +158,7 @@ fn read(directory: &Path) -> Vec<Entry> {
 
 #[test]
 fn what_was_acknowledged_is_there_after_every_crash() {
-    let (mut acknowledged, mut lost) = (0, 0);
+    let (mut acknowledged, mut lost, mut torn) = (0, 0, 0);
     for seed in 0..SEEDS {
         let mut world = World::new(seed);
         world.disk.fails_one_in = [None, Some(30), Some(4)][seed as usize % 3];
@@ -142,8 +169,10 @@ fn what_was_acknowledged_is_there_after_every_crash() {
             world.restart();
             lost += appended - world.appended.len();
         }
+        torn += world.torn.len();
     }
     // Otherwise nothing was shown.
     assert!(acknowledged > 10 * SEEDS, "{acknowledged}");
     assert!(lost as u64 > SEEDS, "{lost}");
+    assert!(torn as u64 > SEEDS / 50, "{torn}");
 }
