@@ -31,6 +31,7 @@ pub(super) struct Appender {
     acknowledged: u64,
     chunks: VecDeque<Chunk>,
     spare: Vec<Vec<u8>>,
+    /// Of payloads.
     waiting_bytes: usize,
     /// Names of the chunks' entries, by generation; those that come have the last one.
     names: VecDeque<Names>,
@@ -41,6 +42,8 @@ pub(super) struct Appender {
     /// Times of the entries of the last segment that was left.
     previous: Span,
     in_flight: Option<InFlight>,
+    /// Entries, the first of those that wait, of which nobody knows whether they are on the disk.
+    unanswered: u64,
 }
 
 /// Payloads, each behind its length in two bytes.
@@ -98,6 +101,7 @@ impl Appender {
             open: None,
             previous: Span::ANY,
             in_flight: None,
+            unanswered: 0,
         }
     }
 
@@ -112,9 +116,12 @@ impl Appender {
         self.acknowledged
     }
 
-    /// Bytes of what is not on the disk yet.
+    /// Bytes of what is not on the disk yet, with the names that it needs.
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes
+        if self.chunks.is_empty() {
+            return 0;
+        }
+        self.waiting_bytes + self.names.iter().map(Names::bytes).sum::<usize>()
     }
 
     /// How many entries are not on the disk yet.
@@ -139,7 +146,7 @@ impl Appender {
         if self.chunks.len() == taken || !self.chunks.back().is_some_and(takes_more) {
             self.chunks.push_back(Chunk {
                 generation,
-                payloads: self.spare.pop().unwrap_or_default(),
+                payloads: self.spare.pop().unwrap_or_else(chunk_memory),
                 entries: 0,
                 since: now(),
             });
@@ -276,11 +283,68 @@ impl Appender {
         self.leave(left);
     }
 
+    /// The batch's fate will be known when it is seen how far the journal goes: see [`Appender::go_on_at`].
+    pub(super) fn lost_sight(&mut self) {
+        self.unanswered = self.in_flight.as_ref().map_or(0, |batch| batch.entries);
+        self.failed();
+    }
+
+    /// What is on the disk was looked at: it ends before `next_sequence`, and can be read up to `readable_to`. What waits and
+    /// is there is not written once more.
+    pub(super) fn go_on_at(&mut self, next_sequence: u64, readable_to: u64, previous: Span) {
+        let unanswered = std::mem::take(&mut self.unanswered);
+        let kept = (readable_to - 1).saturating_sub(self.acknowledged);
+        self.forget(kept.min(unanswered));
+        self.begin_at(next_sequence, previous);
+    }
+
+    /// So many of those that wait, the oldest first.
+    fn forget(&mut self, mut entries: u64) {
+        while entries > 0
+            && let Some(chunk) = self.chunks.front_mut()
+        {
+            let forgotten = chunk.forget(entries);
+            self.waiting_bytes -= forgotten.bytes;
+            entries -= forgotten.entries;
+            if chunk.entries == 0 {
+                self.chunks.pop_front();
+            }
+        }
+    }
+
     fn leave(&mut self, left: Option<Open>) {
         if let Some(left) = left.filter(|left| left.is_kept) {
             self.previous = left.span;
         }
     }
+}
+
+/// What a chunk has no more.
+struct Forgotten {
+    entries: u64,
+    bytes: usize,
+}
+
+impl Chunk {
+    /// The first entries, so many at most.
+    fn forget(&mut self, entries: u64) -> Forgotten {
+        let entries = entries.min(self.entries);
+        let mut rest = &self.payloads[..];
+        for _ in 0..entries {
+            if let Some((length, behind)) = rest.split_first_chunk() {
+                rest = &behind[usize::from(u16::from_le_bytes(*length))..];
+            }
+        }
+        let bytes = self.payloads.len() - rest.len();
+        self.payloads.drain(..bytes);
+        self.entries -= entries;
+        Forgotten { entries, bytes }
+    }
+}
+
+/// As much as a chunk can come to: what grows takes up to twice as much as it holds.
+fn chunk_memory() -> Vec<u8> {
+    Vec::with_capacity(CHUNK_BYTES + 2 + payload::BYTES_MAX)
 }
 
 impl Open {

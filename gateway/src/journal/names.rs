@@ -14,8 +14,15 @@ pub(super) const REPEAT_BYTES: u64 = 1 << 20;
 /// A longer name is cut: models are named by clients.
 pub(super) const NAME_BYTES_MAX: usize = 256;
 
-/// With so many names a segment ends, and they are forgotten: clients could name ever more models.
+/// A segment that has so many names takes no more of those that clients choose: they could go on for ever. From then on
+/// they stand in the entries themselves.
+const CHOSEN_NAMES_MAX: usize = 4_096;
+
+/// With so many names a segment ends, and they are forgotten.
 const NAMES_MAX: usize = 32_768;
+
+/// What a name takes in memory besides its text, roughly: its places in the tables, and what counts who uses it.
+const NAME_COST_BYTES: usize = 96;
 
 /// The writer's side.
 #[derive(Default)]
@@ -23,6 +30,7 @@ pub(super) struct Names {
     numbers: HashMap<Arc<str>, Number>,
     address_numbers: HashMap<IpAddr, Number>,
     names: Vec<Arc<str>>,
+    bytes: usize,
     recent: Recent,
 }
 
@@ -47,6 +55,11 @@ impl Recent {
 }
 
 impl Names {
+    /// What they take in memory, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// No more names should come to these.
     pub(super) fn are_full(&self) -> bool {
         self.names.len() >= NAMES_MAX
@@ -71,13 +84,20 @@ impl Names {
         if let Some(&number) = self.numbers.get(name) {
             return number;
         }
-        let kept = &name[..name.floor_char_boundary(NAME_BYTES_MAX)];
+        let kept = cut(name);
         if let Some(&number) = self.numbers.get(kept) {
             return number;
         }
         let (name, number) = self.add(kept);
         self.numbers.insert(name, number);
         number
+    }
+
+    /// The number of a name that a client has chosen; `None`: it gets none.
+    pub(super) fn of_chosen(&mut self, name: &str) -> Option<Number> {
+        let kept = cut(name);
+        let has_room = self.names.len() < CHOSEN_NAMES_MAX;
+        (has_room || self.numbers.contains_key(kept)).then(|| self.of(kept))
     }
 
     /// The address's number.
@@ -92,6 +112,7 @@ impl Names {
 
     fn add(&mut self, name: &str) -> (Arc<str>, Number) {
         let name: Arc<str> = name.into();
+        self.bytes += name.len() + NAME_COST_BYTES;
         self.names.push(name.clone());
         (name, self.names.len() as Number - 1)
     }
@@ -100,6 +121,11 @@ impl Names {
     pub(super) fn name(&self, number: Number) -> &str {
         &self.names[number as usize]
     }
+}
+
+/// As much of a name as is kept.
+pub(super) fn cut(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_BYTES_MAX)]
 }
 
 /// Which numbers a segment has defined lately.

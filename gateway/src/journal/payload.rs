@@ -8,14 +8,14 @@
 //! Numbers without a size are LEB128. The time and the names come first: whoever looks for one tenant reads no further.
 
 use super::entry::{Entry, RequestName};
-use super::names::{Glossary, Names};
+use super::names::{self, Glossary, Names};
 use crate::config::policy::{Limit, LimitSet, Money, Scope};
 use crate::usage::Known;
 use relay_wire::dialect::{Dialect, Usage};
 use std::time::Duration;
 
 /// No payload of a frame that is written here is longer.
-pub(super) const BYTES_MAX: usize = 512;
+pub(super) const BYTES_MAX: usize = 768;
 
 /// A name's number, in one segment.
 pub(super) type Number = u32;
@@ -46,6 +46,8 @@ mod flag {
     pub(super) const LIMIT: u64 = 1 << 20;
     // So far three bytes.
     pub(super) const SHADOWED: u64 = 1 << 21;
+    /// The model has no number: its name stands behind everything else.
+    pub(super) const MODEL_TEXT: u64 = 1 << 22;
 
     /// Each stands for a name's number.
     pub(super) const NAMES: u64 =
@@ -60,13 +62,15 @@ const OWN_DIGITS: usize = 24;
 pub(super) fn encode(entry: &Entry<&str>, names: &mut Names, out: &mut Vec<u8>) {
     let own_name = own_request_name(&entry.request_id);
     out.extend_from_slice(&entry.time_us.to_le_bytes());
-    push(out, flags(entry, own_name.is_some()));
+    let model = entry.model.map(|name| names.of_chosen(name));
+    let model_text = entry.model.filter(|_| model == Some(None));
+    push(out, flags(entry, own_name.is_some(), model_text.is_some()));
     let egress = entry.egress.map(|address| names.of_address(address));
     let mut name = |name: Option<&str>| name.map(|name| names.of(name));
     let numbers = [
         name(entry.tenant),
         name(Some(entry.ended)),
-        name(entry.model),
+        model.flatten(),
         name(entry.upstream),
         name(entry.account),
         name(entry.region),
@@ -91,6 +95,10 @@ pub(super) fn encode(entry: &Entry<&str>, names: &mut Names, out: &mut Vec<u8>) 
     push(out, entry.bytes_out);
     push(out, entry.events);
     encode_details(entry, out);
+    if let Some(name) = model_text.map(names::cut) {
+        push(out, name.len() as u64);
+        out.extend_from_slice(name.as_bytes());
+    }
 }
 
 fn encode_details(entry: &Entry<&str>, out: &mut Vec<u8>) {
@@ -128,10 +136,11 @@ fn encode_details(entry: &Entry<&str>, out: &mut Vec<u8>) {
     }
 }
 
-fn flags(entry: &Entry<&str>, has_own_name: bool) -> u64 {
+fn flags(entry: &Entry<&str>, has_own_name: bool, has_model_text: bool) -> u64 {
     [
         (entry.tenant.is_some(), flag::TENANT),
-        (entry.model.is_some(), flag::MODEL),
+        (entry.model.is_some() && !has_model_text, flag::MODEL),
+        (has_model_text, flag::MODEL_TEXT),
         (entry.upstream.is_some(), flag::UPSTREAM),
         (entry.account.is_some(), flag::ACCOUNT),
         (entry.region.is_some(), flag::REGION),
@@ -202,7 +211,10 @@ impl<'a> Beginning<'a> {
     }
 
     /// The whole entry; `None`: it has a name that nobody has defined, or does not have this form.
-    pub(super) fn entry(self, sequence: u64, names: &Glossary) -> Option<Entry<&str>> {
+    pub(super) fn entry<'n>(self, sequence: u64, names: &'n Glossary) -> Option<Entry<&'n str>>
+    where
+        'a: 'n,
+    {
         let Self {
             time_us,
             flags,
@@ -235,7 +247,6 @@ impl<'a> Beginning<'a> {
             time_us,
             request_id,
             tenant,
-            model,
             upstream,
             account,
             region,
@@ -275,6 +286,10 @@ impl<'a> Beginning<'a> {
             shadowed: input
                 .optional(has(flag::SHADOWED), Input::integer)?
                 .map_or(LimitSet::EMPTY, LimitSet::from_bits),
+            // The last: its place is behind everything else.
+            model: input
+                .optional(has(flag::MODEL_TEXT), Input::text)?
+                .or(model),
         })
     }
 }
@@ -385,6 +400,13 @@ impl<'a> Input<'a> {
             output_tokens: self.varint()?,
             reasoning_tokens: self.varint()?,
         })
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let length: usize = self.integer()?;
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        std::str::from_utf8(text).ok()
     }
 
     fn optional<T>(

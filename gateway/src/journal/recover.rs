@@ -39,6 +39,17 @@ pub struct Recovered {
     pub foreign: Vec<PathBuf>,
 }
 
+impl Recovered {
+    /// The first sequence, from this one on, whose entry cannot be read.
+    pub(super) fn readable_to(&self, from: u64) -> u64 {
+        let unreadable = self.lost.iter().chain(&self.torn);
+        let begins = unreadable
+            .filter(|sequences| *sequences.end() >= from)
+            .map(|sequences| *sequences.start());
+        begins.fold(self.next_sequence, u64::min)
+    }
+}
+
 /// The journal, for nobody else to write to.
 pub(super) struct Taken {
     pub(super) lock: File,

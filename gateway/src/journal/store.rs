@@ -178,7 +178,7 @@ impl Journal {
                     Ok(done) => self.note_done(done, since.elapsed()),
                     // The directory has to be taken over again: its lock went with the task.
                     Err(_) => {
-                        self.appender.failed();
+                        self.appender.lost_sight();
                         Outcome::Failed(panicked())
                     }
                 })
@@ -192,8 +192,10 @@ impl Journal {
 
     fn take_over(&mut self, taken: Result<Taken, Failure>) -> Result<Recovered, Failure> {
         let taken = taken?;
-        let next_sequence = taken.recovered.next_sequence;
-        self.appender.begin_at(next_sequence, taken.previous);
+        let recovered = &taken.recovered;
+        let readable_to = recovered.readable_to(self.appender.acknowledged() + 1);
+        self.appender
+            .go_on_at(recovered.next_sequence, readable_to, taken.previous);
         self.work = Work::Idle(Disk::new(self.directory.clone(), taken.lock));
         Ok(taken.recovered)
     }

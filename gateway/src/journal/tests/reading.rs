@@ -8,6 +8,7 @@ use super::disk::{Disk, next_batch};
 use super::sample;
 use std::fs;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Instant;
 
@@ -161,13 +162,46 @@ fn segments_that_are_removed_meanwhile_are_missing() {
 #[test]
 fn ever_new_names_end_a_segment_and_are_all_kept() {
     let entry = |sequence: u64| Entry {
-        model: Some(format!("model-{sequence}").into()),
+        egress: Some(IpAddr::V6(u128::from(sequence).into())),
         ..sample::entry(sequence, 5)
     };
     let whole = Whole::write((1..=70_000).map(entry).collect(), 10_000, u64::MAX);
     assert_eq!(whole.segments.len(), 3);
     let found = read(whole.directory.path(), Filter::default());
     assert!(found == whole.entries);
+}
+
+#[test]
+fn ever_new_models_end_no_segment_and_are_all_kept() {
+    let entry = |sequence: u64| Entry {
+        model: Some(format!("modèle-{sequence}").into()),
+        ..sample::entry(sequence, sequence)
+    };
+    let whole = Whole::write((1..=40_000).map(entry).collect(), 10_000, u64::MAX);
+    assert_eq!(whole.segments.len(), 1);
+    let found = read(whole.directory.path(), Filter::default());
+    assert!(found == whole.entries);
+}
+
+#[test]
+fn what_waits_is_counted_with_its_names() {
+    let mut appender = Appender::new(u64::MAX);
+    let name = "m".repeat(250);
+    let mut least = 0;
+    for sequence in 0..10_000 {
+        let entry = Entry {
+            model: Some(format!("{name}{sequence}").into()),
+            ..sample::entry(sequence, 5)
+        };
+        appender.append(&sample::borrowed(&entry), Instant::now);
+        least += name.len();
+        assert!(appender.waiting_bytes() > least);
+    }
+    appender.begin_at(1, Span::EMPTY);
+    while next_batch(&mut appender, 1, &mut fastrand::Rng::with_seed(1)).is_some() {
+        appender.committed();
+    }
+    assert_eq!(appender.waiting_bytes(), 0);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::super::recover::{self, Survey};
 use super::super::{Entries, Entry, Filter, Item};
 use super::disk::{Disk, next_batch};
 use super::sample;
+use fastrand::Rng;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Instant;
@@ -180,4 +181,38 @@ fn what_was_acknowledged_is_there_after_every_crash() {
     assert!(acknowledged > 10 * SEEDS, "{acknowledged}");
     assert!(lost as u64 > SEEDS, "{lost}");
     assert!(torn as u64 > SEEDS / 50, "{torn}");
+}
+
+#[test]
+fn what_a_writer_that_has_vanished_has_written_is_not_written_twice() {
+    for (seed, writes_all) in [(1, true), (2, false)] {
+        let mut world = World::new(seed);
+        let rng = &mut Rng::with_seed(seed);
+        (0..5).for_each(|_| world.append());
+        let batch = next_batch(&mut world.appender, 1, rng).unwrap();
+        world.disk.carry_out(&batch).unwrap();
+        world.appender.committed();
+        (0..3).for_each(|_| world.append());
+        let batch = next_batch(&mut world.appender, 2, rng).unwrap();
+        if writes_all {
+            world.disk.carry_out(&batch).unwrap();
+        }
+        (0..4).for_each(|_| world.append());
+        world.appender.lost_sight();
+        let directory = sample::directory();
+        world.disk.show(directory.path());
+        let survey = recover::survey(directory.path()).unwrap();
+        let found = &survey.recovered;
+        let readable_to = found.readable_to(6);
+        assert_eq!(readable_to, if writes_all { 9 } else { 6 });
+        let appender = &mut world.appender;
+        appender.go_on_at(found.next_sequence, readable_to, survey.previous);
+        let batch = next_batch(&mut world.appender, 3, rng).unwrap();
+        world.disk.carry_out(&batch).unwrap();
+        world.appender.committed();
+        assert_eq!(world.appender.waiting_bytes(), 0);
+        world.disk.show(directory.path());
+        let appended: Vec<_> = world.appended.into_iter().map(Some).collect();
+        assert_eq!(read(directory.path()), appended);
+    }
 }
