@@ -127,7 +127,7 @@ impl Gateway {
         let connections: &'static Connections =
             Box::leak(Box::new(Connections::new(&policy, kernel.live())));
         // What was used before counts for the first request too: before the workers.
-        let kept = control::journal::open(&policy, allowances, engine, now, &mut log)
+        let kept = control::journal::open(&policy, allowances, acceptance, engine, now, &mut log)
             .map_err(|failure| no_journal(&policy, &failure))?;
         // An account that is blocked must not be asked first of all: before the workers.
         let state = StateStore::open(&policy, accounts, reader, &mut log);

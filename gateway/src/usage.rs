@@ -76,6 +76,25 @@ impl Totals {
         });
     }
 
+    /// Leaves what goes beyond another sum, and of that what went beyond this one.
+    pub fn take_off(&mut self, other: &mut Self) {
+        let pairs = [
+            (&mut self.requests, &mut other.requests),
+            (&mut self.input_tokens, &mut other.input_tokens),
+            (&mut self.cached_tokens, &mut other.cached_tokens),
+            (&mut self.output_tokens, &mut other.output_tokens),
+            (&mut self.reasoning_tokens, &mut other.reasoning_tokens),
+        ];
+        for (own, others) in pairs {
+            let both = (*own).min(*others);
+            *own -= both;
+            *others -= both;
+        }
+        let both = self.cost.min(other.cost).nano();
+        self.cost = Money::from_nano(self.cost.nano() - both);
+        other.cost = Money::from_nano(other.cost.nano() - both);
+    }
+
     /// Those of another sum too.
     pub fn merge(&mut self, other: &Self) {
         let pairs = [

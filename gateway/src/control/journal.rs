@@ -2,6 +2,7 @@
 
 mod clerk;
 mod reports;
+mod restoring;
 mod retention;
 mod standing;
 #[cfg(test)]
@@ -15,12 +16,11 @@ use crate::config::policy::JournalMode;
 use crate::journal::acceptance::Disk;
 use crate::journal::{Acceptance, Entry, Failure, Journal, Outcome, Record, Recovered};
 use crate::limits::Allowances;
-use crate::usage::{self, Day};
 use clerk::{Clerk, Done, Order, Reported, Tended};
 use relay_io::Engine;
 use reports::Reports;
+use restoring::Restoring;
 use standing::{Patience, Waiting};
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use trifles::Trifles;
@@ -40,6 +40,7 @@ pub struct Opened {
     journal: Journal,
     /// It could not be taken over yet.
     failure: Option<Failure>,
+    restoring: Restoring,
 }
 
 impl Opened {
@@ -56,7 +57,8 @@ impl Opened {
 /// It cannot be written, or another gateway writes to it, and nothing may be served without.
 pub fn open(
     policy: &Policy,
-    allowances: &Allowances,
+    allowances: &'static Allowances,
+    acceptance: &Acceptance,
     engine: Engine,
     now: SystemTime,
     log: &mut Log,
@@ -79,27 +81,13 @@ pub fn open(
         // Tried again and again: a gateway that still drains leaves it to the next one when it has ended.
         Err(failure) => Some(failure),
     };
-    restore(policy, allowances, now, log);
-    Ok(Some(Opened { journal, failure }))
-}
-
-fn restore(policy: &Policy, allowances: &Allowances, now: SystemTime, log: &mut Log) {
-    let began_at = Instant::now();
-    let zone = &policy.usage.time_zone;
-    let today = Day::of(micros(now), zone);
-    let days = today.first_of_month()..=today;
-    match usage::report(&policy.journal.directory, zone, &days, None) {
-        Ok(report) => {
-            usage::restore(policy, allowances, &report.rows, today);
-            for gap in report.gaps {
-                log.warning("usage_not_restored", &[("error", gap)]);
-            }
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => log.warning("usage_not_restored", &[("error", error.to_string())]),
-    }
-    let took = began_at.elapsed().as_millis().to_string();
-    log.event("usage_restored", &[("took_ms", took)]);
+    let restoring = Restoring::begin(policy, allowances, failure.is_none(), now, log);
+    acceptance.note_use_known(restoring.is_known());
+    Ok(Some(Opened {
+        journal,
+        failure,
+        restoring,
+    }))
 }
 
 /// What is kept of every request.
@@ -107,6 +95,7 @@ pub(super) struct Books {
     policy: Arc<Policy>,
     mode: JournalMode,
     journal: Journal,
+    restoring: Restoring,
     trifles: Trifles,
     acceptance: &'static Acceptance,
     patience: Patience,
@@ -146,6 +135,7 @@ impl Books {
         Self {
             mode: policy.journal.mode,
             journal: opened.journal,
+            restoring: opened.restoring,
             trifles: Trifles::default(),
             acceptance,
             patience: Patience::new(policy.journal.mode),
@@ -191,7 +181,10 @@ impl Books {
 
     /// Brings things on. Cheap: to be called every few milliseconds.
     pub(super) async fn tick(&mut self, log: &mut Log) {
-        if let Some(outcome) = self.journal.tick().await {
+        self.restore(log).await;
+        if !self.restoring.holds_back()
+            && let Some(outcome) = self.journal.tick().await
+        {
             self.note(outcome, log);
         }
         let now = Instant::now();
@@ -215,11 +208,19 @@ impl Books {
         self.tell_lost(log);
     }
 
+    async fn restore(&mut self, log: &mut Log) {
+        if self.restoring.holds_back() {
+            self.restoring.tick(&self.policy, log).await;
+            self.acceptance.note_use_known(self.restoring.is_known());
+        }
+    }
+
     fn note(&mut self, outcome: Outcome, log: &mut Log) {
         match outcome {
             Outcome::Opened(recovered) => {
                 self.failure = None;
                 tell_recovered(&recovered, log);
+                self.restoring.note_taken_over(&self.policy);
             }
             Outcome::Committed {
                 entries,
@@ -334,6 +335,8 @@ impl Books {
             .set(self.journal.waiting_bytes() as f64);
         let is_failing = u8::from(self.disk != Disk::Writable);
         figures.failing.set(f64::from(is_failing));
+        let is_restored = u8::from(self.restoring.is_whole());
+        figures.restored.set(f64::from(is_restored));
     }
 }
 

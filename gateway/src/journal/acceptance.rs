@@ -6,8 +6,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// How it is with the journal's disk, as the control thread sees it and workers read it. One per process.
 pub struct Acceptance {
     mode: JournalMode,
-    disk: AtomicU8,
+    /// How it is with the disk, and `USE_UNKNOWN`. The control thread alone writes it.
+    state: AtomicU8,
 }
+
+/// What was used before the start could not be read.
+const USE_UNKNOWN: u8 = 0x80;
 
 /// How it is with the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +35,25 @@ pub enum Withheld {
 }
 
 impl Acceptance {
-    /// The disk is taken to be writable.
+    /// The disk is taken to be writable, and what was used before to be known.
     pub fn new(mode: JournalMode) -> Self {
         Self {
             mode,
-            disk: AtomicU8::new(Disk::Writable as u8),
+            state: AtomicU8::new(Disk::Writable as u8),
         }
     }
 
     /// Says how it is with the disk now.
     pub fn note(&self, disk: Disk) {
-        self.disk.store(disk as u8, Ordering::Relaxed);
+        let unknown = self.state.load(Ordering::Relaxed) & USE_UNKNOWN;
+        self.state.store(disk as u8 | unknown, Ordering::Relaxed);
+    }
+
+    /// Says whether it is known what was used before the start.
+    pub fn note_use_known(&self, is_known: bool) {
+        let unknown = if is_known { 0 } else { USE_UNKNOWN };
+        let disk = self.state.load(Ordering::Relaxed) & !USE_UNKNOWN;
+        self.state.store(disk | unknown, Ordering::Relaxed);
     }
 
     /// No request may be served of which the record could be lost.
@@ -54,15 +66,19 @@ impl Acceptance {
     /// # Errors
     /// It must not.
     pub fn check(&self, is_metered: impl FnOnce() -> bool) -> Result<(), Withheld> {
-        let disk = self.disk.load(Ordering::Relaxed);
-        if disk == Disk::Writable as u8 {
+        let state = self.state.load(Ordering::Relaxed);
+        if state == Disk::Writable as u8 {
             return Ok(());
         }
-        match self.mode {
-            JournalMode::Strict => Err(Withheld::Audit),
-            _ if disk == Disk::Overdue as u8 && is_metered() => Err(Withheld::Usage),
-            _ => Ok(()),
+        let disk = state & !USE_UNKNOWN;
+        if self.is_strict() && disk != Disk::Writable as u8 {
+            return Err(Withheld::Audit);
         }
+        let is_uncertain = disk == Disk::Overdue as u8 || state != disk;
+        if is_uncertain && is_metered() {
+            return Err(Withheld::Usage);
+        }
+        Ok(())
     }
 }
 
@@ -87,5 +103,18 @@ mod tests {
             assert_eq!(acceptance.check(|| true), metered, "{mode:?} {disk:?}");
             assert_eq!(acceptance.check(|| false), unmetered, "{mode:?} {disk:?}");
         }
+    }
+    #[test]
+    fn nobody_has_quotas_of_which_it_is_not_known_what_is_left() {
+        let acceptance = Acceptance::new(JournalMode::BestEffort);
+        let served = || [true, false].map(|is_metered| acceptance.check(|| is_metered));
+        acceptance.note_use_known(false);
+        assert_eq!(served(), [Err(Withheld::Usage), Ok(())]);
+        acceptance.note(Disk::Failing);
+        assert_eq!(served(), [Err(Withheld::Usage), Ok(())]);
+        acceptance.note(Disk::Writable);
+        assert_eq!(served(), [Err(Withheld::Usage), Ok(())]);
+        acceptance.note_use_known(true);
+        assert_eq!(served(), [Ok(()), Ok(())]);
     }
 }

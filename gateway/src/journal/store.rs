@@ -138,8 +138,11 @@ impl Journal {
     /// be called every few milliseconds; does not wait for the disk.
     pub async fn tick(&mut self) -> Option<Outcome> {
         let outcome = self.take_note().await;
-        if let Some(Outcome::Failed(_)) = &outcome {
-            self.retries_at = Some(Instant::now() + RETRY_PAUSE);
+        match &outcome {
+            Some(Outcome::Failed(_)) => self.retries_at = Some(Instant::now() + RETRY_PAUSE),
+            // Whoever wants to read what there was before has to know before anything is added.
+            Some(Outcome::Opened(_)) => return outcome,
+            _ => {}
         }
         if self.retries_at.is_none_or(|at| Instant::now() >= at) {
             self.retries_at = None;

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::config;
+use crate::config::policy::TenantId;
 use crate::journal::{Entries, Filter, Item, Withheld};
+use crate::usage::Day;
 use crate::usage::samples::{entry, keep};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,18 +53,25 @@ pub(super) fn policy(directory: &Path, mode: &str) -> Arc<Policy> {
     Arc::new(loaded.policy)
 }
 
+fn restoring(policy: &Policy, is_taken_over: bool) -> Restoring {
+    let now = SystemTime::now();
+    let allowances = Box::leak(Box::new(Allowances::new(policy, now)));
+    Restoring::begin(policy, allowances, is_taken_over, now, &mut Log::nowhere())
+}
+
 /// Segments have one commit each: while the directory is away nothing can be written.
 fn rig(mode: &str) -> Rig {
     let directory = tempfile::tempdir().unwrap();
     let policy = policy(directory.path(), mode);
     let mut journal = Journal::new(policy.journal.directory.clone(), 1, Engine::Epoll);
     journal.open().unwrap();
+    let mut log = Log::nowhere();
     let opened = Opened {
         journal,
         failure: None,
+        restoring: restoring(&policy, true),
     };
     let acceptance: &'static Acceptance = Box::leak(Box::new(Acceptance::new(policy.journal.mode)));
-    let mut log = Log::nowhere();
     let mut books = Books::begin(policy.clone(), opened, acceptance, &mut log);
     // It would find the directory away.
     books.clerk = None;
@@ -269,6 +278,7 @@ fn days_that_were_over_before_the_start_are_reported() {
         let opened = Opened {
             journal,
             failure: None,
+            restoring: restoring(&policy, true),
         };
         let acceptance: &'static Acceptance =
             Box::leak(Box::new(Acceptance::new(policy.journal.mode)));
@@ -282,4 +292,94 @@ fn days_that_were_over_before_the_start_are_reported() {
         let text = fs::read_to_string(file).unwrap();
         assert!(text.contains("\r\n01010101,m,2,0,20,8,6,2,"), "{text}");
     });
+}
+
+/// Requests of the tenant that are counted this month.
+fn counted(allowances: &Allowances) -> u64 {
+    let state = allowances.state(TenantId(0), None, Instant::now());
+    state.limits[0].used
+}
+
+#[test]
+fn what_a_gateway_adds_that_still_drains_is_counted_when_it_has_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = policy(directory.path(), "best_effort");
+    let now = SystemTime::now();
+    let one = Entry {
+        time_us: micros(now),
+        ..entry("a", "m")
+    };
+    let allowances: &'static Allowances = Box::leak(Box::new(Allowances::new(&policy, now)));
+    let acceptance: &'static Acceptance = Box::leak(Box::new(Acceptance::new(policy.journal.mode)));
+    run(async {
+        let mut log = Log::nowhere();
+        let path = policy.journal.directory.clone();
+        let mut other = Journal::new(path, 1 << 20, Engine::Epoll);
+        other.open().unwrap();
+        other.append(&one);
+        assert_eq!(other.finish(DEADLINE).await, 0);
+        let opened = open(
+            &policy,
+            allowances,
+            acceptance,
+            Engine::Epoll,
+            now,
+            &mut log,
+        );
+        let mut books = Books::begin(
+            policy.clone(),
+            opened.unwrap().unwrap(),
+            acceptance,
+            &mut log,
+        );
+        assert_eq!(counted(allowances), 1);
+        // It serves meanwhile, and counts what it serves.
+        books.keep(&one);
+        other.append(&one);
+        other.append(&one);
+        assert_eq!(other.finish(DEADLINE).await, 0);
+        drop(other);
+        let gives_up_at = Instant::now() + DEADLINE;
+        while books.journal.waiting_entries() > 0 {
+            assert!(Instant::now() < gives_up_at, "{}", log.waiting());
+            books.tick(&mut log).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(counted(allowances), 3);
+    });
+}
+
+#[test]
+fn no_quotas_without_what_was_used_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = policy(directory.path(), "best_effort");
+    let path = &policy.journal.directory;
+    let entry = Entry {
+        time_us: micros(SystemTime::now()),
+        ..entry("a", "m")
+    };
+    keep(path, 1, &[entry]);
+    let away = directory.path().join("away");
+    fs::rename(path, &away).unwrap();
+    // No directory, and not nothing.
+    fs::write(path, "").unwrap();
+    let allowances: &'static Allowances =
+        Box::leak(Box::new(Allowances::new(&policy, SystemTime::now())));
+    let mut log = Log::nowhere();
+    let now = SystemTime::now();
+    let mut restoring = Restoring::begin(&policy, allowances, true, now, &mut log);
+    assert!(!restoring.is_known() && restoring.holds_back());
+    assert!(log.waiting().contains("usage_not_restored"));
+    fs::remove_file(path).unwrap();
+    fs::rename(&away, path).unwrap();
+    run(async {
+        let gives_up_at = Instant::now() + DEADLINE;
+        while restoring.holds_back() {
+            assert!(Instant::now() < gives_up_at, "{}", log.waiting());
+            restoring.tick(&policy, &mut log).await;
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(restoring.is_known() && restoring.is_whole());
+    assert_eq!(counted(allowances), 1);
 }

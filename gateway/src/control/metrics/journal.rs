@@ -22,6 +22,7 @@ pub(in crate::control) struct JournalFigures {
     pub(in crate::control) sync: Histogram,
     pub(in crate::control) waiting_bytes: Gauge,
     pub(in crate::control) failing: Gauge,
+    pub(in crate::control) restored: Gauge,
     pub(in crate::control) segments: Gauge,
     pub(in crate::control) oldest: Gauge,
 }
@@ -37,6 +38,7 @@ impl Default for JournalFigures {
             sync: histogram!(SYNC),
             waiting_bytes: gauge!("relay_journal_waiting_bytes"),
             failing: gauge!("relay_journal_failing"),
+            restored: gauge!("relay_usage_restored"),
             segments: gauge!("relay_journal_segments"),
             oldest: gauge!("relay_journal_oldest_timestamp_seconds"),
         }
@@ -84,6 +86,10 @@ pub(super) fn describe() {
     describe_gauge!(
         "relay_journal_failing",
         "1 if the journal cannot be written"
+    );
+    describe_gauge!(
+        "relay_usage_restored",
+        "1 if all that was used this month before the start is counted, 0 if some of it could not be read"
     );
     describe_gauge!("relay_journal_segments", "Segments of the journal");
     describe_gauge!(
