@@ -172,6 +172,7 @@ async fn serve(control: Control) -> io::Result<End> {
     let listener = tokio::net::TcpListener::from_std(admin)?;
     let pages = Admin {
         policy: policy.clone(),
+        acceptance,
         mailbox,
         accounts,
         state: state.clone(),

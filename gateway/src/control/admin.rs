@@ -10,6 +10,7 @@ use crate::accounts::Accounts;
 use crate::config::Policy;
 use crate::config::policy::UpstreamId;
 use crate::connections::Connections;
+use crate::journal::Acceptance;
 use crate::kernel::{self, Features};
 use crate::limits::InFlight;
 use crate::state::StateStore;
@@ -39,6 +40,8 @@ pub struct Admin {
     pub state: Arc<StateStore>,
     /// Requests in flight.
     pub in_flight: &'static InFlight,
+    /// Whether what requests use can be kept on record.
+    pub acceptance: &'static Acceptance,
     /// The metrics.
     pub metrics: Metrics,
     /// What drives the workers.
@@ -85,8 +88,8 @@ async fn health() -> Response {
     )
 }
 
-/// The process can serve: all workers run, no drain was ordered, every upstream's name is resolved, and the kernel enforces
-/// what is required of it.
+/// The process can serve: all workers run, no drain was ordered, every upstream's name is resolved, the kernel enforces what is
+/// required of it, and a journal of which nothing may be missing can be written.
 async fn ready(State(admin): State<Admin>) -> Response {
     let workers_running = admin.mailbox.workers_running();
     let unresolved: Vec<_> = admin
@@ -102,7 +105,8 @@ async fn ready(State(admin): State<Admin>) -> Response {
         && admin.mailbox.workers_started() == admin.policy.node.workers
         && workers_running == admin.policy.node.workers
         && unresolved.is_empty()
-        && admin.features.may_serve();
+        && admin.features.may_serve()
+        && admin.acceptance.check(|| false).is_ok();
     let status = if is_ready {
         StatusCode::OK
     } else {
@@ -118,6 +122,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
             "upstreams_unresolved": unresolved,
             "accounts": conditions(&admin),
             "kernel": enforced(&admin.features),
+            "journal": admin.acceptance.as_str(),
         }),
     )
 }

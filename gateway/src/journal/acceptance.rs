@@ -56,6 +56,18 @@ impl Acceptance {
         self.state.store(disk | unknown, Ordering::Relaxed);
     }
 
+    /// How it is with the disk, in a word.
+    pub fn as_str(&self) -> &'static str {
+        let state = self.state.load(Ordering::Relaxed);
+        match state & !USE_UNKNOWN {
+            _ if self.mode == JournalMode::Off => "off",
+            disk if disk == Disk::Failing as u8 => "failing",
+            disk if disk == Disk::Overdue as u8 => "overdue",
+            _ if state & USE_UNKNOWN != 0 => "unreadable",
+            _ => "writable",
+        }
+    }
+
     /// No request may be served of which the record could be lost.
     pub fn is_strict(&self) -> bool {
         self.mode == JournalMode::Strict

@@ -201,7 +201,7 @@ impl Ledger {
             Some(LimitState {
                 limit,
                 is_shadow: term.is_shadow,
-                max: term.max,
+                max: term.whole(),
                 used: level.used,
                 remaining: level.remaining,
                 resets_at: span_of(limit).map(|span| calendar.ends(span)),

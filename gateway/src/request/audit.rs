@@ -122,12 +122,10 @@ impl Trail {
 
     /// For which model.
     pub fn note_model(&mut self, model: Option<&str>) {
-        self.record.model = model.map(|name| {
-            let end = (0..=name.len().min(MODEL_BYTES_MAX))
-                .rev()
-                .find(|&at| name.is_char_boundary(at));
-            name[..end.unwrap_or(0)].into()
-        });
+        let kept = model.map(|name| &name[..name.floor_char_boundary(MODEL_BYTES_MAX)]);
+        if self.record.model.as_deref() != kept {
+            self.record.model = kept.map(Into::into);
+        }
     }
 
     /// Who is asked now.

@@ -108,9 +108,13 @@ fn strict_refuses_while_the_disk_is_full_and_keeps_all_that_was_served() {
         .call(&Request::plain())
         .assert_refused(503, "audit_unavailable");
     assert_eq!(upstream.requests().len(), asked);
+    let ready = gateway.admin("/ready");
+    assert_eq!(ready.status(), 503);
+    assert_eq!(ready.json()["journal"], "failing");
     disk.free();
     served += call_until(&gateway, "service", |answer| answer.status() == 200);
     gateway.log().wait_event("journal_recovered");
+    assert_eq!(gateway.admin("/ready").status(), 200);
     let mut gateway = gateway;
     gateway.terminate();
     assert!(gateway.wait_exit().success());

@@ -32,13 +32,18 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// Something of it depends on what answers used: without a record of that it cannot be kept.
+    /// It refuses requests by what was used in a day or month: without a record of that it cannot be kept.
     pub fn is_metered(&self) -> bool {
-        self.requests_per_day.is_some()
-            || self.tokens_per_day.is_some()
-            || self.requests_per_month.is_some()
-            || self.tokens_per_month.is_some()
-            || self.budget_per_month.is_some()
+        let quotas = [
+            (self.requests_per_day.is_some(), Limit::RequestsPerDay),
+            (self.tokens_per_day.is_some(), Limit::TokensPerDay),
+            (self.requests_per_month.is_some(), Limit::RequestsPerMonth),
+            (self.tokens_per_month.is_some(), Limit::TokensPerMonth),
+            (self.budget_per_month.is_some(), Limit::BudgetPerMonth),
+        ];
+        quotas
+            .iter()
+            .any(|(is_set, limit)| *is_set && !self.shadow.contains(*limit))
     }
 
     /// What a request will use has to be known beforehand.
@@ -261,6 +266,26 @@ mod tests {
             LimitSet::from_bits(u16::MAX).iter().count(),
             Limit::ALL.len()
         );
+    }
+
+    #[test]
+    fn a_shadow_needs_no_record() {
+        let allowance = Allowance {
+            requests_per_day: Some(5),
+            ..Allowance::default()
+        };
+        assert!(allowance.is_metered());
+        let shadow = LimitSet::EMPTY.with(Limit::RequestsPerDay);
+        let shadowed = Allowance {
+            shadow,
+            ..allowance
+        };
+        assert!(!shadowed.is_metered());
+        let also_counted = Allowance {
+            tokens_per_month: Some(5),
+            ..shadowed
+        };
+        assert!(also_counted.is_metered());
     }
 
     #[test]
