@@ -67,6 +67,8 @@ pub struct Worker {
     held_body_bytes: Rc<Cell<usize>>,
     random: RefCell<fastrand::Rng>,
     figures: &'static Figures,
+    /// The sockets have been told to end.
+    ending: Cell<bool>,
     draining_since: Cell<Option<Instant>>,
     /// The same moment on both clocks, renewed at every tick.
     clocks: Cell<(Instant, SystemTime)>,
@@ -146,7 +148,7 @@ impl Worker {
 
     /// What is still served has to end now.
     pub fn is_ending(&self) -> bool {
-        self.mailbox.is_ending()
+        self.ending.get()
     }
 
     /// Where the upstream can be reached, as last resolved.

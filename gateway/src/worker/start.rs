@@ -128,6 +128,7 @@ async fn run(parts: Parts) -> io::Result<()> {
         held_body_bytes: Rc::default(),
         random: RefCell::new(fastrand::Rng::new()),
         figures: parts.figures,
+        ending: Cell::new(false),
         draining_since: Cell::new(None),
         clocks: Cell::new((Instant::now(), SystemTime::now())),
         head_buffers: RefCell::default(),
@@ -181,8 +182,10 @@ impl Worker {
         if began_at.is_some_and(|at| at.elapsed() >= ORPHANS_TIMEOUT) {
             self.wheel.end_orphaned();
         }
-        if self.is_ending() {
+        if self.mailbox.is_ending() {
             self.wheel.end_all();
+            // Said only now: who is told so earlier may be about to close when its socket is ended.
+            self.ending.set(true);
         }
     }
 
