@@ -38,7 +38,7 @@ pub struct Journal {
 enum Work {
     /// It is not known yet how far the journal goes.
     Unopened,
-    Opening(JoinHandle<Result<Taken, Failure>>, Instant),
+    Opening(JoinHandle<Result<Taken, Failure>>),
     Idle(Disk),
     Committing(JoinHandle<Done>, Instant),
 }
@@ -126,14 +126,6 @@ impl Journal {
         self.appender.acknowledged()
     }
 
-    /// For how long the disk has not answered; `None` if nothing is asked of it.
-    pub fn unanswered_for(&self) -> Option<Duration> {
-        match &self.work {
-            Work::Opening(_, since) | Work::Committing(_, since) => Some(since.elapsed()),
-            Work::Unopened | Work::Idle(_) => None,
-        }
-    }
-
     /// Takes note of what is done, and begins what is next: at most one commit at a time, of all that waits by then. To
     /// be called every few milliseconds; does not wait for the disk.
     pub async fn tick(&mut self) -> Option<Outcome> {
@@ -169,7 +161,7 @@ impl Journal {
 
     async fn take_note(&mut self) -> Option<Outcome> {
         match std::mem::replace(&mut self.work, Work::Unopened) {
-            Work::Opening(opening, _) if opening.is_finished() => {
+            Work::Opening(opening) if opening.is_finished() => {
                 let taken = opening.await.unwrap_or_else(|_| Err(panicked()));
                 Some(match self.take_over(taken) {
                     Ok(recovered) => Outcome::Opened(recovered),
@@ -234,7 +226,7 @@ impl Journal {
             Work::Unopened => {
                 let directory = self.directory.clone();
                 let opening = tokio::task::spawn_blocking(move || recover::take(&directory));
-                Work::Opening(opening, Instant::now())
+                Work::Opening(opening)
             }
             Work::Idle(disk) if !self.commit_is_due() => Work::Idle(disk),
             Work::Idle(disk) => {
