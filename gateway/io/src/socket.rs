@@ -1,25 +1,26 @@
 //! Connected sockets: reading and writing, deadlines, and being ended from outside.
 
 mod connect;
+mod receiving;
+mod sending;
+mod transport;
 
 pub use connect::{ConnectError, Origin};
 
 use crate::engine::Engine;
-use crate::lease::{Lease, Pool};
 use crate::option::SocketOption;
-use crate::outgoing::{InFlight, Part, Parts};
 use crate::pace::Pace;
-use crate::sys::{self, Descriptor};
+use crate::pipe::Near;
+use crate::sys;
 use crate::wheel::Wheel;
-use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
-use socket2::SockRef;
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::AsFd;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
+use transport::{Tcp, Transport};
 
 /// A deadline that never comes.
 const NEVER: u64 = u64::MAX;
@@ -68,9 +69,7 @@ pub enum Received {
 
 /// The state of a socket that its tasks and the wheel share.
 pub(crate) struct Socket {
-    /// In a cell since operations of both directions borrow it at the same time, see `operations`.
-    tcp: UnsafeCell<TcpStream>,
-    descriptor: Descriptor,
+    transport: Transport,
     pub(crate) interrupted: Cell<Option<Interrupt>>,
     pub(crate) deadline_tick: Cell<u64>,
     pub(crate) next_visit_tick: Cell<u64>,
@@ -99,30 +98,14 @@ struct Heartbeat {
 }
 
 impl Socket {
-    fn descriptor(&self) -> RawFd {
-        self.descriptor.raw()
-    }
-
-    /// The runtime's socket, to begin an operation or a wait on it.
-    #[allow(clippy::mut_from_ref, reason = "as monoio's own split halves do")]
-    fn operations(&self) -> &mut TcpStream {
-        // SAFETY: monoio declares that reads and writes of a `TcpStream` may run at the same time (`unsafe impl Split`), and
-        // hands out mutable references in the same way: its methods copy the descriptor's handle and touch nothing else.
-        unsafe { &mut *self.tcp.get() }
-    }
-
-    fn options(&self) -> SockRef<'_> {
-        SockRef::from(&self.descriptor)
-    }
-
     pub(crate) fn peer_has_left(&self) -> bool {
-        sys::peer_has_left(self.descriptor(), self.receives.get())
+        self.transport.peer_has_left(self.receives.get())
     }
 
     /// Ends the connection's receiving side: what has arrived is still read and answered, then comes the end.
     pub(crate) fn end_receiving(&self) {
         self.receives.set(false);
-        let _ = self.options().shutdown(Shutdown::Read);
+        self.transport.shutdown(Shutdown::Read);
     }
 
     /// Ends every wait on this socket and on the one tied to it. The first reason is kept.
@@ -139,8 +122,7 @@ impl Socket {
         } else {
             Shutdown::Both
         };
-        // A socket that is not connected any more has nothing to shut down: its waits have ended.
-        let _ = self.options().shutdown(how);
+        self.transport.shutdown(how);
         self.tell_tied();
     }
 
@@ -168,10 +150,7 @@ impl Socket {
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
-        let mut byte = [0u8; 1];
-        self.interrupted.get().is_none()
-            && sys::peek_now(self.descriptor(), &mut byte)
-                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.interrupted.get().is_none() && self.transport.is_quiet()
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -184,14 +163,11 @@ impl Socket {
         let Some(beat) = self.heartbeat.get() else {
             return;
         };
-        if tick < beat.due_tick
-            || !sys::unacknowledged_bytes(self.descriptor()).is_ok_and(|bytes| bytes == 0)
-        {
+        if tick < beat.due_tick || !self.transport.has_sent_all() {
             return;
         }
-        if sys::send_now(self.descriptor(), &[IoSlice::new(beat.bytes)])
-            .is_ok_and(|sent| sent == beat.bytes.len())
-        {
+        let sent = self.transport.send_now(&[IoSlice::new(beat.bytes)]);
+        if sent.is_ok_and(|sent| sent == beat.bytes.len()) {
             self.heartbeats_sent.set(self.heartbeats_sent.get() + 1);
         }
         self.heartbeat.set(Some(Heartbeat {
@@ -215,9 +191,16 @@ impl Stream {
     }
 
     fn over(tcp: TcpStream, wheel: &Wheel) -> Self {
+        Self::over_transport(Transport::Tcp(Tcp::of(tcp)), wheel)
+    }
+
+    pub(crate) fn over_memory(near: Near, wheel: &Wheel) -> Self {
+        Self::over_transport(Transport::Memory(near), wheel)
+    }
+
+    fn over_transport(transport: Transport, wheel: &Wheel) -> Self {
         let socket = Rc::new(Socket {
-            descriptor: Descriptor::of(&tcp),
-            tcp: UnsafeCell::new(tcp),
+            transport,
             interrupted: Cell::new(None),
             deadline_tick: Cell::new(NEVER),
             next_visit_tick: Cell::new(NEVER),
@@ -238,174 +221,24 @@ impl Stream {
         }
     }
 
+    pub(crate) fn downgrade(&self) -> Weak<Socket> {
+        Rc::downgrade(&self.socket)
+    }
+
     /// Sets an option of a level that this crate knows nothing of.
     ///
     /// # Errors
-    /// `setsockopt(2)`'s, or what a program attached to the socket's cgroup says.
+    /// `setsockopt(2)`'s, or what a program attached to the socket's cgroup says; `ENOTSOCK` where there is none (`pipe`).
     pub fn set_option(&self, option: &SocketOption) -> io::Result<()> {
-        option.set(self.socket.descriptor.as_fd())
+        option.set(self.socket.transport.tcp()?.descriptor.as_fd())
     }
 
     /// The local address.
     ///
     /// # Errors
-    /// `getsockname(2)`'s.
+    /// `getsockname(2)`'s; `ENOTSOCK` where there is none (`pipe`).
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.socket.operations().local_addr()
-    }
-
-    /// Waits until there is something to read, or the peer has closed, or the wait was interrupted. Owns no buffer, and
-    /// may be dropped at any time.
-    ///
-    /// # Errors
-    /// `Interrupted`, or the runtime's.
-    pub async fn readable(&self) -> Result<(), IoError> {
-        self.check()?;
-        let waited = self.socket.operations().readable(false).await;
-        self.check()?;
-        waited.map_err(IoError::Socket)
-    }
-
-    /// After a read came too late: only sending goes on, so that the peer can be told. Does nothing for any other
-    /// reason to be interrupted.
-    pub fn forgive_deadline(&self) {
-        if self.socket.interrupted.get() == Some(Interrupt::Deadline) {
-            self.socket.interrupted.set(None);
-            self.clear_deadline();
-        }
-    }
-
-    /// Reads what is there into the lease's spare room, without waiting; `None` if nothing is.
-    ///
-    /// # Errors
-    /// `recv(2)`'s, and `Interrupted`.
-    pub fn read_now(&self, lease: &mut Lease) -> Result<Option<Received>, IoError> {
-        self.check()?;
-        match sys::receive_now(self.socket.descriptor(), lease.spare_mut()) {
-            Ok(0) => Ok(Some(Received::End)),
-            Ok(count) => {
-                lease.grow(count);
-                #[cfg(feature = "probe")]
-                crate::probe::received(&lease.filled()[lease.len() - count..]);
-                Ok(Some(Received::Bytes(count)))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(IoError::Socket(error)),
-        }
-    }
-
-    /// Waits for bytes and reads them into the lease's spare room, which must not be empty. The lease is lent to the kernel
-    /// meanwhile, so it is given and comes back.
-    ///
-    /// # Errors
-    /// `recv(2)`'s, and `Interrupted`; the lease comes back all the same.
-    pub async fn read(&self, lease: Lease) -> (Result<Received, IoError>, Lease) {
-        debug_assert!(lease.spare_bytes() > 0, "an empty read looks like the end");
-        if let Err(error) = self.check() {
-            return (Err(error), lease);
-        }
-        let (outcome, lease) = self.socket.operations().read(lease).await;
-        let received = match (self.check(), outcome) {
-            (Err(error), _) => Err(error),
-            (Ok(()), Err(error)) => Err(IoError::Socket(error)),
-            (Ok(()), Ok(0)) => Ok(Received::End),
-            (Ok(()), Ok(count)) => {
-                #[cfg(feature = "probe")]
-                crate::probe::received(&lease.filled()[lease.len() - count..]);
-                Ok(Received::Bytes(count))
-            }
-        };
-        (received, lease)
-    }
-
-    /// Waits for bytes, in a buffer that fits what came before. `None`: the peer will send no more.
-    ///
-    /// Where bytes came soon the last time, the read waits in the kernel with its buffer (4 KiB for events, 16 KiB at most),
-    /// which is the cheapest way. Where they did not, and on a new connection, it waits without one: an idle connection
-    /// costs none, but for the first wait after it was busy.
-    ///
-    /// # Errors
-    /// `recv(2)`'s, and `Interrupted`.
-    pub async fn receive(&self, pool: &Pool) -> Result<Option<Lease>, IoError> {
-        let mut pace = self.socket.pace.get();
-        let began_tick = self.wheel.tick();
-        if pace.waits_without_buffer() {
-            self.readable().await?;
-        }
-        let (outcome, lease) = self.read(pace.lease(pool)).await;
-        let received = outcome?;
-        let waited_ticks = self.wheel.tick() - began_tick;
-        pace.note(waited_ticks, lease.len(), lease.spare_bytes());
-        self.socket.pace.set(pace);
-        Ok(match received {
-            Received::Bytes(_) => Some(lease),
-            Received::End => None,
-        })
-    }
-
-    /// Sends all of `parts`, but never waits longer than `stall_timeout` without progress. A deadline that the socket had
-    /// is put back afterwards. The future must be awaited to its end: dropped before, it ends the process.
-    ///
-    /// # Errors
-    /// `sendmsg(2)`'s, and `Interrupted` (by `Deadline` where the peer stalled).
-    pub async fn send(
-        &self,
-        parts: &mut [IoSlice<'_>],
-        stall_timeout: Duration,
-    ) -> Result<(), IoError> {
-        self.send_within(parts, stall_timeout, NEVER).await
-    }
-
-    /// The same, but no longer than until `limit`, a value of `deadline_at`.
-    ///
-    /// # Errors
-    /// As for `send`.
-    pub async fn send_within(
-        &self,
-        mut parts: &mut [IoSlice<'_>],
-        stall_timeout: Duration,
-        limit: u64,
-    ) -> Result<(), IoError> {
-        self.check()?;
-        let deadline_before = self.socket.deadline_tick.get();
-        self.socket.waits_to_write.set(true);
-        let outcome = loop {
-            self.set_deadline_within(stall_timeout, limit);
-            match self.send_some(parts).await {
-                Ok(sent) => IoSlice::advance_slices(&mut parts, sent),
-                Err(error) => break self.check().and(Err(IoError::Socket(error))),
-            }
-            if parts.is_empty() {
-                break self.check();
-            }
-        };
-        self.socket.waits_to_write.set(false);
-        self.socket.deadline_tick.set(deadline_before);
-        if deadline_before != NEVER {
-            self.wheel.schedule(&self.socket);
-        }
-        outcome
-    }
-
-    /// One operation on the ring. All sends of a loop iteration reach the kernel together, in one system call.
-    async fn send_some(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        #[cfg(feature = "probe")]
-        parts.iter().for_each(|part| crate::probe::sent(part));
-        let in_flight = InFlight;
-        let outcome = match parts {
-            [only] => self.socket.operations().write(Part::of(only)).await.0,
-            several => self.socket.operations().writev(Parts::of(several)).await.0,
-        };
-        in_flight.ended();
-        outcome
-    }
-
-    /// Sends what the kernel takes of `parts` at once; for last words that nothing waits for.
-    pub fn send_without_waiting(&self, parts: &[IoSlice<'_>]) {
-        if self.check().is_ok() {
-            // What is not taken now is not sent at all.
-            let _ = sys::send_now(self.socket.descriptor(), parts);
-        }
+        self.socket.transport.tcp()?.operations().local_addr()
     }
 
     /// From now on operations are interrupted once `after` has passed. Costs a store where the deadline moves away.
@@ -523,21 +356,25 @@ impl Stream {
 
     /// Makes the close that follows a reset instead of an orderly end, so that what was sent cannot be taken for all.
     pub fn reset_on_close(&self) {
-        let _ = self.socket.options().set_linger(Some(Duration::ZERO));
+        if let Ok(tcp) = self.socket.transport.tcp() {
+            let _ = tcp.options().set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// Closes the socket before this returns. One that is dropped is closed by the ring, at its next turn: until then
     /// it counts with those who count sockets.
     pub fn close_at_once(self) {
-        if self.wheel.engine() != Engine::Epoll {
+        if self.wheel.engine() != Engine::Epoll
+            && let Ok(tcp) = self.socket.transport.tcp()
+        {
             // Where no descriptor is left to do it with, the ring does it.
-            let _ = sys::close_beneath(self.socket.descriptor());
+            let _ = sys::close_beneath(tcp.descriptor.raw());
         }
     }
 
     /// Tells the peer that no more will be sent; reading goes on.
     pub fn finish_sending(&self) {
-        let _ = self.socket.options().shutdown(Shutdown::Write);
+        self.socket.transport.shutdown(Shutdown::Write);
     }
 
     /// Is the connection still as it was left: open, and nothing to read? What arrives on an idle upstream connection is

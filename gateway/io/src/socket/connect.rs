@@ -82,14 +82,18 @@ impl Stream {
         client.tie(&stream);
         // An interrupt or a failure completes the wait too; both are told apart below.
         stream.socket.waits_to_write.set(true);
-        let waited = stream.socket.operations().writable(false).await;
+        let opening = stream
+            .socket
+            .transport
+            .tcp()
+            .map_err(ConnectError::Socket)?;
+        let waited = opening.operations().writable(false).await;
         stream.socket.waits_to_write.set(false);
         client.untie();
         if let Some(reason) = stream.socket.interrupted.get() {
             return Err(ConnectError::Interrupted(reason));
         }
-        if let Some(error) = stream
-            .socket
+        if let Some(error) = opening
             .options()
             .take_error()
             .map_err(ConnectError::Socket)?

@@ -5,6 +5,7 @@
 
 mod connect;
 mod listen;
+mod pipe;
 mod read;
 mod rig;
 mod send;

@@ -1,0 +1,59 @@
+//! Sending on a connection.
+
+use super::{IoError, NEVER, Stream};
+use std::io::IoSlice;
+use std::time::Duration;
+
+impl Stream {
+    /// Sends all of `parts`, but never waits longer than `stall_timeout` without progress. A deadline that the socket had
+    /// is put back afterwards. The future must be awaited to its end: dropped before, it ends the process.
+    ///
+    /// # Errors
+    /// `sendmsg(2)`'s, and `Interrupted` (by `Deadline` where the peer stalled).
+    pub async fn send(
+        &self,
+        parts: &mut [IoSlice<'_>],
+        stall_timeout: Duration,
+    ) -> Result<(), IoError> {
+        self.send_within(parts, stall_timeout, NEVER).await
+    }
+
+    /// The same, but no longer than until `limit`, a value of `deadline_at`.
+    ///
+    /// # Errors
+    /// As for `send`.
+    pub async fn send_within(
+        &self,
+        mut parts: &mut [IoSlice<'_>],
+        stall_timeout: Duration,
+        limit: u64,
+    ) -> Result<(), IoError> {
+        self.check()?;
+        let deadline_before = self.socket.deadline_tick.get();
+        self.socket.waits_to_write.set(true);
+        let outcome = loop {
+            self.set_deadline_within(stall_timeout, limit);
+            match self.socket.transport.send(parts).await {
+                Ok(sent) => IoSlice::advance_slices(&mut parts, sent),
+                Err(error) => break self.check().and(Err(IoError::Socket(error))),
+            }
+            if parts.is_empty() {
+                break self.check();
+            }
+        };
+        self.socket.waits_to_write.set(false);
+        self.socket.deadline_tick.set(deadline_before);
+        if deadline_before != NEVER {
+            self.wheel.schedule(&self.socket);
+        }
+        outcome
+    }
+
+    /// Sends what the kernel takes of `parts` at once; for last words that nothing waits for.
+    pub fn send_without_waiting(&self, parts: &[IoSlice<'_>]) {
+        if self.check().is_ok() {
+            // What is not taken now is not sent at all.
+            let _ = self.socket.transport.send_now(parts);
+        }
+    }
+}
