@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::{Outcome, tools, workspace};
@@ -63,29 +63,60 @@ pub(crate) fn run_suites(
     full: bool,
     filters: &[String],
 ) -> Result<String, Box<dyn Error>> {
-    let kernel = Kernel::get()?;
-    let mut files = FileSystem::new(&kernel)?;
-    for suite in suites::build()? {
-        files.suite(&suite, filters)?;
+    Ok(Machine::new(gateway, full, filters)?.run()?)
+}
+
+/// A virtual machine with the suites in it, ready to run.
+pub(crate) struct Machine {
+    kernel: Kernel,
+    initrd: PathBuf,
+    full: bool,
+}
+
+impl Machine {
+    /// Builds the suites.
+    pub(crate) fn new(
+        gateway: Option<&Path>,
+        full: bool,
+        filters: &[String],
+    ) -> Result<Self, Box<dyn Error>> {
+        let kernel = Kernel::get()?;
+        let mut files = FileSystem::new(&kernel)?;
+        for suite in suites::build()? {
+            files.suite(&suite, filters)?;
+        }
+        if let Some(binary) = gateway {
+            files.gateway(binary)?;
+        }
+        let initrd = workspace::target_dir()?.join("kernels/initrd");
+        fs::write(&initrd, files.finish()?)?;
+        Ok(Self {
+            kernel,
+            initrd,
+            full,
+        })
     }
-    if let Some(binary) = gateway {
-        files.gateway(binary)?;
+
+    /// Runs them to their end, on one core; gives back a closing line, or what went wrong.
+    pub(crate) fn run(self) -> Result<String, String> {
+        let scale = format!(
+            "{SCALE_VARIABLE}={}",
+            if self.full { "full" } else { "small" }
+        );
+        let limit = if self.full { FULL_LIMIT } else { LIMIT };
+        eprintln!("$ qemu-system-x86_64: Linux {}", self.kernel.release);
+        let began = Instant::now();
+        let mut record = Record::default();
+        let image = self.kernel.image();
+        let ended = machine::run(&image, &self.initrd, &[&scale], limit, |line| {
+            println!("{line}");
+            record.see(line);
+        });
+        let verdict = record.verdict();
+        if let Err(error) = ended {
+            let so_far = verdict.err().unwrap_or_default();
+            return Err(format!("{error}\n  {so_far}"));
+        }
+        Ok(format!("{} in {} s", verdict?, began.elapsed().as_secs()))
     }
-    let initrd = workspace::target_dir()?.join("kernels/initrd");
-    fs::write(&initrd, files.finish()?)?;
-    let scale = format!("{SCALE_VARIABLE}={}", if full { "full" } else { "small" });
-    let limit = if full { FULL_LIMIT } else { LIMIT };
-    eprintln!("$ qemu-system-x86_64: Linux {}", kernel.release);
-    let began = Instant::now();
-    let mut record = Record::default();
-    let ended = machine::run(&kernel.image(), &initrd, &[&scale], limit, |line| {
-        println!("{line}");
-        record.see(line);
-    });
-    let verdict = record.verdict();
-    if let Err(error) = ended {
-        let so_far = verdict.err().unwrap_or_default();
-        return Err(format!("{error}\n  {so_far}").into());
-    }
-    Ok(format!("{} in {} s", verdict?, began.elapsed().as_secs()))
 }
