@@ -16,6 +16,7 @@ mod tests;
 pub use error::FramingError;
 
 use fields::FramingFields;
+pub(crate) use fields::parse_length;
 use grammar::StartLine;
 pub(crate) use grammar::is_token_byte;
 use memchr::memchr_iter;
@@ -103,7 +104,7 @@ impl Method {
     }
 
     /// Method names are case-sensitive (RFC 9110 section 9.1).
-    fn of_token(token: &[u8]) -> Option<Self> {
+    pub(crate) fn of_token(token: &[u8]) -> Option<Self> {
         Some(match token {
             b"GET" => Self::Get,
             b"HEAD" => Self::Head,

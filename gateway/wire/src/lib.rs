@@ -11,3 +11,4 @@ pub mod encode;
 pub mod head;
 pub mod json;
 pub mod sse;
+pub mod translate;

@@ -154,7 +154,7 @@ impl FramingFields {
 }
 
 /// `1*DIGIT` (RFC 9112 section 6.2) that fits 63 bits.
-fn parse_length(value: &[u8]) -> Result<u64, FramingError> {
+pub(crate) fn parse_length(value: &[u8]) -> Result<u64, FramingError> {
     if value.contains(&b',') {
         return Err(FramingError::DuplicateLength);
     }
