@@ -4,7 +4,11 @@
 //! it, however late the proxy lets either happen. A closed loop ([`Pace::Saturated`]) is for CPU per request only.
 
 use std::net::SocketAddrV4;
+use std::sync::Arc;
 
+use rustls::ClientConfig;
+
+use crate::channel::Buffers;
 use crate::clock::{SECOND_NS, now_ns};
 use crate::plan::Shape;
 use crate::poller::{Poller, Ready};
@@ -18,12 +22,13 @@ mod tally;
 
 /// More errors than this end the run: the proxy does not work.
 const ERRORS_MAX: u64 = 100;
-/// An exchange that is still open at the end must have moved within this time.
+/// An exchange that is still open at the end must have moved within this time, and that between two of its events.
 const STALL_NS: u64 = 2 * SECOND_NS;
 /// Streams must all be open after this time.
 const OPENING_NS: u64 = 30 * SECOND_NS;
-/// New streams are opened over this time, not all at once.
+/// New streams are opened over this time, not all at once: many take longer, at a pace at which none waits for the handshakes of others.
 const RAMP_NS: u64 = SECOND_NS / 2;
+const RAMP_NS_PER_STREAM: u64 = SECOND_NS / 1_000;
 /// Shares of the streams' events that must have arrived in the window.
 const DELIVERED_MIN: f64 = 0.97;
 
@@ -46,6 +51,8 @@ pub struct Load {
     pub target: SocketAddrV4,
     /// The tenant's key, sent as X-API-Key.
     pub key: Option<String>,
+    /// TLS to the proxy, if it is spoken.
+    pub tls: Option<Arc<ClientConfig>>,
     /// How many connections.
     pub connections: usize,
     /// Each request opens a connection and closes it after the answer.
@@ -84,6 +91,22 @@ impl Load {
         Ok(run.tally)
     }
 
+    /// When the stream with this number is opened, from the beginning.
+    fn ramp_ns(&self, number: u64) -> u64 {
+        let streams = self.connections as u64;
+        number * RAMP_NS.max(streams * RAMP_NS_PER_STREAM) / streams
+    }
+
+    /// An exchange that is still open at the end must have moved within this time.
+    fn stall_ns(&self) -> u64 {
+        match self.shape {
+            Shape::Sse { millirate, .. } if millirate > 0 => {
+                STALL_NS + SECOND_NS * 1_000 / u64::from(millirate)
+            }
+            _ => STALL_NS,
+        }
+    }
+
     fn events_expected(&self) -> Option<f64> {
         match self.shape {
             Shape::Sse { millirate, .. } if millirate > 0 => {
@@ -104,7 +127,7 @@ struct Run<'a> {
     idle: Vec<usize>,
     expected: Expected,
     tally: Tally,
-    buffer: Vec<u8>,
+    buffers: Buffers,
     started_ns: u64,
     /// How many exchanges of the schedule have begun.
     begun: u64,
@@ -125,7 +148,7 @@ impl<'a> Run<'a> {
             idle: (0..load.connections).rev().collect(),
             expected,
             tally: Tally::default(),
-            buffer: vec![0; 256 * 1024],
+            buffers: Buffers::new(256 * 1024),
             started_ns: now_ns(),
             begun: 0,
         })
@@ -212,7 +235,7 @@ impl<'a> Run<'a> {
             }
             // The first ones only: a later one takes the place of one that failed.
             (Pace::Saturated, Shape::Sse { .. }) if number < self.clients.len() as u64 => {
-                self.started_ns + number * RAMP_NS / self.clients.len() as u64
+                self.started_ns + self.load.ramp_ns(number)
             }
             (Pace::Saturated, _) => self.started_ns,
         }
@@ -230,7 +253,7 @@ impl<'a> Run<'a> {
         let client = &mut self.clients[index];
         let turn = client.turn(
             ready,
-            &mut self.buffer,
+            &mut self.buffers,
             &self.expected,
             &self.poller,
             &mut self.tally,
@@ -260,7 +283,7 @@ impl<'a> Run<'a> {
         let stalled = self
             .clients
             .iter()
-            .filter(|client| client.is_stalled(now, STALL_NS))
+            .filter(|client| client.is_stalled(now, self.load.stall_ns()))
             .count();
         if stalled > 0 {
             self.tally

@@ -4,8 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
 
 use crate::answer::Answer;
+use crate::channel::{Buffers, Channel};
 use crate::clock::{SECOND_NS, now_ns};
 use crate::event::{EventTexts, Template};
 use crate::net;
@@ -28,7 +32,8 @@ pub struct Upstream {
     generation: u32,
     agenda: Agenda,
     texts: Texts,
-    buffer: Vec<u8>,
+    buffers: Buffers,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 /// What is sent, built once for each length.
@@ -72,11 +77,11 @@ impl Texts {
 }
 
 impl Upstream {
-    /// Listens; port 0 takes any.
+    /// Listens, for TLS if there is a configuration; port 0 takes any.
     ///
     /// # Errors
     /// The address cannot be listened at.
-    pub fn new(address: SocketAddrV4) -> io::Result<Self> {
+    pub fn new(address: SocketAddrV4, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
         let listener = net::listen(address)?;
         let poller = Poller::new()?;
         poller.add(&listener, LISTENER, Interest::Read)?;
@@ -88,7 +93,8 @@ impl Upstream {
             generation: 0,
             agenda: Agenda::default(),
             texts: Texts::default(),
-            buffer: vec![0; 64 * 1024],
+            buffers: Buffers::new(64 * 1024),
+            tls,
         })
     }
 
@@ -125,25 +131,27 @@ impl Upstream {
 
     fn accept(&mut self) -> io::Result<()> {
         while let Some(stream) = net::accept(&self.listener)? {
+            let channel = Channel::of_client(stream, self.tls.as_ref())?;
             let slot = self.free.pop().unwrap_or_else(|| {
                 self.connections.push(None);
                 self.connections.len() as u32 - 1
             });
-            self.poller.add(&stream, u64::from(slot), Interest::Read)?;
+            self.poller
+                .add(channel.stream(), u64::from(slot), Interest::Read)?;
             self.generation = self.generation.wrapping_add(1);
             let key = StreamKey {
                 slot,
                 generation: self.generation,
             };
-            self.connections[slot as usize] = Some(Connection::new(stream, key));
+            self.connections[slot as usize] = Some(Connection::new(channel, key));
         }
         Ok(())
     }
 
     fn turn(&mut self, slot: u32, ready: Ready) {
-        self.with_connection(slot, |connection, agenda, buffer| {
+        self.with_connection(slot, |connection, agenda, buffers| {
             if ready.read {
-                connection.read(buffer)?;
+                connection.read(buffers)?;
             }
             if ready.write {
                 connection.write_on(agenda)?;
@@ -165,13 +173,13 @@ impl Upstream {
     fn with_connection(
         &mut self,
         slot: u32,
-        act: impl FnOnce(&mut Connection, &mut Agenda, &mut [u8]) -> io::Result<()>,
+        act: impl FnOnce(&mut Connection, &mut Agenda, &mut Buffers) -> io::Result<()>,
     ) {
         let Some(connection) = self.connections[slot as usize].as_mut() else {
             return;
         };
         let turn = || -> io::Result<()> {
-            act(connection, &mut self.agenda, &mut self.buffer)?;
+            act(connection, &mut self.agenda, &mut self.buffers)?;
             while let Some(plan) = connection.take_request() {
                 let start = plan.and_then(|plan| start(connection, &mut self.texts, plan));
                 if let Err(reason) = start {

@@ -4,13 +4,16 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
+use relay_bench::flood::Handshakes;
 use relay_bench::floor::Floor;
 use relay_bench::load::{Load, Pace, Tally};
 use relay_bench::plan::Shape;
+use relay_bench::tls::{self, CA_FILE, Resumption};
 use relay_bench::upstream::Upstream;
+use rustls::{ClientConfig, ServerConfig};
 
 const ANY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
 const JSON: Shape = Shape::Json { body_bytes: 1_024 };
@@ -38,9 +41,13 @@ fn v4(address: SocketAddr) -> SocketAddrV4 {
 
 /// The programs are of one thread each and cannot be handed to another: they are made where they serve.
 fn upstream() -> SocketAddrV4 {
+    upstream_with(None)
+}
+
+fn upstream_with(tls: Option<Arc<ServerConfig>>) -> SocketAddrV4 {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
-        let upstream = Upstream::new(ANY).unwrap();
+        let upstream = Upstream::new(ANY, tls).unwrap();
         tell.send(upstream.address().unwrap()).unwrap();
         upstream.serve()
     });
@@ -97,6 +104,7 @@ fn load(target: SocketAddrV4, shape: Shape, pace: Pace) -> Load {
     Load {
         target,
         key: Some("key".into()),
+        tls: None,
         connections: 4,
         fresh: false,
         shape,
@@ -116,6 +124,61 @@ fn right_answers_pass_with_and_without_a_relay() {
             assert_eq!(tally.first_error(), None, "{shape:?}");
         }
         let tally = run(target, JSON, Pace::Open { rate: 1_000.0 }).unwrap();
+        assert_eq!(tally.first_error(), None);
+    }
+}
+
+/// An upstream that speaks TLS, and a client that trusts it.
+fn upstream_with_tls(resumption: Resumption) -> (SocketAddrV4, Arc<ClientConfig>) {
+    let dir = tempfile::tempdir().unwrap();
+    let server = tls::make_server(dir.path()).unwrap();
+    let client = tls::client(&dir.path().join(CA_FILE), &[], resumption).unwrap();
+    (upstream_with(Some(server)), client)
+}
+
+#[test]
+fn right_answers_pass_over_tls() {
+    let (upstream, client) = upstream_with_tls(Resumption::Used);
+    for target in [upstream, floor(upstream)] {
+        for (shape, fresh) in [(JSON, false), (JSON, true), (BIG, false), (SSE, false)] {
+            let load = Load {
+                tls: Some(Arc::clone(&client)),
+                fresh,
+                ..load(target, shape, Pace::Saturated)
+            };
+            let tally = load.run(|| (), |_| (), || false).unwrap();
+            assert_eq!(tally.first_error(), None, "{shape:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_of_another_authority_fails_the_run() {
+    let (upstream, _) = upstream_with_tls(Resumption::Used);
+    let (_, stranger) = upstream_with_tls(Resumption::Used);
+    let load = Load {
+        tls: Some(stranger),
+        ..load(upstream, JSON, Pace::Saturated)
+    };
+    let error = load.run(|| (), |_| (), || false).unwrap_err();
+    assert!(error.contains("certificate"), "{error}");
+}
+
+#[test]
+fn handshakes_are_done_whole_and_replayed() {
+    let (upstream, client) = upstream_with_tls(Resumption::Never);
+    for replayed in [false, true] {
+        let flood = Handshakes {
+            target: upstream,
+            tls: Arc::clone(&client),
+            connections: 4,
+            rate: None,
+            replayed,
+        };
+        let mut tally = Tally::default();
+        tally.start(0);
+        let go_on = |tally: &mut Tally| tally.requests() < 50 && tally.errors() == 0;
+        flood.run(&mut tally, go_on).unwrap();
         assert_eq!(tally.first_error(), None);
     }
 }

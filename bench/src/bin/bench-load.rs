@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddrV4;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use relay_bench::clock::seconds_to_ns;
 use relay_bench::load::{Load, Pace};
 use relay_bench::plan::Shape;
 use relay_bench::poller::use_exact_timers;
+use relay_bench::tls::{self, Resumption};
 use serde_json::{Value, json};
 
 /// Sends requests through a proxy to bench-upstream, checks every byte of the answers and measures
@@ -69,6 +71,9 @@ struct Common {
     /// The proxy
     #[arg(long)]
     target: SocketAddrV4,
+    /// Speak TLS with a server whose certificate is of the authority in this file
+    #[arg(long, value_name = "CA_FILE")]
+    tls: Option<PathBuf>,
     /// The tenant's key, sent as X-API-Key
     #[arg(long)]
     key: Option<String>,
@@ -84,8 +89,8 @@ struct Common {
 }
 
 fn main() -> ExitCode {
-    let (load, hold) = Cli::parse().mode.load();
-    match run(&load, hold) {
+    let run = Cli::parse().mode.load();
+    match run.and_then(|(load, hold)| run_load(&load, hold)) {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(error)) | Err(error) => {
             eprintln!("bench-load: {error}");
@@ -94,7 +99,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(load: &Load, hold: bool) -> Result<Option<String>, String> {
+fn run_load(load: &Load, hold: bool) -> Result<Option<String>, String> {
     use_exact_timers().map_err(|error| format!("timers: {error}"))?;
     let released = Arc::new(AtomicBool::new(!hold));
     let release = Arc::clone(&released);
@@ -123,7 +128,7 @@ fn print(line: &Value) {
 }
 
 impl Mode {
-    fn load(self) -> (Load, bool) {
+    fn load(self) -> Result<(Load, bool), String> {
         let (common, connections, fresh, shape, pace) = match self {
             Self::Json {
                 common,
@@ -151,8 +156,14 @@ impl Mode {
                 (common, streams, false, shape, Pace::Saturated)
             }
         };
+        let client = |ca: PathBuf| {
+            let alpn: [&[u8]; 1] = [b"http/1.1"];
+            tls::client(&ca, &alpn, Resumption::Used)
+                .map_err(|error| format!("{}: {error}", ca.display()))
+        };
         let load = Load {
             target: common.target,
+            tls: common.tls.map(client).transpose()?,
             key: common.key,
             connections,
             fresh,
@@ -161,6 +172,6 @@ impl Mode {
             warmup_ns: seconds_to_ns(common.warmup),
             window_ns: seconds_to_ns(common.seconds),
         };
-        (load, common.hold)
+        Ok((load, common.hold))
     }
 }

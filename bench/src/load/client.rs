@@ -1,11 +1,15 @@
 //! One connection of the load.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::io::IoSlice;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 
 use super::expected::{Answering, Expected};
 use super::{Load, Tally};
+use crate::channel::{Buffers, Channel};
 use crate::clock::now_ns;
 use crate::framing::hex16;
 use crate::net;
@@ -29,6 +33,7 @@ pub(crate) struct Client {
     index: usize,
     target: SocketAddrV4,
     source: Option<Ipv4Addr>,
+    tls: Option<Arc<ClientConfig>>,
     fresh: bool,
     connection: Option<Connection>,
     request: RequestTemplate,
@@ -41,7 +46,7 @@ pub(crate) struct Client {
 
 #[derive(Debug)]
 struct Connection {
-    stream: TcpStream,
+    channel: Channel,
     watched: Interest,
     connected: bool,
 }
@@ -67,6 +72,7 @@ impl Client {
             index,
             target: load.target,
             source: net::source_for(load.target, source_number(index, load.fresh)),
+            tls: load.tls.clone(),
             fresh: load.fresh,
             connection: None,
             request: RequestTemplate::new(load, first),
@@ -131,10 +137,11 @@ impl Client {
 
     fn connect(&mut self, poller: &Poller) -> std::io::Result<()> {
         let stream = net::begin_connect(self.target, self.source)?;
+        let channel = Channel::to_server(stream, self.tls.as_ref())?;
         let watched = Interest::Write;
-        poller.add(&stream, self.index as u64, watched)?;
+        poller.add(channel.stream(), self.index as u64, watched)?;
         self.connection = Some(Connection {
-            stream,
+            channel,
             watched,
             connected: false,
         });
@@ -150,7 +157,7 @@ impl Client {
             true => &self.request.bytes,
             false => &exchange.unsent,
         };
-        let written = match (&connection.stream).write(bytes) {
+        let written = match connection.channel.write(&[IoSlice::new(bytes)]) {
             Ok(written) => written,
             Err(error) if net::would_block(&error) => 0,
             Err(error) => return Err(format!("send: {error}")),
@@ -159,15 +166,15 @@ impl Client {
             Some(unsent) if !unsent.is_empty() => unsent.to_vec(),
             _ => Vec::new(),
         };
-        let wanted = Interest::of(true, !exchange.unsent.is_empty());
-        connection.watch(poller, self.index, wanted)
+        let waits = !exchange.unsent.is_empty() || connection.channel.wants_write();
+        connection.watch(poller, self.index, Interest::of(true, waits))
     }
 
     /// Does what the connection is ready for.
     pub(crate) fn turn(
         &mut self,
         ready: Ready,
-        buffer: &mut [u8],
+        buffers: &mut Buffers,
         expected: &Expected,
         poller: &Poller,
         tally: &mut Tally,
@@ -176,7 +183,7 @@ impl Client {
             return Ok(Turn::Open);
         };
         if !connection.connected {
-            if let Ok(Some(error)) | Err(error) = connection.stream.take_error() {
+            if let Ok(Some(error)) | Err(error) = connection.channel.stream().take_error() {
                 return Err(format!("connect: {error}"));
             }
             connection.connected = true;
@@ -189,31 +196,33 @@ impl Client {
             .is_some_and(|it| !it.unsent.is_empty());
         if ready.write && unsent {
             self.send(poller)?;
+        } else if ready.write {
+            connection.send_records(poller, self.index)?;
         }
         if ready.read {
-            return self.receive(buffer, expected, tally);
+            return self.receive(buffers, expected, tally);
         }
         Ok(Turn::Open)
     }
 
     fn receive(
         &mut self,
-        buffer: &mut [u8],
+        buffers: &mut Buffers,
         expected: &Expected,
         tally: &mut Tally,
     ) -> Result<Turn, String> {
         let Some(connection) = &mut self.connection else {
             return Ok(Turn::Open);
         };
-        let read = match connection.stream.read(buffer) {
-            Ok(read) => read,
+        let bytes = match connection.channel.read(buffers) {
+            Ok(bytes) => bytes,
             Err(error) if net::would_block(&error) => return Ok(Turn::Open),
             Err(error) => return Err(format!("receive: {error}")),
         };
         let now = now_ns();
-        tally.received(read);
+        tally.received(bytes.len());
         let Some(exchange) = &mut self.exchange else {
-            if read > 0 {
+            if !bytes.is_empty() {
                 return Err("bytes before there was a request".into());
             }
             // An idle connection may be closed at any time (RFC 9112, 9.5).
@@ -221,7 +230,7 @@ impl Client {
             return Ok(Turn::Open);
         };
         let latency_ns = now.saturating_sub(exchange.intended_ns);
-        if read == 0 {
+        if bytes.is_empty() {
             return Err("closed in the middle of an exchange".into());
         }
         exchange.moved_ns = now;
@@ -229,14 +238,13 @@ impl Client {
             self.was_answered = true;
             tally.first_byte(latency_ns);
         }
-        exchange
-            .answering
-            .feed(&buffer[..read], now, expected, tally)?;
+        exchange.answering.feed(bytes, now, expected, tally)?;
         if !exchange.answering.is_done() {
             return Ok(Turn::Open);
         }
         tally.request(latency_ns);
         if self.fresh || exchange.answering.closes() {
+            connection.channel.say_goodbye();
             self.connection = None;
         }
         self.exchange = None;
@@ -254,10 +262,22 @@ fn source_number(index: usize, fresh: bool) -> usize {
 }
 
 impl Connection {
+    /// Sends what a handshake or an earlier write has left.
+    fn send_records(&mut self, poller: &Poller, index: usize) -> Result<(), String> {
+        self.channel
+            .flush()
+            .map_err(|error| format!("send: {error}"))?;
+        self.watch(
+            poller,
+            index,
+            Interest::of(true, self.channel.wants_write()),
+        )
+    }
+
     fn watch(&mut self, poller: &Poller, index: usize, wanted: Interest) -> Result<(), String> {
         if wanted != self.watched {
             poller
-                .modify(&self.stream, index as u64, wanted)
+                .modify(self.channel.stream(), index as u64, wanted)
                 .map_err(|error| format!("epoll: {error}"))?;
             self.watched = wanted;
         }
@@ -322,6 +342,7 @@ mod tests {
         Load {
             target: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8_080),
             key: Some("key-of-the-tenant".into()),
+            tls: None,
             connections: 10,
             fresh: false,
             shape,

@@ -23,12 +23,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn start(&mut self, now_ns: u64) {
+    /// The window begins.
+    pub fn start(&mut self, now_ns: u64) {
         self.counting = true;
         self.started_ns = now_ns;
     }
 
-    pub(crate) fn end(&mut self, now_ns: u64) {
+    /// The window ends.
+    pub fn end(&mut self, now_ns: u64) {
         self.counting = false;
         self.window_ns = now_ns - self.started_ns;
     }

@@ -1,11 +1,11 @@
 //! One connection of the upstream.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::TcpStream;
+use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
 
 use super::{Chunks, request};
 use crate::answer::Answer;
+use crate::channel::{Buffers, Channel};
 use crate::clock::now_ns;
 use crate::framing::hex16;
 use crate::net::would_block;
@@ -50,7 +50,7 @@ impl Streaming {
 
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    channel: Channel,
     key: StreamKey,
     watched: Interest,
     input: Vec<u8>,
@@ -63,9 +63,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, key: StreamKey) -> Self {
+    pub(crate) fn new(channel: Channel, key: StreamKey) -> Self {
         Self {
-            stream,
+            channel,
             key,
             watched: Interest::Read,
             input: Vec::new(),
@@ -80,11 +80,11 @@ impl Connection {
         self.key
     }
 
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        match self.stream.read(buffer) {
-            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+    pub(crate) fn read(&mut self, buffers: &mut Buffers) -> io::Result<()> {
+        match self.channel.read(buffers) {
+            Ok([]) => Err(ErrorKind::UnexpectedEof.into()),
             Ok(bytes) => {
-                self.input.extend_from_slice(&buffer[..bytes]);
+                self.input.extend_from_slice(bytes);
                 Ok(())
             }
             Err(error) if would_block(&error) => Ok(()),
@@ -112,7 +112,11 @@ impl Connection {
     }
 
     fn is_busy(&self) -> bool {
-        self.streaming.is_some() || !self.out.is_empty() || self.tail.is_some()
+        self.streaming.is_some() || self.is_writing()
+    }
+
+    fn is_writing(&self) -> bool {
+        !self.out.is_empty() || self.tail.is_some() || self.channel.wants_write()
     }
 
     fn head(&mut self, id: u64, fields: &str) {
@@ -235,10 +239,11 @@ impl Connection {
         };
         let total = self.out.len() + tail.len();
         if total == 0 {
-            return Ok(true);
+            self.channel.flush()?;
+            return Ok(!self.channel.wants_write());
         }
         let pieces = [IoSlice::new(&self.out), IoSlice::new(tail)];
-        let written = match (&self.stream).write_vectored(&pieces) {
+        let written = match self.channel.write(&pieces) {
             Ok(written) => written,
             Err(error) if would_block(&error) => 0,
             Err(error) => return Err(error),
@@ -246,7 +251,7 @@ impl Connection {
         if written == total {
             self.out.clear();
             self.tail = None;
-            return Ok(true);
+            return Ok(!self.channel.wants_write());
         }
         let of_out = written.min(self.out.len());
         self.out.drain(..of_out);
@@ -259,16 +264,17 @@ impl Connection {
     /// Watches for what comes next; an error ends the connection.
     pub(crate) fn watch(&mut self, poller: &Poller) -> io::Result<()> {
         if self.closes && !self.is_busy() {
+            self.channel.say_goodbye();
             return Err(ErrorKind::ConnectionAborted.into());
         }
         let bursting = self
             .streaming
             .as_ref()
             .is_some_and(|streaming| streaming.back_to_back);
-        let write = bursting || !self.out.is_empty() || self.tail.is_some();
+        let write = bursting || self.is_writing();
         let wanted = Interest::of(true, write);
         if wanted != self.watched {
-            poller.modify(&self.stream, u64::from(self.key.slot), wanted)?;
+            poller.modify(self.channel.stream(), u64::from(self.key.slot), wanted)?;
             self.watched = wanted;
         }
         Ok(())
