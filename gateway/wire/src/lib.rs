@@ -12,3 +12,4 @@ pub mod head;
 pub mod json;
 pub mod sse;
 pub mod translate;
+pub mod websocket;

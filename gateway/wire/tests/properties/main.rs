@@ -6,6 +6,7 @@ mod head;
 mod json;
 mod sse;
 mod usage_chunk;
+mod websocket;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
