@@ -15,6 +15,7 @@
 
 #![allow(unsafe_code)] // the only crate on the data path with any; every block says why it is sound
 
+mod duplex;
 mod either;
 mod engine;
 mod lease;
@@ -26,10 +27,12 @@ mod pipe;
 #[cfg(feature = "probe")]
 pub mod probe;
 mod process;
+mod sleeper;
 mod socket;
 mod sys;
 mod wheel;
 
+pub use duplex::{Duplex, DuplexHandle, Ending, Watch};
 pub use either::{Either, either};
 pub use engine::{Engine, Refused, pause, run, spawn};
 pub use lease::{LARGE_LEASE_BYTES, Lease, Pool, SMALL_LEASE_BYTES, TINY_LEASE_BYTES};

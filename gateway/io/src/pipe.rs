@@ -6,6 +6,7 @@
 //! waits to be read: by the windows of its protocol.
 
 use crate::lease::Lease;
+use crate::sleeper::Sleeper;
 use crate::socket::{Interrupt, Socket, Stream};
 use crate::wheel::Wheel;
 use bytes::{Buf, Bytes, BytesMut};
@@ -15,7 +16,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 /// Bytes of one send that wait to be taken at most: what is to be sent is copied, so that whoever takes it can keep it.
 const WAITING_BYTES_MAX: usize = 64 * 1024;
@@ -68,22 +69,6 @@ struct Outbound {
     finished: bool,
     sender: Sleeper,
     taker: Sleeper,
-}
-
-/// The task that waits for something, if one does.
-#[derive(Default)]
-struct Sleeper(Cell<Option<Waker>>);
-
-impl Sleeper {
-    fn sleep(&self, context: &Context<'_>) {
-        self.0.set(Some(context.waker().clone()));
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.0.take() {
-            waker.wake();
-        }
-    }
 }
 
 impl Inbound {

@@ -316,6 +316,11 @@ impl Stream {
         self.socket.tied.replace(Weak::new());
     }
 
+    /// This side has not stopped receiving: an end that is read is the peer's.
+    pub fn receives(&self) -> bool {
+        self.socket.receives.get()
+    }
+
     /// Why this socket was interrupted, if it was.
     pub fn interrupted(&self) -> Option<Interrupt> {
         self.socket.interrupted.get()

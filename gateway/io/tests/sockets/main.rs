@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod connect;
+mod duplex;
 mod listen;
 mod pipe;
 mod read;

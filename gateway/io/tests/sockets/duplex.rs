@@ -1,0 +1,250 @@
+//! Connections that are read and written by polling.
+
+use crate::rig::{LARGE_BYTES, LIMIT, all_of, meanwhile, on_each_engine, until};
+use relay_io::{Duplex, DuplexHandle, Ending, Pool, Stream};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{Read, Write};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+fn unwatched(stream: Stream, stall_timeout: Duration) -> (Duplex, DuplexHandle) {
+    Duplex::over(
+        stream,
+        None,
+        &Pool::new(),
+        stall_timeout,
+        Box::new(|_| true),
+    )
+}
+
+async fn ended(handle: &DuplexHandle) -> Ending {
+    poll_fn(|context| handle.poll_ended(context)).await
+}
+
+#[test]
+fn bytes_go_both_ways_and_the_watch_sees_them_first() {
+    on_each_engine(async |worker| {
+        let (stream, mut peer) = worker.pair().await;
+        let pool = Pool::new();
+        let mut begun = pool.tiny();
+        assert!(begun.append(b"begun "));
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let watch = {
+            let seen = seen.clone();
+            Box::new(move |bytes: &[u8]| {
+                seen.borrow_mut().extend_from_slice(bytes);
+                true
+            })
+        };
+        let (mut duplex, handle) = Duplex::over(stream, Some(begun), &pool, LIMIT, watch);
+        peer.write_all(b"by the peer").unwrap();
+        let mut read = Vec::new();
+        while read.len() < b"begun by the peer".len() {
+            let mut piece = [0; 4];
+            let count = duplex.read(&mut piece).await.unwrap();
+            read.extend_from_slice(&piece[..count]);
+            assert!(seen.borrow().starts_with(&read));
+        }
+        assert_eq!(read, b"begun by the peer");
+
+        duplex.write_all(b"an answer").await.unwrap();
+        let answer = meanwhile(move || {
+            let mut answer = [0; 9];
+            peer.read_exact(&mut answer).map(|()| (answer, peer))
+        });
+        let (answer, peer) = answer.await.unwrap();
+        assert_eq!(&answer, b"an answer");
+        drop(peer);
+        assert_eq!(ended(&handle).await, Ending::Peer);
+        assert_eq!(duplex.read(&mut [0; 4]).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn what_is_written_in_one_turn_is_read_whole_whatever_its_size() {
+    on_each_engine(async |worker| {
+        let (stream, peer) = worker.pair().await;
+        let (mut duplex, handle) = unwatched(stream, LIMIT);
+        let sent: Vec<u8> = (0..LARGE_BYTES).map(|at| at as u8).collect();
+        let reading = std::thread::spawn(move || {
+            let (mut peer, mut received) = (peer, Vec::new());
+            peer.read_to_end(&mut received).map(|_| received)
+        });
+        for piece in sent.chunks(70_001) {
+            duplex.write_all(piece).await.unwrap();
+        }
+        duplex.shutdown().await.unwrap();
+        handle.close(LIMIT).await;
+        drop(duplex);
+        let received = meanwhile(|| reading.join().unwrap().unwrap()).await;
+        assert!(
+            received == sent,
+            "{} bytes of {}",
+            received.len(),
+            sent.len()
+        );
+    });
+}
+
+#[test]
+fn an_unread_write_waits_and_ends_the_connection_once_it_has_waited_too_long() {
+    on_each_engine(async |worker| {
+        let (stream, _peer) = worker.pair().await;
+        let (mut duplex, handle) = unwatched(stream, Duration::from_millis(200));
+        let piece = vec![0; 64 * 1024];
+        let mut written_bytes = 0;
+        let error = loop {
+            match duplex.write(&piece).await {
+                Ok(count) => written_bytes += count,
+                Err(error) => break error,
+            }
+            assert!(written_bytes < LARGE_BYTES, "nobody reads it");
+        };
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(ended(&handle).await, Ending::Stalled);
+        let read = duplex.read(&mut [0; 4]).await;
+        assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        handle.close(LIMIT).await;
+    });
+}
+
+#[test]
+fn after_the_deadline_the_last_words_are_still_sent() {
+    on_each_engine(async |worker| {
+        let (stream, peer) = worker.pair().await;
+        let (mut duplex, handle) = unwatched(stream, LIMIT);
+        handle.set_deadline(LIMIT);
+        handle.clear_deadline();
+        handle.set_deadline(Duration::from_millis(100));
+        assert_eq!(ended(&handle).await, Ending::Deadline);
+        // To the protocol it looks as if nothing had happened: its owner tells it.
+        let read = poll_fn(|context| {
+            let mut room = [0; 4];
+            let mut room = tokio::io::ReadBuf::new(&mut room);
+            Poll::Ready(Pin::new(&mut duplex).poll_read(context, &mut room))
+        });
+        assert!(read.await.is_pending());
+        duplex.write_all(b"too slow").await.unwrap();
+        duplex.shutdown().await.unwrap();
+        handle.close(LIMIT).await;
+        drop(duplex);
+        assert_eq!(all_of(peer).await, b"too slow");
+    });
+}
+
+#[test]
+fn what_the_watch_refuses_is_not_read() {
+    on_each_engine(async |worker| {
+        let (stream, mut peer) = worker.pair().await;
+        let pool = Pool::new();
+        let watch = Box::new(|bytes: &[u8]| !bytes.contains(&b'!'));
+        let (mut duplex, handle) = Duplex::over(stream, None, &pool, LIMIT, watch);
+        peer.write_all(b"!").unwrap();
+        assert_eq!(ended(&handle).await, Ending::Refused);
+        duplex.write_all(b"enough").await.unwrap();
+        // As much as it likes: none of it is read, and the answer arrives all the same.
+        peer.write_all(&[b'.'; 100_000]).unwrap();
+        drop(duplex);
+        let closing = handle.close(LIMIT);
+        let reading = all_of(peer);
+        let (received, ()) = both(reading, closing).await;
+        assert_eq!(received, b"enough");
+    });
+}
+
+#[test]
+fn an_idle_connection_that_is_ended_does_not_look_like_one_whose_peer_left() {
+    on_each_engine(async |worker| {
+        let (stream, peer) = worker.pair().await;
+        let (mut duplex, handle) = unwatched(stream, LIMIT);
+        handle.set_deadline(LIMIT);
+        worker.wheel.end_idle();
+        assert_eq!(handle.ending(), None);
+        handle.stream().set_idle(true);
+        worker.wheel.end_idle();
+        assert_eq!(ended(&handle).await, Ending::Shut);
+        duplex.write_all(b"goodbye").await.unwrap();
+        handle.close(LIMIT).await;
+        drop(duplex);
+        assert_eq!(all_of(peer).await, b"goodbye");
+    });
+}
+
+#[test]
+fn closing_ends_by_itself_whatever_the_peer_does() {
+    on_each_engine(async |worker| {
+        let (stream, mut peer) = worker.pair().await;
+        let (mut duplex, handle) = unwatched(stream, LIMIT);
+        // More than the sockets take, and nobody reads it.
+        let mut piece = vec![0; 64 * 1024];
+        let mut full = false;
+        while !full {
+            let written =
+                poll_fn(|context| Poll::Ready(Pin::new(&mut duplex).poll_write(context, &piece)));
+            full = written.await.is_pending();
+            relay_io::pause(Duration::from_millis(1)).await;
+        }
+        handle.close(Duration::from_millis(50)).await;
+        drop(duplex);
+        let end = meanwhile(move || {
+            // Until the end or a reset.
+            while peer.read(&mut piece).is_ok_and(|count| count > 0) {}
+        });
+        end.await;
+    });
+}
+
+#[test]
+fn an_idle_connection_holds_no_buffer() {
+    on_each_engine(async |worker| {
+        let (stream, mut peer) = worker.pair().await;
+        let pool = Pool::new();
+        let mut mark = pool.small();
+        assert!(mark.append(b"mark"));
+        let address = mark.filled().as_ptr().addr();
+        drop(mark);
+        let (mut duplex, handle) = Duplex::over(stream, None, &pool, LIMIT, Box::new(|_| true));
+        peer.write_all(b"ping").unwrap();
+        let mut read = [0; 4];
+        duplex.read_exact(&mut read).await.unwrap();
+        duplex.write_all(b"pong").await.unwrap();
+        duplex.shutdown().await.unwrap();
+        // The only buffer that there ever was is free again.
+        let is_free = || {
+            let mut lease = pool.small();
+            assert!(lease.append(b"mark"));
+            lease.filled().as_ptr().addr() == address
+        };
+        until("the buffer is given back", is_free).await;
+        handle.close(Duration::ZERO).await;
+    });
+}
+
+async fn both<A: Future, B: Future>(first: A, second: B) -> (A::Output, B::Output) {
+    let (mut first, mut second) = (Box::pin(first), Box::pin(second));
+    let (mut one, mut two) = (None, None);
+    poll_fn(|context| {
+        if one.is_none()
+            && let Poll::Ready(output) = first.as_mut().poll(context)
+        {
+            one = Some(output);
+        }
+        if two.is_none()
+            && let Poll::Ready(output) = second.as_mut().poll(context)
+        {
+            two = Some(output);
+        }
+        match (one.take(), two.take()) {
+            (Some(first), Some(second)) => Poll::Ready((first, second)),
+            (first, second) => {
+                (one, two) = (first, second);
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
