@@ -4,6 +4,7 @@ mod answer;
 mod decode;
 mod event;
 mod layout;
+mod messages;
 mod report;
 mod request;
 mod stream;
@@ -13,6 +14,7 @@ mod usage;
 mod usage_chunk;
 
 pub use answer::AnswerObserver;
+pub use messages::{MessageObserver, Told};
 pub use report::{ErrorKind, ErrorReport, ErrorScan};
 pub use request::{ContentCoding, RequestScan, ScanError};
 pub use stream::{Progress, StreamObserver, Terminal};

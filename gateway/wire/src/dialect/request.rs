@@ -10,6 +10,7 @@ const PATHS: &[Path] = &[
     &["model"],
     &["prompt_cache_key"],
     &["previous_response_id"],
+    &["type"],
     &["stream"],
     &["store"],
     &["background"],
@@ -28,17 +29,18 @@ const PATHS: &[Path] = &[
 const MODEL: usize = 0;
 const PROMPT_CACHE_KEY: usize = 1;
 const PREVIOUS_RESPONSE_ID: usize = 2;
+const TYPE: usize = 3;
 /// The strings come first.
-const STRINGS: usize = 3;
-const STREAM: usize = 3;
-const STORE: usize = 4;
-const BACKGROUND: usize = 5;
-const STREAM_OPTIONS: usize = 6;
-const INCLUDE_USAGE: usize = 7;
+const STRINGS: usize = 4;
+const STREAM: usize = 4;
+const STORE: usize = 5;
+const BACKGROUND: usize = 6;
+const STREAM_OPTIONS: usize = 7;
+const INCLUDE_USAGE: usize = 8;
 /// How many tokens an answer may have at most.
-const OUTPUT_TOKENS_MAX: Range<usize> = 8..13;
+const OUTPUT_TOKENS_MAX: Range<usize> = 9..14;
 /// How many answers are wanted, each of which may have so many.
-const ANSWERS: Range<usize> = 13..PATHS.len();
+const ANSWERS: Range<usize> = 14..PATHS.len();
 
 /// A maximum that cannot be read is one all the same; whoever can read it may find this in it.
 const OUTPUT_TOKENS_UNREADABLE: u64 = u32::MAX as u64;
@@ -140,6 +142,12 @@ impl RequestScan {
     /// `previous_response_id`. Of several the last counts.
     pub fn previous_response_id(&self) -> Option<&str> {
         self.text(PREVIOUS_RESPONSE_ID)
+    }
+
+    /// `type`, which says of a message what it is for. `None` also where it is there twice: nobody knows which one counts.
+    pub fn message_type(&self) -> Option<&str> {
+        let is_clear = self.source.scan().found(TYPE).times == 1;
+        self.text(TYPE).filter(|_| is_clear)
     }
 
     /// The response may be referred to later on: `store` is not false. Of several the last counts.

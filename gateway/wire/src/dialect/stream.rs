@@ -52,7 +52,7 @@ impl StreamObserver {
 
     /// Events with data so far.
     pub fn events(&self) -> u64 {
-        self.reader.events
+        self.reader.events()
     }
 
     /// Between two events.
@@ -80,25 +80,23 @@ impl StreamObserver {
 
     /// What the provider said about its failure, if it reported one. Of several reports the first counts.
     pub fn failure(&self) -> Option<ErrorReport> {
-        self.reader.failure
+        self.reader.failure()
     }
 
     /// The identifier of the response (Responses API), once an event has named it.
     pub fn response_id(&self) -> Option<&str> {
-        self.reader.response_id.as_deref()
+        self.reader.response_id()
     }
 
     /// About how many tokens the provider has written so far: what it counted last, and since then what the events look like.
     /// For answers that are cut before their usage comes.
     pub fn estimated_output_tokens(&self) -> u64 {
-        self.reader.estimated_output_tokens
+        self.reader.estimated_output_tokens()
     }
 
     /// The last usage seen.
     pub fn usage(&self) -> Option<Usage> {
-        self.reader
-            .counts
-            .map(|counts| counts.usage(self.reader.dialect))
+        self.reader.usage()
     }
 }
 
@@ -112,9 +110,21 @@ const ID_PIECE_BYTES: usize = 256;
 /// Enough for the type at the start of the data.
 const HEAD_BYTES_MAX: usize = 64;
 
+/// What a single event has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The answer goes on.
+    #[default]
+    GoesOn,
+    /// It is over.
+    Over(Terminal),
+    /// A failure is reported of which it is not said that it is this answer's.
+    Failure,
+}
+
 /// Puts events together and draws the conclusions.
 #[derive(Debug)]
-struct EventReader {
+pub(super) struct EventReader {
     dialect: Dialect,
     layout: Layout,
     event_bytes_max: u64,
@@ -127,6 +137,8 @@ struct EventReader {
     counts: Option<Counts>,
     estimated_output_tokens: u64,
     response_id: Option<Box<str>>,
+    /// Of the last event.
+    outcome: Outcome,
     /// Of the current event: the value of its `event:` line.
     event_type: Start<TYPE_BYTES_MAX>,
     /// Of the current event: what it means, if the type said so when the data began.
@@ -159,7 +171,7 @@ enum Data {
 }
 
 impl EventReader {
-    fn new(dialect: Dialect, event_bytes_max: u64) -> Self {
+    pub(super) fn new(dialect: Dialect, event_bytes_max: u64) -> Self {
         let layout = dialect.layout();
         Self {
             dialect,
@@ -173,6 +185,7 @@ impl EventReader {
             counts: None,
             estimated_output_tokens: 0,
             response_id: None,
+            outcome: Outcome::GoesOn,
             event_type: Start::default(),
             meaning: None,
             head: Start::default(),
@@ -182,7 +195,7 @@ impl EventReader {
         }
     }
 
-    fn line(&mut self, line: &Line<'_>) {
+    pub(super) fn line(&mut self, line: &Line<'_>) {
         match *line {
             Line::EventStart => {
                 self.event_type.clear();
@@ -204,6 +217,32 @@ impl EventReader {
                 self.event_type.clear();
             }
         }
+    }
+
+    /// What the last event has done.
+    pub(super) fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    pub(super) fn events(&self) -> u64 {
+        self.events
+    }
+
+    pub(super) fn failure(&self) -> Option<ErrorReport> {
+        self.failure
+    }
+
+    pub(super) fn response_id(&self) -> Option<&str> {
+        self.response_id.as_deref()
+    }
+
+    pub(super) fn estimated_output_tokens(&self) -> u64 {
+        self.estimated_output_tokens
+    }
+
+    /// The last usage seen.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        self.counts.map(|counts| counts.usage(self.dialect))
     }
 
     fn begin_data(&mut self, is_last: bool) {
@@ -314,10 +353,14 @@ impl EventReader {
             self.read_usage();
         }
         let was_scanned = matches!(self.data, Data::Read | Data::ReadForId { .. } | Data::HasId);
-        if was_scanned
-            && self.response_id.is_none()
-            && let Some(id) = found_id(&self.layout, &self.json)
-        {
+        let id = found_id(&self.layout, &self.json).filter(|_| was_scanned);
+        self.outcome = match effect {
+            Effect::Completed => Outcome::Over(Terminal::Completed),
+            Effect::Failed if id.is_some() => Outcome::Over(Terminal::Failed),
+            Effect::Failed => Outcome::Failure,
+            Effect::Preamble | Effect::Output | Effect::Finished => Outcome::GoesOn,
+        };
+        if let Some(id) = id.filter(|_| self.response_id.is_none()) {
             self.response_id = Some(id.into());
         }
         if effect == Effect::Failed && self.failure.is_none() {

@@ -1,5 +1,6 @@
 use super::*;
 
+mod messages;
 mod report;
 mod request;
 mod stream;
