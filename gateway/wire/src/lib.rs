@@ -9,6 +9,7 @@ pub mod body;
 pub mod dialect;
 pub mod encode;
 pub mod head;
+pub mod http2;
 pub mod json;
 pub mod sse;
 pub mod translate;
