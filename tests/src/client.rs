@@ -3,11 +3,12 @@
 use crate::http::{BodyDecoder, Head, lossy};
 use crate::request::Request;
 use crate::signal::DEADLINE;
+use crate::wire::{Secured, Wire};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// How an answer came to its end.
@@ -132,7 +133,7 @@ impl Response {
 /// The client's end of a connection.
 #[derive(Debug)]
 pub struct RawClient {
-    stream: TcpStream,
+    stream: Wire,
     buffer: Vec<u8>,
     body: Option<BodyDecoder>,
     payload: Vec<u8>,
@@ -146,8 +147,7 @@ impl RawClient {
     /// # Panics
     /// If nobody listens.
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address);
-        Self::over(stream.unwrap_or_else(|error| panic!("connect to {address}: {error}")))
+        Self::over(Wire::connect(address))
     }
 
     /// Connects from this address of loopback; `None` if the connection is refused.
@@ -160,7 +160,7 @@ impl RawClient {
         let source = SocketAddr::new(source, 0);
         socket.bind(&source.into()).expect("an address of loopback");
         match socket.connect_timeout(&address.into(), DEADLINE) {
-            Ok(()) => Some(Self::over(socket.into())),
+            Ok(()) => Some(Self::over(Wire::over(socket.into()))),
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => None,
             Err(error) => panic!("connect from {source} to {address}: {error}"),
         }
@@ -181,17 +181,11 @@ impl RawClient {
         socket.set_tcp_mss(1448).expect("a segment size");
         let connected = socket.connect(&address.into());
         connected.unwrap_or_else(|error| panic!("connect to {address}: {error}"));
-        Self::over(socket.into())
+        Self::over(Wire::over(socket.into()))
     }
 
-    fn over(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).expect("a connected socket");
-        stream
-            .set_read_timeout(Some(DEADLINE))
-            .expect("a connected socket");
-        stream
-            .set_write_timeout(Some(DEADLINE))
-            .expect("a connected socket");
+    /// Speaks over this connection.
+    pub fn over(stream: Wire) -> Self {
         Self {
             stream,
             buffer: Vec::new(),
@@ -202,13 +196,17 @@ impl RawClient {
         }
     }
 
+    /// What the handshake came to; `None` without TLS.
+    pub fn secured(&self) -> Option<Secured> {
+        self.stream.secured()
+    }
+
     /// Waits for so long where something takes longer than anything else is waited for.
     ///
     /// # Panics
     /// If the kernel does not allow it.
     pub fn be_patient(&mut self, patience: Duration) {
-        let set = self.stream.set_read_timeout(Some(patience));
-        set.expect("a connected socket");
+        self.stream.set_patience(patience);
         self.patience = patience;
     }
 
@@ -231,7 +229,8 @@ impl RawClient {
     pub fn try_send_now(&mut self, bytes: &[u8]) -> bool {
         let answered = PollFlags::IN | PollFlags::HUP;
         let wanted = answered | PollFlags::OUT;
-        let mut fds = [PollFd::new(&self.stream, wanted)];
+        let socket = self.stream.socket();
+        let mut fds = [PollFd::new(socket, wanted)];
         let deadline = Timespec::try_from(DEADLINE).expect("a few seconds");
         let ready = poll(&mut fds, Some(&deadline)).expect("one descriptor");
         assert!(
@@ -241,13 +240,10 @@ impl RawClient {
         if fds[0].revents().intersects(answered) {
             return false;
         }
-        self.stream
-            .set_nonblocking(true)
-            .expect("a connected socket");
+        socket.set_nonblocking(true).expect("a connected socket");
         let sent = self.stream.write(bytes);
-        self.stream
-            .set_nonblocking(false)
-            .expect("a connected socket");
+        let socket = self.stream.socket();
+        socket.set_nonblocking(false).expect("a connected socket");
         sent.is_ok()
     }
 
@@ -257,9 +253,11 @@ impl RawClient {
     /// If the gateway is gone.
     pub fn send_until_stalled(&mut self, bytes: &[u8]) {
         let a_while = Duration::from_millis(500);
-        self.stream
-            .set_write_timeout(Some(a_while))
-            .expect("a connected socket");
+        let give_up_after = |stream: &Wire, patience| {
+            let set = stream.socket().set_write_timeout(Some(patience));
+            set.expect("a connected socket");
+        };
+        give_up_after(&self.stream, a_while);
         loop {
             match self.stream.write(bytes) {
                 Ok(_) => {}
@@ -267,9 +265,7 @@ impl RawClient {
                 Err(error) => panic!("the gateway is gone: {error}"),
             }
         }
-        self.stream
-            .set_write_timeout(Some(DEADLINE))
-            .expect("a connected socket");
+        give_up_after(&self.stream, DEADLINE);
     }
 
     /// Sends bytes, each in a write of its own.
@@ -409,35 +405,25 @@ impl RawClient {
     /// # Panics
     /// If there is something.
     pub fn assert_silent(&mut self) {
-        self.stream
-            .set_nonblocking(true)
-            .expect("a connected socket");
         let mut byte = [0];
-        let read = self.stream.peek(&mut byte);
-        self.stream
-            .set_nonblocking(false)
-            .expect("a connected socket");
-        let silent = read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        let read = self.stream.read_now(&mut byte);
+        let silent = read.is_ok_and(|read| read.is_none());
         assert!(
             silent && self.buffer.is_empty(),
-            "something came: {}",
-            lossy(&self.buffer)
+            "something came: {}{}",
+            lossy(&self.buffer),
+            lossy(&byte)
         );
     }
 
     /// Says that nothing more will be sent; goes on reading.
     pub fn half_close(&mut self) {
-        self.stream
-            .shutdown(Shutdown::Write)
-            .expect("a connected socket");
+        self.stream.finish_sending().expect("a connected socket");
     }
 
     /// Ends the connection with a reset.
     pub fn reset(self) {
-        let socket = SockRef::from(&self.stream);
-        socket
-            .set_linger(Some(Duration::ZERO))
-            .expect("a connected socket");
+        self.stream.reset_on_drop();
     }
 
     /// One read; false at the end of the connection, in order or by a reset.

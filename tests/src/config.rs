@@ -1,5 +1,6 @@
 //! The configuration file, put together from typed parts: whatever a test does not set stays at its default.
 
+use crate::pki::{Authority, Identity};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
@@ -75,6 +76,58 @@ impl Account {
     /// The provider's key.
     pub fn key(&self) -> &str {
         &self.key
+    }
+}
+
+/// `[listener.tls]`
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    certificates: Vec<String>,
+    more: Vec<(String, String)>,
+    files: Vec<(String, String)>,
+}
+
+impl ListenerTls {
+    /// Shows this certificate, which is in `gateway.pem` and `gateway.key`.
+    pub fn new(identity: &Identity) -> Self {
+        let empty = Self {
+            certificates: Vec::new(),
+            more: Vec::new(),
+            files: Vec::new(),
+        };
+        empty.certificate("gateway", identity)
+    }
+
+    /// One more certificate, in `NAME.pem` and `NAME.key`.
+    pub fn certificate(mut self, name: &str, identity: &Identity) -> Self {
+        let (certificate, key) = (format!("{name}.pem"), format!("{name}.key"));
+        self.certificates.push(format!(
+            "{{ certificate_file = {certificate:?}, key_file = {key:?} }}"
+        ));
+        self.files.push((certificate, identity.chain_pem()));
+        self.files.push((key, identity.key_pem().to_owned()));
+        self
+    }
+
+    /// Asks clients for certificates of this authority, which is in `clients.pem`: `"required"` or `"optional"`.
+    pub fn clients(mut self, authority: &Authority, wanted: &str) -> Self {
+        self.files.push(("clients.pem".to_owned(), authority.pem()));
+        self.set("client_ca_file", "\"clients.pem\"")
+            .set("client_certificates", format!("{wanted:?}"))
+    }
+
+    /// Any other key, with its value in TOML.
+    pub fn set(mut self, key: &str, value: impl Display) -> Self {
+        self.more.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    fn table(&self) -> String {
+        let mut table = format!("{{ certificates = [{}]", self.certificates.join(", "));
+        for (key, value) in &self.more {
+            let _ = write!(table, ", {key} = {value}");
+        }
+        table + " }"
     }
 }
 
@@ -160,7 +213,8 @@ struct Upstream {
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     sections: BTreeMap<String, BTreeMap<String, String>>,
-    listeners: Vec<String>,
+    listeners: Vec<Vec<(String, String)>>,
+    files: BTreeMap<String, String>,
     upstreams: Vec<Upstream>,
     accounts: Vec<Account>,
     tenants: Vec<Tenant>,
@@ -193,7 +247,16 @@ impl Config {
         Self::for_upstream(address).account(Account::first())
     }
 
-    /// Any key of any section (`"[listener]"` for the one listener), with its value in TOML.
+    /// The same over TLS, trusted by this authority.
+    pub fn simple_secure(address: SocketAddr, authority: &Authority) -> Self {
+        Self::bare()
+            .upstream("openai", &format!("https://{address}"))
+            .trust("openai", authority)
+            .tenant(Tenant::acme())
+            .account(Account::first())
+    }
+
+    /// Any key of any section (`"[listener]"` for the first listener), with its value in TOML.
     pub fn set(mut self, section: &str, key: &str, value: impl Display) -> Self {
         let section = self.sections.entry(section.to_owned()).or_default();
         section.insert(key.to_owned(), value.to_string());
@@ -212,7 +275,36 @@ impl Config {
 
     /// One more listener.
     pub fn listener(mut self, address: &str) -> Self {
-        self.listeners.push(address.to_owned());
+        self.listeners
+            .push(vec![("address".to_owned(), quoted(address))]);
+        self
+    }
+
+    /// The last listener speaks TLS.
+    pub fn tls(mut self, tls: ListenerTls) -> Self {
+        let table = tls.table();
+        self.files.extend(tls.files);
+        self.listener_key("tls", &table)
+    }
+
+    /// The last listener takes HTTP/2, or does not.
+    pub fn http2(self, taken: bool) -> Self {
+        self.listener_key("http2", taken)
+    }
+
+    fn listener_key(mut self, key: &str, value: impl Display) -> Self {
+        match self.listeners.last_mut() {
+            None => self.set("[listener]", key, value),
+            Some(listener) => {
+                listener.push((key.to_owned(), value.to_string()));
+                self
+            }
+        }
+    }
+
+    /// A file beside the configuration file. Paths in the latter are relative to the directory of both.
+    pub fn file(mut self, name: &str, text: impl Into<String>) -> Self {
+        self.files.insert(name.to_owned(), text.into());
         self
     }
 
@@ -243,8 +335,27 @@ impl Config {
             .iter_mut()
             .find(|upstream| upstream.name == name);
         let upstream = upstream.expect("an upstream of this name");
+        upstream.keys.retain(|other| other.0 != key);
         upstream.keys.push((key.to_owned(), value.to_owned()));
         self
+    }
+
+    /// This upstream shows certificates of this authority, which is in `NAME-ca.pem`.
+    ///
+    /// # Panics
+    /// If there is no such upstream.
+    pub fn trust(self, name: &str, authority: &Authority) -> Self {
+        let file = format!("{name}-ca.pem");
+        self.upstream_key(name, "ca_file", &quoted(&file))
+            .file(&file, authority.pem())
+    }
+
+    /// This upstream is spoken to in this protocol: `"http1"` (unless a test says otherwise), `"http2"` or `"auto"`.
+    ///
+    /// # Panics
+    /// If there is no such upstream.
+    pub fn protocol(self, name: &str, protocol: &str) -> Self {
+        self.upstream_key(name, "protocol", &quoted(protocol))
     }
 
     /// This upstream is asked for the usage that a Chat client did not ask for.
@@ -292,11 +403,11 @@ impl Config {
     /// If the directory cannot be written.
     pub(crate) fn write(&self, directory: &Path) {
         for account in &self.accounts {
-            let file = directory.join(format!("{}.key", account.name));
-            let mut options = OpenOptions::new();
-            let file = options.write(true).create_new(true).mode(0o600).open(file);
-            let mut file = file.expect("a writable directory");
-            writeln!(file, "{}", account.key).expect("a writable directory");
+            let file = format!("{}.key", account.name);
+            write_secret(&directory.join(file), &format!("{}\n", account.key));
+        }
+        for (name, text) in &self.files {
+            write_secret(&directory.join(name), text);
         }
         let file = directory.join("codex-relay.toml");
         std::fs::write(file, self.text(directory)).expect("a writable directory");
@@ -322,12 +433,11 @@ impl Config {
                     .map(|(key, value)| (key.as_str(), value.clone())),
             );
         }
-        for address in &self.listeners {
-            section(
-                &mut text,
-                "[listener]",
-                [("address", quoted(address))].into_iter(),
-            );
+        for listener in &self.listeners {
+            let keys = listener
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.clone()));
+            section(&mut text, "[listener]", keys);
         }
         for upstream in &self.upstreams {
             let name = [("name", quoted(&upstream.name))];
@@ -367,6 +477,14 @@ impl Config {
         }
         text
     }
+}
+
+/// Writes a file that only its owner may read, as keys have to be.
+fn write_secret(path: &Path, text: &str) {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.expect("a writable directory");
 }
 
 fn sha256(key: &str) -> String {

@@ -3,7 +3,9 @@
 use crate::client::{RawClient, Response};
 use crate::config::Config;
 use crate::log::{Line, Log};
+use crate::request::HOST;
 use crate::signal::{DEADLINE, eventually};
+use crate::tls::TlsClient;
 use crate::{admin, binary, process};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -282,6 +284,15 @@ impl Gateway {
     /// A new client connection.
     pub fn client(&self) -> RawClient {
         RawClient::connect(self.address())
+    }
+
+    /// A new client connection over TLS, to [`HOST`].
+    ///
+    /// # Panics
+    /// If the handshake fails.
+    pub fn secure_client(&self, client: &TlsClient) -> RawClient {
+        let wire = client.connect(self.address(), HOST);
+        RawClient::over(wire.unwrap_or_else(|error| panic!("handshake: {error}")))
     }
 
     /// One request on a connection of its own.

@@ -3,6 +3,9 @@
 use crate::config::TENANT_KEY;
 use crate::http::{LAST_CHUNK, chunk};
 
+/// The host that requests are for, and that certificates of the gateway have to name.
+pub const HOST: &str = "gateway.test";
+
 /// A request being put together.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -17,7 +20,7 @@ impl Request {
         Self {
             line: format!("{method} {target} HTTP/1.1"),
             fields: vec![
-                ("Host".to_owned(), "gateway.test".to_owned()),
+                ("Host".to_owned(), HOST.to_owned()),
                 ("Authorization".to_owned(), format!("Bearer {TENANT_KEY}")),
             ],
             body: Vec::new(),

@@ -3,6 +3,8 @@
 
 use crate::http::{BodyDecoder, Head, lossy};
 use crate::signal::DEADLINE;
+use crate::tls::TlsServer;
+use crate::wire::{Secured, Wire};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,6 +40,8 @@ pub enum Ended {
     Fin,
     /// With a reset.
     Reset,
+    /// TLS alone: without close_notify, so that nobody can tell whether that was meant (RFC 8446, section 6.1).
+    Cut,
 }
 
 /// A connection as it went.
@@ -51,6 +55,8 @@ pub struct Connection {
     pub heads: usize,
     /// How and when the gateway ended it, once that was seen.
     pub ended: Option<(Ended, Instant)>,
+    /// What the handshake came to, or why it failed; `None` without TLS and until then.
+    pub handshake: Option<Result<Secured, String>>,
 }
 
 /// What was recorded.
@@ -133,6 +139,18 @@ impl Upstream {
         })
     }
 
+    /// Runs `script` for each complete request, over TLS.
+    pub fn secure(
+        server: &TlsServer,
+        script: impl Fn(&mut Exchange) + Send + Sync + 'static,
+    ) -> Self {
+        let options = Options {
+            at_head: false,
+            record: true,
+        };
+        Self::listen(options, Some(server.clone()), script)
+    }
+
     /// Never has to answer.
     pub fn untouched() -> Self {
         Self::answering(crate::openai::plain())
@@ -143,6 +161,14 @@ impl Upstream {
     /// # Panics
     /// If loopback has no free port.
     pub fn with(options: Options, script: impl Fn(&mut Exchange) + Send + Sync + 'static) -> Self {
+        Self::listen(options, None, script)
+    }
+
+    fn listen(
+        options: Options,
+        tls: Option<TlsServer>,
+        script: impl Fn(&mut Exchange) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         socket2::SockRef::from(&listener)
             .listen(4096)
@@ -151,7 +177,7 @@ impl Upstream {
         let shared = Arc::new(Shared::default());
         let accepting = Arc::clone(&shared);
         let script: Arc<Script> = Arc::new(script);
-        thread::spawn(move || accept(&listener, &accepting, options, &script));
+        thread::spawn(move || accept(&listener, &accepting, options, tls.as_ref(), &script));
         Self { address, shared }
     }
 
@@ -247,7 +273,13 @@ type Script = dyn Fn(&mut Exchange) + Send + Sync;
 /// Stacks of connection threads: small, because the soak tests have thousands of them.
 const STACK_BYTES: usize = 256 * 1024;
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>, options: Options, script: &Arc<Script>) {
+fn accept(
+    listener: &TcpListener,
+    shared: &Arc<Shared>,
+    options: Options,
+    tls: Option<&TlsServer>,
+    script: &Arc<Script>,
+) {
     while let Ok((stream, peer)) = listener.accept() {
         if *shared.stopped.lock().expect("no holder panics") {
             return;
@@ -268,11 +300,12 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, options: Options, script
                 received,
                 heads: 0,
                 ended: None,
+                handshake: None,
             });
             record.connections.len() - 1
         });
         let exchange = Exchange {
-            stream,
+            stream: Wire::shared(stream),
             buffer: Vec::new(),
             body: None,
             shared: Arc::clone(shared),
@@ -286,15 +319,31 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, options: Options, script
             },
         };
         let script = Arc::clone(script);
+        let tls = tls.cloned();
         let spawned = thread::Builder::new()
             .stack_size(STACK_BYTES)
-            .spawn(move || serve(exchange, script.as_ref()));
+            .spawn(move || serve(exchange, tls.as_ref(), script.as_ref()));
         spawned.expect("a thread for the connection");
     }
 }
 
-fn serve(mut exchange: Exchange, script: &Script) {
+fn serve(mut exchange: Exchange, tls: Option<&TlsServer>, script: &Script) {
     let shared = Arc::clone(&exchange.shared);
+    if let Some(tls) = tls {
+        let connection = exchange.connection;
+        let shaken = tls.shake_hands(exchange.stream);
+        shared.change(|record| {
+            let handshake = match &shaken {
+                Ok(stream) => Ok(stream.secured().expect("TLS")),
+                Err(error) => Err(error.to_string()),
+            };
+            record.connections[connection].handshake = Some(handshake);
+        });
+        match shaken {
+            Ok(stream) => exchange.stream = stream,
+            Err(_) => return,
+        }
+    }
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         while !exchange.over && exchange.next_request() {
             script(&mut exchange);
@@ -316,7 +365,7 @@ fn serve(mut exchange: Exchange, script: &Script) {
 pub struct Exchange {
     /// The request; its body is empty until it was read.
     pub request: Received,
-    stream: Arc<TcpStream>,
+    stream: Wire,
     buffer: Vec<u8>,
     body: Option<BodyDecoder>,
     shared: Arc<Shared>,
@@ -328,7 +377,7 @@ pub struct Exchange {
 impl Exchange {
     /// Sends bytes. False if the gateway is gone.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        !self.over && (&*self.stream).write_all(bytes.as_ref()).is_ok()
+        !self.over && self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
     /// Sends bytes, each in a write of its own.
@@ -364,16 +413,13 @@ impl Exchange {
     /// Ends the connection in order.
     pub fn close(&mut self) {
         self.over = true;
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream.finish_sending();
     }
 
     /// Ends the connection with a reset.
     pub fn reset(&mut self) {
         self.over = true;
-        let socket = socket2::SockRef::from(&*self.stream);
-        socket
-            .set_linger(Some(std::time::Duration::ZERO))
-            .expect("a connected socket");
+        self.stream.reset_on_drop();
     }
 
     /// Lets little be on its way to the gateway at a time.
@@ -381,7 +427,7 @@ impl Exchange {
     /// # Panics
     /// If the kernel does not allow it.
     pub fn narrow(&mut self, send_bytes: usize) {
-        let socket = socket2::SockRef::from(&*self.stream);
+        let socket = socket2::SockRef::from(self.stream.socket());
         socket
             .set_send_buffer_size(send_bytes)
             .expect("a connected socket");
@@ -392,9 +438,7 @@ impl Exchange {
     /// # Panics
     /// If that does not happen within [`DEADLINE`].
     pub fn wait_closed(&mut self) -> (Ended, Instant) {
-        self.stream
-            .set_read_timeout(Some(DEADLINE))
-            .expect("a connected socket");
+        self.stream.set_patience(DEADLINE);
         while self.read() {}
         self.over = true;
         let ended = self.shared.record().connections[self.connection].ended;
@@ -443,7 +487,7 @@ impl Exchange {
     /// One read. False at the end, which is recorded, and at a time-out, which is not.
     fn read(&mut self) -> bool {
         let mut piece = [0; 16 * 1024];
-        let ended = match (&*self.stream).read(&mut piece) {
+        let ended = match self.stream.read(&mut piece) {
             Ok(0) => Ended::Fin,
             Ok(count) => {
                 self.buffer.extend_from_slice(&piece[..count]);
@@ -457,6 +501,7 @@ impl Exchange {
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => return true,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ended::Cut,
             Err(_) => Ended::Reset,
         };
         self.over = true;

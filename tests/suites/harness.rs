@@ -1,8 +1,13 @@
 //! The harness against itself: a raw client straight at a scripted upstream.
 
 use relay_tests::http::{LAST_CHUNK, chunk};
+use relay_tests::tls::{Versions, rustls_error};
 use relay_tests::upstream::Ended;
-use relay_tests::{Ending, RawClient, Request, Signal, Upstream, openai};
+use relay_tests::{
+    Authority, Ending, Identity, Leaf, RawClient, Request, Signal, TlsClient, TlsServer, Upstream,
+    openai,
+};
+use rustls::{Error, ProtocolVersion};
 
 #[test]
 fn a_request_and_its_answer_pass_byte_for_byte() {
@@ -192,4 +197,129 @@ fn what_breaks_the_protocol_fails_the_test_at_the_client() {
     let upstream =
         Upstream::answering(&b"HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\nhi"[..]);
     RawClient::connect(upstream.address()).call(&Request::get("/"));
+}
+
+#[test]
+fn tls_says_what_came_of_the_handshake() {
+    let authority = Authority::default();
+    let identity = authority.subordinate("Below").server(&["provider.test"]);
+    for (versions, version) in [
+        (Versions::Tls12, ProtocolVersion::TLSv1_2),
+        (Versions::Both, ProtocolVersion::TLSv1_3),
+    ] {
+        let server = TlsServer::with(&identity, versions, Some(&authority));
+        let server = server.alpn(&["h2", "http/1.1"]);
+        let upstream = Upstream::secure(&server, |exchange| {
+            exchange.send(openai::plain());
+        });
+        let client = TlsClient::with_certificate(&authority, &authority.client("tenant"));
+        for resumed in [false, true] {
+            let wire = client.connect(upstream.address(), "provider.test");
+            let mut client = RawClient::over(wire.expect("a handshake"));
+            assert_eq!(client.call(&Request::plain()).payload, openai::PLAIN_BODY);
+            let secured = client.secured().expect("TLS");
+            assert_eq!((secured.version, secured.was_resumed), (version, resumed));
+            client.half_close();
+            let index = usize::from(resumed);
+            assert_eq!(upstream.wait_ended(index).0, Ended::Fin);
+            let connections = upstream.connections();
+            let seen = connections[index].handshake.clone();
+            let seen = seen.expect("a handshake").expect("a good one");
+            assert_eq!(seen.server_name.as_deref(), Some("provider.test"));
+            assert_eq!(seen.alpn.as_deref(), Some("http/1.1"));
+            assert_eq!(seen.peer_certificates.len(), 1);
+        }
+    }
+}
+
+#[test]
+fn tls_that_is_cut_is_told_from_tls_that_ends() {
+    let authority = Authority::default();
+    // A ticket that nobody has read makes a reset of what would be a cut.
+    let server = TlsServer::new(&authority.server(&["127.0.0.1"])).without_resumption();
+    let upstream = Upstream::secure(&server, |exchange| {
+        exchange.wait_closed();
+    });
+    let connect = || {
+        let wire = TlsClient::trusting(&authority).connect(upstream.address(), "127.0.0.1");
+        let mut client = RawClient::over(wire.expect("a handshake"));
+        client.send(Request::get("/").bytes());
+        client
+    };
+    drop(connect());
+    assert_eq!(upstream.wait_ended(0).0, Ended::Cut);
+    let mut client = connect();
+    client.assert_silent();
+    client.half_close();
+    assert_eq!(upstream.wait_ended(1).0, Ended::Fin);
+    connect().reset();
+    assert_eq!(upstream.wait_ended(2).0, Ended::Reset);
+}
+
+#[test]
+fn certificates_are_bad_in_the_way_they_are_meant_to_be() {
+    let authority = Authority::default();
+    let names = ["provider.test"];
+    let other = Leaf::client("provider.test");
+    let below = authority.subordinate("Below").server(&names);
+    for (name, identity, wanted) in [
+        (
+            "expired",
+            authority.issue(&Leaf::server(&names).expired()),
+            "Expired",
+        ),
+        (
+            "too early",
+            authority.issue(&Leaf::server(&names).not_yet_valid()),
+            "NotValidYet",
+        ),
+        (
+            "other name",
+            authority.server(&["other.test"]),
+            "NotValidForName",
+        ),
+        ("other purpose", authority.issue(&other), "InvalidPurpose"),
+        (
+            "subject alone",
+            authority.issue(&Leaf::server(&names).named_by_subject_alone()),
+            "NotValidForName",
+        ),
+        (
+            "self-signed",
+            Identity::self_signed(&Leaf::server(&names)),
+            "UnknownIssuer",
+        ),
+        (
+            "other authority",
+            Authority::new("Other").server(&names),
+            "UnknownIssuer",
+        ),
+        (
+            "without the one between",
+            below.clone().alone(),
+            "UnknownIssuer",
+        ),
+        ("good", below, ""),
+        (
+            "good, by RSA",
+            authority.issue(&Leaf::server(&names).rsa()),
+            "",
+        ),
+    ] {
+        let upstream = Upstream::secure(&TlsServer::new(&identity), |_| {});
+        let shaken = TlsClient::trusting(&authority).connect(upstream.address(), names[0]);
+        match shaken {
+            Ok(_) => assert_eq!(wanted, "", "{name}"),
+            Err(error) => match rustls_error(&error) {
+                Some(Error::InvalidCertificate(reason)) => {
+                    let reason = format!("{reason:?}");
+                    assert!(
+                        !wanted.is_empty() && reason.starts_with(wanted),
+                        "{name}: {reason}"
+                    );
+                }
+                other => panic!("{name}: {other:?}"),
+            },
+        }
+    }
 }
