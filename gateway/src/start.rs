@@ -218,7 +218,8 @@ fn open_listeners(
 ) -> Result<(Vec<SocketAddr>, Vec<Vec<TcpListener>>), StartError> {
     let mut addresses = Vec::new();
     let mut by_worker: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    for &configured in &policy.listeners {
+    for listener in &policy.listeners {
+        let configured = listener.address;
         // With SO_REUSEPORT alone a second gateway of the same user would share the port without a word.
         if configured.port() != 0 {
             TcpListener::bind(configured)

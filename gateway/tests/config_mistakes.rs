@@ -32,7 +32,7 @@ address = "127.0.0.1:9901" #! listener[3].address: in use by admin.address
 [[upstream]]
 name = "openai"
 base_url = "http://user:password@api.example" #! upstream[0].base_url: no user name or password here
-protocol = "http3" #! upstream[0].protocol: expected "http1" or "http2", found "http3"
+protocol = "http3" #! upstream[0].protocol: expected "http1" or "http2" or "auto", found "http3"
 credential_style = "bear" #! upstream[0].credential_style: found "bear"
 affinity = "yes" #! upstream[0].affinity: expected true or false, found a text
 include_usage = 1 #! upstream[0].include_usage: expected true or false, found a whole number
@@ -54,9 +54,9 @@ base_url = "http://api.example/v1?key=1" #! upstream[1].base_url: a query
 
 [[upstream]]
 name = "secure"
-base_url = "https://api.example" #! upstream[2].base_url: TLS to the upstream (`https`) is not built
-ca_file = "/etc/ca.pem" #! upstream[2].ca_file: TLS to the upstream is not built
-protocol = "http2" #! upstream[2].protocol: HTTP/2 to the upstream is not built
+base_url = "http://api.example"
+ca_file = "/etc/ca.pem" #! upstream[2].ca_file: there is no certificate to verify over `http://`
+server_name = "api.example" #! upstream[2].server_name: and no name to ask for, over `http://`
 probe = true #! upstream[2].probe: expected a table, found true or false
 
 [[upstream]]
@@ -218,6 +218,9 @@ heartbeat = "3m" #! timeouts.heartbeat: `heartbeat` (3m) must be shorter than `e
 retry = "5ms" #! timeouts.retry: must be from 10ms to 1h, is 5ms
 queue = "11m" #! timeouts.queue: must be from 0s to 10m, is 11m
 commit = "off" #! timeouts.commit: expected a duration
+tls_handshake = "1ms" #! timeouts.tls_handshake: must be from 10ms to 10m, is 1ms
+upstream_tls = "2m" #! timeouts.upstream_tls: must be from 10ms to 1m, is 2m
+websocket_idle = "2h" #! timeouts.websocket_idle: `websocket_idle` (2h) must not be longer than `websocket_total` (1h)
 
 [limits]
 head_bytes_max = "64KiB" #! limits.head_bytes_max: must be from 1KiB to 65535, is 64KiB
@@ -231,6 +234,13 @@ retry_budget_percent = 101 #! limits.retry_budget_percent: must be from 0 to 100
 queue_max = 50
 queue_per_tenant_max = 60 #! limits.queue_per_tenant_max: `queue_per_tenant_max` (60) must not be greater than `queue_max` (50)
 stored_responses_max = 100_000 #! limits.stored_responses_max: must be a power of two
+tls_handshakes_max = 0 #! limits.tls_handshakes_max: must be from 1 to 65536, is 0
+http2_streams_max = 0 #! limits.http2_streams_max: must be from 1 to 10000, is 0
+http2_stream_window_bytes = "128KiB" #! limits.http2_stream_window_bytes: `http2_stream_window_bytes` (128KiB) must not be greater than `http2_connection_window_bytes` (65535)
+http2_connection_window_bytes = 65_535
+upstream_http2_streams_max = 1_001 #! limits.upstream_http2_streams_max: must be from 1 to 1000, is 1001
+websockets_per_tenant_max = 0 #! limits.websockets_per_tenant_max: must be from 1 to 1000000, is 0
+websocket_message_bytes_max = "2GiB" #! limits.websocket_message_bytes_max: must be from 1KiB to 1GiB, is 2GiB
 
 [health]
 failures_max = 0 #! health.failures_max: must be from 1 to 1000, is 0
@@ -249,6 +259,28 @@ mode = "require" #! kernel.mode: expected "required" or "auto" or "off", found "
 cgroup = "codex-relay" #! kernel.cgroup: expected an absolute path
 bpffs = "" #! kernel.bpffs: expected an absolute path
 path = "/" #! kernel.path: unknown key
+
+[[listener]]
+address = "127.0.0.1:8443"
+http2 = "yes" #! listener[5].http2: expected true or false, found a text
+tls = true #! listener[5].tls: expected a table, found true or false
+
+[[listener]]
+address = "127.0.0.1:8444"
+
+[listener.tls]
+certificates = [
+    { certificate_file = "a.pem", key = "a.key" }, #! listener[6].tls.certificates[0].key: unknown key #! listener[6].tls.certificates[0].key_file: this key is required and missing
+    "a.pem", #! listener[6].tls.certificates[1]: expected a table, found a text
+]
+min_version = 1.2 #! listener[6].tls.min_version: expected "1.2" or "1.3", found a number with a fraction
+client_certificates = "optional" #! listener[6].tls.client_certificates: without `client_ca_file` there is nothing to verify
+
+[[upstream]]
+name = "last"
+base_url = "https://api.example"
+server_name = "https://api.example" #! upstream[4].server_name: expected a host name without port
+websocket = "yes" #! upstream[4].websocket: expected true or false, found a text
 "##;
 
 /// What `check-config` says to this text, and its lines without the file's name.

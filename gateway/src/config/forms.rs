@@ -5,6 +5,7 @@ use super::check::{closest, did_you_mean};
 use super::policy::Network;
 use super::units;
 use jiff::tz::TimeZone;
+use rustls::pki_types::ServerName;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
@@ -99,6 +100,7 @@ pub(super) fn fault(format: &str, text: &str) -> Option<&'static str> {
         FieldPattern::FORMAT => of::<FieldPattern>(text),
         FieldValue::FORMAT => of::<FieldValue>(text),
         RequestPath::FORMAT => of::<RequestPath>(text),
+        TlsName::FORMAT => of::<TlsName>(text),
         FilePath::FORMAT => of::<FilePath>(text),
         AbsolutePath::FORMAT => of::<AbsolutePath>(text),
         Output::FORMAT => of::<Output>(text),
@@ -326,6 +328,22 @@ impl Form for RequestPath {
             && text.len() <= REQUEST_PATH_BYTES_MAX
             && text.bytes().all(allowed);
         good.then(|| text.to_owned())
+    }
+}
+
+/// A name that stands in a certificate (RFC 6125 section 1.7.2): of a host, or an IP address.
+pub(super) struct TlsName;
+
+impl Form for TlsName {
+    type Value = String;
+    const FORMAT: &'static str = "tls-name";
+    const PATTERN: Option<&'static str> = Some("^[A-Za-z0-9._:-]{1,253}$");
+    const EXPECTED: &'static str =
+        "a host name without port, as in \"api.example.com\", or an IP address";
+
+    fn parse(text: &str) -> Option<String> {
+        let good = ServerName::try_from(text).is_ok();
+        good.then(|| text.to_ascii_lowercase())
     }
 }
 

@@ -4,8 +4,10 @@
 //! so it has no `Debug`.
 
 mod allowance;
+mod tls;
 
 pub use allowance::{Allowance, Limit, LimitSet, Money, Price, Scope, TokenPrice};
+pub use tls::{CertificateFiles, ClientAuth, ListenerTls, TlsVersion, UpstreamTls};
 
 use super::secret::Secret;
 use crate::headers::HeaderRules;
@@ -44,7 +46,7 @@ pub struct Policy {
     /// Where the admin API listens.
     pub admin: SocketAddr,
     /// Where tenants connect; at least one.
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Vec<Listener>,
     /// Providers; at least one.
     pub upstreams: Vec<Upstream>,
     /// The operator's accounts; every upstream has at least one.
@@ -110,6 +112,17 @@ pub struct Node {
     pub workers: usize,
 }
 
+/// `[[listener]]`
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// HTTP/2 beside HTTP/1.1: offered by ALPN (RFC 7301) with TLS, taken by prior knowledge (RFC 9113 section 3.3) without.
+    pub http2: bool,
+    /// `None`: plaintext.
+    pub tls: Option<ListenerTls>,
+}
+
 /// `[[upstream]]`
 #[derive(Clone, Debug)]
 pub struct Upstream {
@@ -123,6 +136,12 @@ pub struct Upstream {
     pub authority: String,
     /// Put before every path; begins with `/` and does not end with it, or is empty.
     pub path_prefix: String,
+    /// `None`: plaintext.
+    pub tls: Option<UpstreamTls>,
+    /// What is spoken to it.
+    pub protocol: Protocol,
+    /// WebSocket is relayed to it.
+    pub websocket: bool,
     /// The accounts that belong to it, in the order of the file.
     pub accounts: Vec<AccountId>,
     /// Models it serves; empty means all.
@@ -136,6 +155,17 @@ pub struct Upstream {
     /// Where a Chat client did not ask for usage (`stream_options.include_usage`) the provider is asked for it, and the chunk that it
     /// adds for that is kept from the client.
     pub include_usage: bool,
+}
+
+/// `upstream.protocol`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1
+    Http1,
+    /// HTTP/2: with TLS nothing else is offered by ALPN, in plaintext by prior knowledge.
+    Http2,
+    /// Whichever the upstream chooses by ALPN; in plaintext HTTP/1.1.
+    Auto,
 }
 
 /// `upstream.probe`: a cheap request for each account and address.
@@ -287,6 +317,8 @@ pub struct Timeouts {
     pub request_body_idle: Duration,
     /// The whole request body.
     pub request_body_total: Duration,
+    /// The TLS handshake of a client, from the connection on.
+    pub tls_handshake: Duration,
     /// Between two requests on a client connection.
     pub keep_alive_idle: Duration,
     /// A write, to either side, that makes no progress.
@@ -295,6 +327,8 @@ pub struct Timeouts {
     pub drain: Duration,
     /// TCP connect to an upstream.
     pub upstream_connect: Duration,
+    /// The TLS handshake with an upstream, behind the TCP connect.
+    pub upstream_tls: Duration,
     /// From the last byte of the request to the response head.
     pub response_head: Duration,
     /// From a stream's response head to its first event.
@@ -318,6 +352,10 @@ pub struct Timeouts {
     /// Events before a stream's first output are held back for so long at most, so that another account can be asked if an
     /// overload is reported behind them; zero: not at all.
     pub commit: Duration,
+    /// A WebSocket on which neither side has sent anything.
+    pub websocket_idle: Duration,
+    /// A whole WebSocket.
+    pub websocket_total: Duration,
 }
 
 /// `[limits]`
@@ -362,6 +400,20 @@ pub struct Limits {
     pub queue_per_tenant_max: usize,
     /// Stored responses whose account is remembered; a power of two.
     pub stored_responses_max: usize,
+    /// Unfinished TLS handshakes, of clients and with upstreams, per worker.
+    pub tls_handshakes_max: usize,
+    /// Streams of one HTTP/2 connection of a client that are open at one time.
+    pub http2_streams_max: u32,
+    /// SETTINGS_INITIAL_WINDOW_SIZE towards clients.
+    pub http2_stream_window_bytes: u32,
+    /// The window of a whole HTTP/2 connection of a client; not smaller than that of a stream.
+    pub http2_connection_window_bytes: u32,
+    /// Requests at one time on one HTTP/2 connection to an upstream.
+    pub upstream_http2_streams_max: u32,
+    /// WebSockets of one tenant, over all workers.
+    pub websockets_per_tenant_max: u32,
+    /// Bytes of one WebSocket message.
+    pub websocket_message_bytes_max: u64,
 }
 
 /// `[kernel]`

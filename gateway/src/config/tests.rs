@@ -4,6 +4,7 @@ mod headers;
 mod health;
 mod kernel;
 mod limits;
+mod tls;
 
 use super::policy::{AccountId, CredentialStyle, LogOutput, ModelPattern, TenantId, UpstreamId};
 use super::*;
@@ -110,6 +111,10 @@ fn what_is_left_out_has_the_documented_default() {
         ("retry", t.retry, 90),
         ("queue", t.queue, 10),
         ("commit", t.commit, 5),
+        ("tls_handshake", t.tls_handshake, 10),
+        ("upstream_tls", t.upstream_tls, 5),
+        ("websocket_idle", t.websocket_idle, 300),
+        ("websocket_total", t.websocket_total, 3_600),
     ] {
         assert_eq!(timeout, Duration::from_secs(seconds), "{name}");
     }
@@ -150,6 +155,33 @@ fn what_is_left_out_has_the_documented_default() {
             "stored_responses_max",
             l.stored_responses_max as u64,
             65_536,
+        ),
+        ("tls_handshakes_max", l.tls_handshakes_max as u64, 512),
+        ("http2_streams_max", l.http2_streams_max.into(), 100),
+        (
+            "http2_stream_window_bytes",
+            l.http2_stream_window_bytes.into(),
+            64 << 10,
+        ),
+        (
+            "http2_connection_window_bytes",
+            l.http2_connection_window_bytes.into(),
+            1 << 20,
+        ),
+        (
+            "upstream_http2_streams_max",
+            l.upstream_http2_streams_max.into(),
+            32,
+        ),
+        (
+            "websockets_per_tenant_max",
+            l.websockets_per_tenant_max.into(),
+            100,
+        ),
+        (
+            "websocket_message_bytes_max",
+            l.websocket_message_bytes_max,
+            16 << 20,
         ),
     ] {
         assert_eq!(limit, expected, "{name}");
@@ -301,30 +333,25 @@ fn every_relation_between_knobs_is_asserted() {
             "[limits]\nstored_responses_max = 65535",
             "limits.stored_responses_max",
         ),
+        (
+            "[timeouts]\nupstream_tls = \"60s\"\nretry = \"60s\"",
+            "timeouts.upstream_tls",
+        ),
+        (
+            "[timeouts]\nwebsocket_idle = \"2h\"",
+            "timeouts.websocket_idle",
+        ),
+        (
+            "[limits]\nhttp2_stream_window_bytes = \"2MiB\"",
+            "limits.http2_stream_window_bytes",
+        ),
+        (
+            "[limits]\nhttp2_connection_window_bytes = 65535",
+            "limits.http2_connection_window_bytes",
+        ),
     ] {
         assert_eq!(keys_of(&errors(&with(knobs))), [key], "{knobs}");
     }
-}
-
-#[test]
-fn what_is_not_built_is_refused_with_a_way_out() {
-    let text = MINIMAL.replace("http://api.example", "https://api.example");
-    let errors = errors(&(text + "protocol = \"http2\"\nca_file = \"ca.pem\"\n"));
-    assert_eq!(
-        keys_of(&errors),
-        [
-            "upstream[0].base_url",
-            "upstream[0].protocol",
-            "upstream[0].ca_file"
-        ]
-    );
-    for problem in &errors.problems {
-        assert!(
-            problem.message.contains("not built in this version"),
-            "{problem}"
-        );
-    }
-    assert!(errors.to_string().contains("`http://` upstreams work"));
 }
 
 #[test]
@@ -440,6 +467,9 @@ fn each_value(root: &toml::Value, change: &mut dyn FnMut(toml::Value, &[String])
 fn whatever_stands_anywhere_is_read_or_refused_with_its_place() {
     let text = with(
         "[upstream.probe]\npath = \"/\"\nper_second_max = 1\n\
+         [[listener]]\naddress = \"127.0.0.1:8443\"\nhttp2 = true\n[listener.tls]\nmin_version = \"1.3\"\n\
+         certificates = [{ certificate_file = \"c\", key_file = \"k\" }]\n\
+         client_ca_file = \"a\"\nclient_certificates = \"required\"\n\
          [upstream.headers.request]\nallow = [\"a\"]\nremove = [\"b\"]\nset = { c = \"d\" }\n\
          [headers.response]\nallow = [\"a\"]\n[node]\nname = \"n\"\nworkers = 1\n\
          [timeouts]\ndrain = \"1s\"\n[limits]\nhead_bytes_max = 8192\n[log]\nrequests = true\n\

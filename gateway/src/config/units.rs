@@ -129,6 +129,12 @@ impl<const MIN: u64, const MAX: u64> Bytes<MIN, MAX> {
         self.0
     }
 
+    /// For a window of HTTP/2, which has at most 31 bits (RFC 9113 section 6.9.1).
+    pub(super) fn in_window(self) -> u32 {
+        const { assert!(MAX < 1 << 31) };
+        self.0 as u32
+    }
+
     /// For what is kept in memory.
     pub(super) fn in_memory(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)

@@ -26,11 +26,13 @@ impl Meaning<'_> {
                 let credential = account.credential.as_ref();
                 let credential =
                     credential.and_then(|from| self.credential(from, &path.key("credential")));
-                self.enough_connections(
-                    &path.key("max_connections"),
-                    ("max_connections", account.max_connections),
-                    ("max_concurrent", Some(account.max_concurrent)),
-                );
+                if !upstream.is_some_and(|id| names.multiplexed.contains(&id)) {
+                    self.enough_connections(
+                        &path.key("max_connections"),
+                        ("max_connections", account.max_connections),
+                        ("max_concurrent", Some(account.max_concurrent)),
+                    );
+                }
                 let Text(name) = account.name.clone()?;
                 Some(Account {
                     name,

@@ -17,10 +17,16 @@ impl Meaning<'_> {
             request_head: raw.request_head.get(),
             request_body_idle: raw.request_body_idle.get(),
             request_body_total: raw.request_body_total.get(),
+            tls_handshake: raw.tls_handshake.get(),
             keep_alive_idle: raw.keep_alive_idle.get(),
             write_stall: raw.write_stall.get(),
             drain: raw.drain.get(),
             upstream_connect: raw.upstream_connect.get(),
+            upstream_tls: self.written_or_at_most(
+                "timeouts.upstream_tls",
+                raw.upstream_tls.get(),
+                raw.retry.get() / 2,
+            ),
             response_head: raw.response_head.get(),
             first_event: raw.first_event.get(),
             event_idle: raw.event_idle.get(),
@@ -36,6 +42,12 @@ impl Meaning<'_> {
                 raw.commit.get(),
                 raw.first_event.get(),
             ),
+            websocket_idle: self.written_or_at_most(
+                "timeouts.websocket_idle",
+                raw.websocket_idle.get(),
+                raw.websocket_total.get(),
+            ),
+            websocket_total: raw.websocket_total.get(),
         };
         let t = &timeouts;
         let within = [
@@ -67,6 +79,12 @@ impl Meaning<'_> {
             ("event_idle", t.event_idle, "stream_total", t.stream_total),
             ("commit", t.commit, "first_event", t.first_event),
             ("pool_idle", t.pool_idle, "pool_age", t.pool_age),
+            (
+                "websocket_idle",
+                t.websocket_idle,
+                "websocket_total",
+                t.websocket_total,
+            ),
         ];
         for (short, short_value, long, long_value) in within {
             if short_value > long_value {
@@ -94,14 +112,19 @@ impl Meaning<'_> {
             );
         }
         // Where nobody answers a connection attempt, there would be no time left for another account.
-        if t.upstream_connect >= t.retry {
-            let shown = [show_period(t.upstream_connect), show_period(t.retry)];
-            self.must(
-                &KeyPath::of("timeouts"),
-                ["upstream_connect", "retry"],
-                "must be shorter than",
-                shown,
-            );
+        for (key, value) in [
+            ("upstream_connect", t.upstream_connect),
+            ("upstream_tls", t.upstream_tls),
+        ] {
+            if value >= t.retry {
+                let shown = [show_period(value), show_period(t.retry)];
+                self.must(
+                    &KeyPath::of("timeouts"),
+                    [key, "retry"],
+                    "must be shorter than",
+                    shown,
+                );
+            }
         }
         timeouts
     }
@@ -131,6 +154,13 @@ impl Meaning<'_> {
                 raw.queue_max,
             ),
             stored_responses_max: raw.stored_responses_max,
+            tls_handshakes_max: raw.tls_handshakes_max,
+            http2_streams_max: raw.http2_streams_max,
+            http2_stream_window_bytes: raw.http2_stream_window_bytes.in_window(),
+            http2_connection_window_bytes: raw.http2_connection_window_bytes.in_window(),
+            upstream_http2_streams_max: raw.upstream_http2_streams_max,
+            websockets_per_tenant_max: raw.websockets_per_tenant_max,
+            websocket_message_bytes_max: raw.websocket_message_bytes_max.get(),
         };
         let (head, target) = (raw.head_bytes_max.get(), raw.target_bytes_max.get());
         let (body, retry) = (raw.body_bytes_max.get(), raw.retry_body_bytes_max.get());
@@ -144,6 +174,12 @@ impl Meaning<'_> {
             ("retry_body_bytes_max", retry, "held_body_bytes_max", held),
             // A body that is not compressed has the same length before and after.
             ("body_bytes_max", body, "decoded_body_bytes_max", decoded),
+            (
+                "http2_stream_window_bytes",
+                raw.http2_stream_window_bytes.get(),
+                "http2_connection_window_bytes",
+                raw.http2_connection_window_bytes.get(),
+            ),
         ];
         for (small, small_value, large, large_value) in within {
             if small_value > large_value {
@@ -190,8 +226,7 @@ impl Meaning<'_> {
     ) {
         let [first, second] = keys;
         let paths = keys.map(|key| table.key(key));
-        let refused = |path: &KeyPath| self.refused.iter().any(|one| one.key == path.to_string());
-        if paths.iter().any(refused) {
+        if paths.iter().any(|path| self.is_refused(path)) {
             return;
         }
         let [at, other] = &paths;

@@ -3,7 +3,7 @@
 use super::Meaning;
 use crate::config::document::KeyPath;
 use crate::config::forms::{Form, Name, Text};
-use crate::config::policy::{Log, LogOutput, Node};
+use crate::config::policy::{Listener, Log, LogOutput, Node};
 use crate::config::raw::{self, File, WORKERS_MAX};
 use std::fs;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ impl Meaning<'_> {
         }
     }
 
-    pub(super) fn listeners(&mut self, file: &File) -> Vec<SocketAddr> {
+    pub(super) fn listeners(&mut self, file: &File) -> Vec<Listener> {
         let admin_path = KeyPath::of("admin.address");
         let admin = file.admin.address.0;
         if !admin.ip().is_loopback() {
@@ -36,11 +36,15 @@ impl Meaning<'_> {
             self.warn(&admin_path, message, None);
         }
         let mut taken = vec![(admin, admin_path)];
+        let mut listeners = Vec::new();
         for (index, listener) in file.listener.iter() {
+            let table = KeyPath::of("listener").index(index);
+            let tls = listener.tls.as_ref();
+            let tls = tls.map(|tls| self.listener_tls(tls, &table.key("tls")));
             let Some(Text(address)) = listener.address else {
                 continue;
             };
-            let path = KeyPath::of("listener").index(index).key("address");
+            let path = table.key("address");
             if let Some((other, first)) = taken.iter().find(|(other, _)| overlap(*other, address)) {
                 let place = self.place(first);
                 self.error(
@@ -50,8 +54,13 @@ impl Meaning<'_> {
                 );
             }
             taken.push((address, path));
+            listeners.push(Listener {
+                address,
+                http2: listener.http2.unwrap_or(tls.is_some()),
+                tls,
+            });
         }
-        taken.drain(1..).map(|(address, _)| address).collect()
+        listeners
     }
 
     pub(super) fn log(&self, log: &raw::knobs::Log) -> Log {

@@ -15,6 +15,7 @@ mod knobs;
 mod listeners;
 mod networks;
 mod tenants;
+mod tls;
 mod upstreams;
 
 use super::Environment;
@@ -23,8 +24,8 @@ use super::document::{Document, KeyPath};
 use super::error::Problem;
 use super::forms::{Name, Text};
 use super::policy::{Policy, UpstreamId};
-use super::raw::{File, List};
-use std::collections::HashMap;
+use super::raw::{File, List, Protocol};
+use std::collections::{HashMap, HashSet};
 
 /// What came of it.
 pub(super) struct Understood {
@@ -132,7 +133,13 @@ impl Meaning<'_> {
             .push(self.document.problem(path, position, message, hint));
     }
 
-    /// Without HTTP/2 each request has a connection of its own, so that a cap on connections is one on
+    /// Was what stands there refused already?
+    fn is_refused(&self, path: &KeyPath) -> bool {
+        let key = path.to_string();
+        self.refused.iter().any(|one| one.key == key)
+    }
+
+    /// Over HTTP/1.1 each request has a connection of its own, so that a cap on connections is one on
     /// requests too.
     fn enough_connections(
         &mut self,
@@ -192,6 +199,8 @@ impl Meaning<'_> {
 /// The names that accounts and tenants may refer to.
 struct Upstreams {
     ids: HashMap<String, UpstreamId>,
+    /// Those that may take several requests at one time on a connection.
+    multiplexed: HashSet<UpstreamId>,
     /// False when an upstream was refused: the name that is missing may be its own.
     complete: bool,
 }
@@ -199,9 +208,13 @@ struct Upstreams {
 impl Upstreams {
     fn new(upstreams: &List<super::raw::Upstream>) -> Self {
         let mut ids = HashMap::new();
+        let mut multiplexed = HashSet::new();
         for (index, upstream) in upstreams.iter() {
             if let (Some(Text(name)), Ok(id)) = (&upstream.name, u16::try_from(index)) {
                 ids.entry(name.clone()).or_insert(UpstreamId(id));
+                if upstream.protocol != Protocol::Http1 {
+                    multiplexed.insert(UpstreamId(id));
+                }
             }
         }
         let named = upstreams
@@ -210,6 +223,7 @@ impl Upstreams {
             .count();
         Self {
             ids,
+            multiplexed,
             complete: named > 0 && named == upstreams.0.len(),
         }
     }

@@ -42,6 +42,9 @@ impl Meaning<'_> {
         let mut keys = Keys::default();
         let mut places = KeyPlaces::default();
         let mut networks = Owners::default();
+        let mut listeners = file.listener.iter().map(|(_, listener)| listener);
+        let clients_multiplex =
+            listeners.any(|listener| listener.http2.unwrap_or(listener.tls.is_some()));
         let made: Vec<_> = tenants
             .iter()
             .map(|(index, tenant)| {
@@ -49,11 +52,14 @@ impl Meaning<'_> {
                 self.keys(&tenant.keys, index, &mut keys, &mut places);
                 let upstreams = self.upstreams_of(&tenant.upstreams, &path.key("upstreams"), names);
                 let sources = self.sources(&tenant.sources, index, &mut networks);
-                self.enough_connections(
-                    &path.key("connections"),
-                    ("connections", tenant.connections),
-                    ("concurrent_requests", tenant.limits.concurrent_requests),
-                );
+                let alone = |id| !names.multiplexed.contains(id);
+                if !clients_multiplex || upstreams.iter().any(alone) {
+                    self.enough_connections(
+                        &path.key("connections"),
+                        ("connections", tenant.connections),
+                        ("concurrent_requests", tenant.limits.concurrent_requests),
+                    );
+                }
                 let allowance = self.allowance(&tenant.limits, &path.key("limits"));
                 let region = tenant.region.as_ref().map(|Text(region)| region.clone());
                 if let Some(region) = &region {

@@ -5,10 +5,8 @@ use super::{Meaning, Upstreams};
 use crate::config::document::KeyPath;
 use crate::config::forms::Text;
 use crate::config::policy::{AccountId, CredentialStyle, Upstream};
-use crate::config::raw::{self, List, Protocol};
+use crate::config::raw::{self, List};
 use std::collections::HashMap;
-
-const PLAIN_HINT: &str = "`http://` upstreams work: a TLS proxy on this host can stand in between";
 
 impl Meaning<'_> {
     pub(super) fn upstreams(
@@ -22,8 +20,9 @@ impl Meaning<'_> {
             .iter()
             .map(|(index, upstream)| {
                 let path = KeyPath::of("upstream").index(index);
-                self.unsupported(upstream, &path);
                 let url = self.base_url(upstream, &path);
+                let tls = url.as_ref();
+                let tls = tls.and_then(|url| self.upstream_tls(upstream, url, &path));
                 let Text(name) = upstream.name.clone()?;
                 let own = owned.accounts.get(name.as_str()).cloned();
                 let own = own.unwrap_or_default();
@@ -52,6 +51,9 @@ impl Meaning<'_> {
                     port: url.port,
                     authority: url.authority,
                     path_prefix: url.path_prefix,
+                    tls,
+                    protocol: super::tls::protocol(upstream.protocol),
+                    websocket: upstream.websocket,
                     accounts: own,
                     models: super::tenants::models(&upstream.models),
                     affinity: upstream.affinity,
@@ -69,22 +71,6 @@ impl Meaning<'_> {
         made.into_iter().collect()
     }
 
-    fn unsupported(&mut self, upstream: &raw::Upstream, path: &KeyPath) {
-        if upstream.protocol != Protocol::Http1 {
-            let message = "HTTP/2 to the upstream is not built in this version";
-            self.error(
-                &path.key("protocol"),
-                message,
-                Some("\"http1\" works".to_owned()),
-            );
-        }
-        if upstream.ca_file.is_some() {
-            let message =
-                "TLS to the upstream is not built in this version, so there is nothing to trust";
-            self.error(&path.key("ca_file"), message, Some(PLAIN_HINT.to_owned()));
-        }
-    }
-
     fn base_url(&mut self, upstream: &raw::Upstream, path: &KeyPath) -> Option<BaseUrl> {
         let path = path.key("base_url");
         let url = match BaseUrl::parse(upstream.base_url.as_ref()?) {
@@ -94,10 +80,6 @@ impl Meaning<'_> {
                 return None;
             }
         };
-        if url.tls {
-            let message = "TLS to the upstream (`https`) is not built in this version";
-            self.error(&path, message, Some(PLAIN_HINT.to_owned()));
-        }
         if url.path_prefix.ends_with("/v1") {
             let message = "paths of requests begin with `/v1` already: they would go to `/v1/v1/…`";
             self.warn(&path, message, Some("leave `/v1` out".to_owned()));

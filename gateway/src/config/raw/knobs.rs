@@ -54,6 +54,8 @@ pub(in crate::config) struct Timeouts {
     pub(in crate::config) request_body_idle: Period<{ 10 * MS }, HOUR>,
     /// The whole request body.
     pub(in crate::config) request_body_total: Period<{ 10 * MS }, { 24 * HOUR }>,
+    /// The TLS handshake of a client, from the connection on.
+    pub(in crate::config) tls_handshake: Period<{ 10 * MS }, { 10 * MINUTE }>,
     /// Between two requests on a client connection.
     pub(in crate::config) keep_alive_idle: Period<{ 10 * MS }, HOUR>,
     /// A write, to either side, that makes no progress.
@@ -62,6 +64,8 @@ pub(in crate::config) struct Timeouts {
     pub(in crate::config) drain: Period<0, { 24 * HOUR }>,
     /// TCP connect to an upstream.
     pub(in crate::config) upstream_connect: Period<{ 10 * MS }, MINUTE>,
+    /// The TLS handshake with an upstream, behind the TCP connect.
+    pub(in crate::config) upstream_tls: Period<{ 10 * MS }, MINUTE>,
     /// From the last byte of the request to the head of the response.
     pub(in crate::config) response_head: Period<{ 10 * MS }, HOUR>,
     /// From the head of a stream to its first event.
@@ -86,6 +90,10 @@ pub(in crate::config) struct Timeouts {
     /// The beginning of a stream is held back until its first output, for so long at most, so that an overload
     /// that is reported only then still leads to another account; `0s`: not at all.
     pub(in crate::config) commit: Period<0, MINUTE>,
+    /// A WebSocket on which neither side has sent anything.
+    pub(in crate::config) websocket_idle: Period<{ 10 * MS }, { 24 * HOUR }>,
+    /// A whole WebSocket.
+    pub(in crate::config) websocket_total: Period<{ 10 * MS }, { 168 * HOUR }>,
 }
 
 impl Default for Timeouts {
@@ -94,10 +102,12 @@ impl Default for Timeouts {
             request_head: Period::ms(10 * SECOND),
             request_body_idle: Period::ms(15 * SECOND),
             request_body_total: Period::ms(300 * SECOND),
+            tls_handshake: Period::ms(10 * SECOND),
             keep_alive_idle: Period::ms(60 * SECOND),
             write_stall: Period::ms(30 * SECOND),
             drain: Period::ms(300 * SECOND),
             upstream_connect: Period::ms(3 * SECOND),
+            upstream_tls: Period::ms(5 * SECOND),
             response_head: Period::ms(60 * SECOND),
             first_event: Period::ms(180 * SECOND),
             event_idle: Period::ms(120 * SECOND),
@@ -109,6 +119,8 @@ impl Default for Timeouts {
             retry: Period::ms(90 * SECOND),
             queue: Period::ms(10 * SECOND),
             commit: Period::ms(5 * SECOND),
+            websocket_idle: Period::ms(5 * MINUTE),
+            websocket_total: Period::ms(HOUR),
         }
     }
 }
@@ -167,6 +179,24 @@ pub(in crate::config) struct Limits {
     /// Stored responses whose account is remembered, over restarts the latest 65,536 at most; a power of two.
     #[schemars(range(min = 1_024, max = 16_777_216))]
     pub(in crate::config) stored_responses_max: usize,
+    /// Unfinished TLS handshakes, of clients and with upstreams, per worker; more wait.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub(in crate::config) tls_handshakes_max: usize,
+    /// Streams of one HTTP/2 connection of a client that are open at one time.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(in crate::config) http2_streams_max: u32,
+    /// Bytes of a request body that a client may send ahead on one stream. RFC 9113 section 6.5.2.
+    pub(in crate::config) http2_stream_window_bytes: Bytes<{ 16 * KIB }, { 16 * MIB }>,
+    /// The same on all streams of one connection. RFC 9113 section 6.9.2: it begins with 65,535 and cannot be smaller.
+    pub(in crate::config) http2_connection_window_bytes: Bytes<65_535, GIB>,
+    /// Requests at one time on one HTTP/2 connection to an upstream; more take a further connection.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub(in crate::config) upstream_http2_streams_max: u32,
+    /// WebSockets of one tenant, over all workers.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) websockets_per_tenant_max: u32,
+    /// Bytes of one WebSocket message.
+    pub(in crate::config) websocket_message_bytes_max: Bytes<KIB, GIB>,
 }
 
 impl Default for Limits {
@@ -191,6 +221,13 @@ impl Default for Limits {
             queue_max: 1_000,
             queue_per_tenant_max: 100,
             stored_responses_max: 65_536,
+            tls_handshakes_max: 512,
+            http2_streams_max: 100,
+            http2_stream_window_bytes: Bytes::new(64 * KIB),
+            http2_connection_window_bytes: Bytes::new(MIB),
+            upstream_http2_streams_max: 32,
+            websockets_per_tenant_max: 100,
+            websocket_message_bytes_max: Bytes::new(16 * MIB),
         }
     }
 }

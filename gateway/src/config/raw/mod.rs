@@ -9,8 +9,9 @@ pub(super) mod headers;
 pub(super) mod health;
 pub(super) mod journal;
 pub(super) mod knobs;
+pub(super) mod tls;
 
-use super::forms::{Cidr, FilePath, Ip, Model, Moment, Name, Sha256, Socket, Text};
+use super::forms::{Cidr, FilePath, Ip, Model, Moment, Name, Sha256, Socket, Text, TlsName};
 use super::units::Auto;
 use allowance::{Allowance, Price};
 use headers::{HeaderExceptions, Headers};
@@ -21,6 +22,7 @@ use relay_ebpf::abi;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use tls::ListenerTls;
 
 /// A list in which an entry that was refused keeps its place, so that the others keep their index.
 #[derive(Clone, Serialize, Deserialize)]
@@ -166,6 +168,13 @@ pub(in crate::config) struct Listener {
     /// Address and port; port 0 takes a free one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::config) address: Option<Text<Socket>>,
+    /// HTTP/2 beside HTTP/1.1. With `tls` it is offered by ALPN, and true is the default; without, clients begin with it by
+    /// prior knowledge, and false is the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) http2: Option<bool>,
+    /// TLS; without this table, plaintext.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) tls: Option<ListenerTls>,
 }
 
 /// A provider.
@@ -183,9 +192,14 @@ pub(in crate::config) struct Upstream {
     pub(in crate::config) base_url: Option<String>,
     /// Protocol spoken to it.
     pub(in crate::config) protocol: Protocol,
-    /// Certificates to trust instead of the system's, for `https`.
+    /// Authorities (PEM) to trust instead of the system's, for `https`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::config) ca_file: Option<Text<FilePath>>,
+    /// The name that it is asked for (SNI) and that its certificate must have, for `https`; without it, the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) server_name: Option<Text<TlsName>>,
+    /// WebSocket is relayed to it, over HTTP/1.1 connections of its own.
+    pub(in crate::config) websocket: bool,
     /// How the account's credential is attached.
     pub(in crate::config) credential_style: CredentialStyle,
     /// Models that it serves; `*` stands for any characters. A request for another one goes to the tenant's next upstream.
@@ -209,6 +223,8 @@ impl Default for Upstream {
             base_url: None,
             protocol: Protocol::default(),
             ca_file: None,
+            server_name: None,
+            websocket: false,
             credential_style: CredentialStyle::default(),
             models: List::of([Text("*".to_owned())]),
             affinity: true,
@@ -226,8 +242,10 @@ pub(in crate::config) enum Protocol {
     /// HTTP/1.1
     #[default]
     Http1,
-    /// HTTP/2
+    /// HTTP/2; without TLS by prior knowledge
     Http2,
+    /// HTTP/2 where the provider chooses it by ALPN, else HTTP/1.1
+    Auto,
 }
 
 /// The form in which a provider wants its credential.
