@@ -141,9 +141,9 @@ fn check_field(name: &HeaderName, value: &HeaderValue) -> Result<(), RequestErro
     Ok(())
 }
 
-/// All crumbs in one (RFC 9113 section 8.2.3).
+/// All crumbs in one (RFC 9113 section 8.2.3). Empty ones would leave nothing but white space behind.
 fn cookie(fields: &HeaderMap) -> Vec<u8> {
-    let crumbs: Vec<_> = fields.get_all(COOKIE).iter().collect();
-    let crumbs: Vec<&[u8]> = crumbs.iter().map(|crumb| crumb.as_bytes()).collect();
+    let crumbs = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let crumbs: Vec<_> = crumbs.filter(|crumb| !crumb.is_empty()).collect();
     crumbs.join(&b"; "[..])
 }

@@ -3,8 +3,10 @@
 mod body;
 mod dialect;
 mod head;
+mod http2;
 mod json;
 mod sse;
+mod translate;
 mod usage_chunk;
 mod websocket;
 
