@@ -3,6 +3,7 @@
 
 pub mod mailbox;
 pub mod start;
+pub(crate) mod unwind;
 
 use crate::accounts::{Accounts, Chooser};
 use crate::config::Policy;
@@ -22,6 +23,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
+use unwind::CatchUnwind;
 
 /// Buffers for heads that are kept.
 const HEAD_BUFFERS_MAX: usize = 64;
@@ -192,6 +194,15 @@ impl Worker {
     /// Reports that serving a connection panicked.
     pub fn note_panic(&self) {
         self.journal.report(Report::Panicked);
+    }
+
+    /// Starts a task of this thread. A panic ends it and nothing else.
+    pub fn spawn(&'static self, task: impl Future<Output = ()> + 'static) {
+        relay_io::spawn(async move {
+            if CatchUnwind::new(task).await.is_err() {
+                self.note_panic();
+            }
+        });
     }
 
     /// An account of held bytes that stands at zero.

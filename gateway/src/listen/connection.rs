@@ -4,11 +4,11 @@ use crate::connections::Inbound;
 use crate::request::body::RequestBody;
 use crate::request::reply::{Reply, RequestId};
 use crate::request::{self, Request};
+use crate::worker::unwind::CatchUnwind;
 use crate::worker::{ClientPlace, Worker};
 use relay_io::{IoError, LARGE_LEASE_BYTES, Lease, Received, Stream};
 use relay_wire::dialect::Dialect;
 use relay_wire::head::{FramingError, RequestHead};
-use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 const _: () = assert!(
@@ -18,7 +18,7 @@ const _: () = assert!(
 
 /// Serves the connection until either side ends it. A panic ends this connection and nothing else.
 pub async fn run(worker: &'static Worker, client: Stream, inbound: Inbound, _place: ClientPlace) {
-    let served = CatchUnwind(Box::pin(serve_all(worker, &client, &inbound)));
+    let served = CatchUnwind::new(serve_all(worker, &client, &inbound));
     if served.await.is_err() {
         worker.note_panic();
         client.reset_on_close();
@@ -118,45 +118,5 @@ async fn read_head(worker: &'static Worker, client: &Stream, begun: Option<Lease
             Err(IoError::Interrupted(relay_io::Interrupt::Deadline)) => return Heard::TooSlow,
             Ok(Received::End) | Err(_) => return Heard::Nothing,
         }
-    }
-}
-
-/// Turns a panic into an error, so that the task ends and the thread lives.
-struct CatchUnwind<F>(std::pin::Pin<Box<F>>);
-
-impl<F: Future> Future for CatchUnwind<F> {
-    type Output = std::thread::Result<F::Output>;
-
-    fn poll(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Self::Output> {
-        let inner = self.0.as_mut();
-        match std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(context))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => std::task::Poll::Ready(Err(panic)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::CatchUnwind;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
-
-    #[test]
-    fn a_panic_becomes_an_error_of_its_task() {
-        let mut broken = pin!(CatchUnwind(Box::pin(async { panic!("on purpose") })));
-        let mut context = Context::from_waker(Waker::noop());
-        assert!(matches!(
-            broken.as_mut().poll(&mut context),
-            Poll::Ready(Err(_))
-        ));
-        let mut fine = pin!(CatchUnwind(Box::pin(async { 5 })));
-        assert!(matches!(
-            fine.as_mut().poll(&mut context),
-            Poll::Ready(Ok(5))
-        ));
     }
 }
