@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Args, Parser, Subcommand};
 use relay_bench::clock::seconds_to_ns;
 use relay_bench::load::{Load, Pace};
-use relay_bench::plan::Shape;
+use relay_bench::plan::{Plan, Shape};
 use relay_bench::poller::use_exact_timers;
 use relay_bench::tls::{self, Resumption};
 use serde_json::{Value, json};
@@ -30,40 +30,52 @@ struct Cli {
 #[derive(Subcommand)]
 enum Mode {
     /// POST /v1/responses, answered with one JSON document
-    Json {
-        #[command(flatten)]
-        common: Common,
-        /// Connections that are open at any time
-        #[arg(long, default_value_t = 32)]
-        connections: usize,
+    Json(Json),
+    /// POST /v1/responses, answered with a stream of events
+    Sse(Sse),
+    /// Prints the body of a request that is answered with a JSON document, for other load generators
+    RequestBody {
         /// Length of the answer
         #[arg(long, default_value_t = 1_024)]
         body_bytes: u32,
-        /// Requests a second over all connections, sent on time whether or not earlier ones were answered; without it, each connection
-        /// sends the next request when it has the answer
-        #[arg(long)]
-        rate: Option<f64>,
-        /// A new connection for each request
-        #[arg(long)]
-        fresh: bool,
     },
-    /// POST /v1/responses, answered with a stream of events
-    Sse {
-        #[command(flatten)]
-        common: Common,
-        /// Streams open at any time; one that ends is followed by the next
-        #[arg(long, default_value_t = 1_000)]
-        streams: usize,
-        /// Text deltas of one stream
-        #[arg(long, default_value_t = 300)]
-        events: u32,
-        /// Length of the data of one text delta
-        #[arg(long, default_value_t = 200)]
-        payload_bytes: u32,
-        /// Events a second of one stream; 0 is as fast as they can be sent
-        #[arg(long, default_value_t = 30.0)]
-        rate: f64,
-    },
+}
+
+#[derive(Args)]
+struct Json {
+    #[command(flatten)]
+    common: Common,
+    /// Connections that are open at any time
+    #[arg(long, default_value_t = 32)]
+    connections: usize,
+    /// Length of the answer
+    #[arg(long, default_value_t = 1_024)]
+    body_bytes: u32,
+    /// Requests a second over all connections, sent on time whether or not earlier ones were answered; without it, each connection
+    /// sends the next request when it has the answer
+    #[arg(long)]
+    rate: Option<f64>,
+    /// A new connection for each request
+    #[arg(long)]
+    fresh: bool,
+}
+
+#[derive(Args)]
+struct Sse {
+    #[command(flatten)]
+    common: Common,
+    /// Streams open at any time; one that ends is followed by the next
+    #[arg(long, default_value_t = 1_000)]
+    streams: usize,
+    /// Text deltas of one stream
+    #[arg(long, default_value_t = 300)]
+    events: u32,
+    /// Length of the data of one text delta
+    #[arg(long, default_value_t = 200)]
+    payload_bytes: u32,
+    /// Events a second of one stream; 0 is as fast as they can be sent
+    #[arg(long, default_value_t = 30.0)]
+    rate: f64,
 }
 
 #[derive(Args)]
@@ -89,8 +101,19 @@ struct Common {
 }
 
 fn main() -> ExitCode {
-    let run = Cli::parse().mode.load();
-    match run.and_then(|(load, hold)| run_load(&load, hold)) {
+    let run = match Cli::parse().mode {
+        Mode::Json(json) => json.run(),
+        Mode::Sse(sse) => sse.run(),
+        Mode::RequestBody { body_bytes } => {
+            let shape = Shape::Json { body_bytes };
+            let body = Plan { id: 1, shape }.request_body();
+            std::io::stdout()
+                .write_all(&body)
+                .map(|()| None)
+                .map_err(|error| error.to_string())
+        }
+    };
+    match run {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(error)) | Err(error) => {
             eprintln!("bench-load: {error}");
@@ -127,51 +150,51 @@ fn print(line: &Value) {
     let _ = std::io::stdout().flush();
 }
 
-impl Mode {
-    fn load(self) -> Result<(Load, bool), String> {
-        let (common, connections, fresh, shape, pace) = match self {
-            Self::Json {
-                common,
-                connections,
-                body_bytes,
-                rate,
-                fresh,
-            } => {
-                let pace = rate.map_or(Pace::Saturated, |rate| Pace::Open { rate });
-                let shape = Shape::Json { body_bytes };
-                (common, connections, fresh, shape, pace)
-            }
-            Self::Sse {
-                common,
-                streams,
-                events,
-                payload_bytes,
-                rate,
-            } => {
-                let shape = Shape::Sse {
-                    deltas: events,
-                    payload_bytes,
-                    millirate: (rate * 1_000.0) as u32,
-                };
-                (common, streams, false, shape, Pace::Saturated)
-            }
+impl Json {
+    fn run(self) -> Result<Option<String>, String> {
+        let shape = Shape::Json {
+            body_bytes: self.body_bytes,
         };
-        let client = |ca: PathBuf| {
+        let pace = self
+            .rate
+            .map_or(Pace::Saturated, |rate| Pace::Open { rate });
+        let load = Load {
+            fresh: self.fresh,
+            ..self.common.load(self.connections, shape, pace)?
+        };
+        run_load(&load, self.common.hold)
+    }
+}
+
+impl Sse {
+    fn run(self) -> Result<Option<String>, String> {
+        let shape = Shape::Sse {
+            deltas: self.events,
+            payload_bytes: self.payload_bytes,
+            millirate: (self.rate * 1_000.0) as u32,
+        };
+        let load = self.common.load(self.streams, shape, Pace::Saturated)?;
+        run_load(&load, self.common.hold)
+    }
+}
+
+impl Common {
+    fn load(&self, connections: usize, shape: Shape, pace: Pace) -> Result<Load, String> {
+        let client = |ca: &PathBuf| {
             let alpn: [&[u8]; 1] = [b"http/1.1"];
-            tls::client(&ca, &alpn, Resumption::Used)
+            tls::client(ca, &alpn, Resumption::Used)
                 .map_err(|error| format!("{}: {error}", ca.display()))
         };
-        let load = Load {
-            target: common.target,
-            tls: common.tls.map(client).transpose()?,
-            key: common.key,
+        Ok(Load {
+            target: self.target,
+            tls: self.tls.as_ref().map(client).transpose()?,
+            key: self.key.clone(),
             connections,
-            fresh,
+            fresh: false,
             shape,
             pace,
-            warmup_ns: seconds_to_ns(common.warmup),
-            window_ns: seconds_to_ns(common.seconds),
-        };
-        Ok((load, common.hold))
+            warmup_ns: seconds_to_ns(self.warmup),
+            window_ns: seconds_to_ns(self.seconds),
+        })
     }
 }

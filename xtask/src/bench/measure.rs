@@ -2,20 +2,17 @@
 
 use std::error::Error;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use super::configs::Setting;
+use super::load::{Flood, Load, Target, WARMUP_SECONDS};
 use super::process::{CpuTime, Process, Usage, pinned, pss_kib, threads_off_core};
-use super::proxies::{Proxy, TENANT_KEY};
-use super::scenarios::Scenario;
+use super::proxies::Proxy;
+use super::scenarios::{Scenario, Tls};
 use super::{LOAD_CORE, PROXY_CORE, Programs};
-
-/// Not measured at the beginning: connections are opened, caches filled, streams started.
-const WARMUP_SECONDS: f64 = 1.0;
 
 /// A proxy that waits for its core for a larger share of the time was disturbed.
 const WAITING_MAX: f64 = 0.05;
@@ -27,10 +24,30 @@ pub(crate) struct Bench {
     dir: PathBuf,
 }
 
-/// The upstream of all measurements.
-pub(crate) struct Upstream {
-    pub(crate) process: Process,
+/// The upstreams of all measurements. The one that is not called takes nothing from the other.
+pub(crate) struct Upstreams {
+    plain: Upstream,
+    tls: Upstream,
+    certificates: PathBuf,
+}
+
+struct Upstream {
+    process: Process,
     address: String,
+}
+
+impl Upstreams {
+    fn of(&self, scenario: &Scenario) -> &Upstream {
+        match scenario.tls {
+            Tls::Neither => &self.plain,
+            Tls::Upstream | Tls::Both => &self.tls,
+        }
+    }
+
+    pub(crate) fn end(self) -> Result<(), Box<dyn Error>> {
+        self.plain.process.end()?;
+        self.tls.process.end()
+    }
 }
 
 /// What was found out about one proxy in one scenario.
@@ -40,6 +57,8 @@ pub(crate) struct Measured {
     pub(crate) scenario: &'static Scenario,
     /// Result of the load generator.
     pub(crate) load: Value,
+    /// What was done beside it, if anything.
+    pub(crate) flood: Option<Value>,
     /// `None` where there is no proxy.
     pub(crate) cost: Option<Cost>,
 }
@@ -80,34 +99,64 @@ impl Bench {
         }
     }
 
-    pub(crate) fn start_upstream(&self) -> Result<Upstream, Box<dyn Error>> {
-        let mut command = pinned(LOAD_CORE, &self.programs.upstream);
-        let mut process = Process::start("upstream", &mut command, &self.fresh_dir("upstream")?)?;
-        let address = process.wait_for_address()?;
-        Ok(Upstream { process, address })
+    pub(crate) fn start_upstreams(&self) -> Result<Upstreams, Box<dyn Error>> {
+        let certificates = self.fresh_dir("certificates")?;
+        let start = |name, with_tls| -> Result<Upstream, Box<dyn Error>> {
+            let mut command = pinned(LOAD_CORE, &self.programs.upstream);
+            if with_tls {
+                command.arg("--tls").arg(&certificates);
+            }
+            let mut process = Process::start(name, &mut command, &self.fresh_dir(name)?)?;
+            let address = process.wait_for_address()?;
+            Ok(Upstream { process, address })
+        };
+        Ok(Upstreams {
+            plain: start("upstream", false)?,
+            tls: start("upstream-tls", true)?,
+            certificates,
+        })
     }
 
     pub(crate) fn measure(
         &self,
         proxy: Proxy,
         scenario: &'static Scenario,
-        upstream: &Upstream,
+        upstreams: &Upstreams,
         seconds: f64,
     ) -> Result<Measured, Box<dyn Error>> {
         // Emptied each time: a second of saturation leaves many megabytes of log.
         let dir = self.fresh_dir(proxy.name())?;
-        let started = proxy.start(&self.programs, scenario, &upstream.address, &dir)?;
-        let target = started.as_ref().map_or(&upstream.address, |(_, it)| it);
+        let upstream = upstreams.of(scenario);
+        let setting = Setting {
+            scenario,
+            upstream: &upstream.address,
+            certificates: &upstreams.certificates,
+            dir: &dir,
+        };
+        let started = proxy.start(&self.programs, &setting)?;
         let family = started.as_ref().map(|(process, _)| process.family());
         let pss_idle_kib = family.as_deref().map(pss_kib).transpose()?;
 
-        let mut load = Load::start(&self.programs, target, scenario, seconds)?;
+        let target = Target {
+            address: started.as_ref().map_or(&upstream.address, |(_, it)| it),
+            ca_file: match scenario.tls {
+                Tls::Both => Some(upstreams.certificates.join("ca.pem")),
+                Tls::Neither | Tls::Upstream => None,
+            },
+            dir: &dir,
+        };
+        let flood = scenario
+            .flood
+            .map(|args| Flood::start(&self.programs, &target, args))
+            .transpose()?;
+        let mut load = Load::start(&self.programs, &target, scenario, seconds)?;
         let mut others = upstream.process.family();
-        others.push(load.child.id());
-        load.wait_for("measuring")?;
+        others.push(load.id());
+        others.extend(flood.as_ref().map(Flood::id));
+        load.wait_for_start()?;
         let others_before = CpuTime::of(&others);
         let before = family.as_deref().map(CpuTime::of);
-        let result = load.wait_for("measured")?;
+        load.wait_for_end()?;
         let after = family.as_deref().map(CpuTime::of);
         let others_usage = CpuTime::of(&others).since(&others_before)?;
         let cost = match (&family, before, after, pss_idle_kib) {
@@ -120,7 +169,8 @@ impl Bench {
             }),
             _ => None,
         };
-        load.end()?;
+        let flood = flood.map(Flood::end).transpose()?;
+        let result = load.result()?;
         if let Some((process, _)) = started {
             process.end()?;
         }
@@ -128,83 +178,13 @@ impl Bench {
             proxy,
             scenario,
             load: result,
+            flood,
             cost,
         };
         if measured.units() == 0.0 {
             return Err("nothing arrived in the measured time".into());
         }
         Ok(measured)
-    }
-}
-
-/// A load generator that runs; dropped, it is ended.
-struct Load {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Load {
-    fn start(
-        programs: &Programs,
-        target: &str,
-        scenario: &Scenario,
-        seconds: f64,
-    ) -> Result<Self, Box<dyn Error>> {
-        let mut command = pinned(LOAD_CORE, &programs.load);
-        let mut child = command
-            .args(scenario.args)
-            .args(["--target", target, "--key", TENANT_KEY, "--hold"])
-            .arg(format!("--warmup={WARMUP_SECONDS}"))
-            .arg(format!("--seconds={seconds}"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let stdout = child.stdout.take().ok_or("no standard output")?;
-        Ok(Self {
-            child,
-            lines: BufReader::new(stdout),
-        })
-    }
-
-    /// Waits for the line that tells of this event.
-    fn wait_for(&mut self, event: &str) -> Result<Value, Box<dyn Error>> {
-        let mut line = String::new();
-        if self.lines.read_line(&mut line)? == 0 {
-            self.finish()?;
-            return Err(format!("the load generator ended before it was {event}").into());
-        }
-        let line: Value = serde_json::from_str(&line)?;
-        if line["event"] != event {
-            return Err(format!("{line} instead of {event}").into());
-        }
-        Ok(line)
-    }
-
-    /// Lets it end; an error if it saw any.
-    fn end(mut self) -> Result<(), Box<dyn Error>> {
-        self.finish()
-    }
-
-    fn finish(&mut self) -> Result<(), Box<dyn Error>> {
-        drop(self.child.stdin.take());
-        let mut said = String::new();
-        if let Some(mut stderr) = self.child.stderr.take() {
-            stderr.read_to_string(&mut said)?;
-        }
-        if self.child.wait()?.success() {
-            Ok(())
-        } else {
-            Err(said.trim().to_owned().into())
-        }
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        // Already gone where it ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -269,7 +249,10 @@ impl Measured {
             true => "; DISTURBED by others on its core",
             false => "",
         };
-        format!("{scenario} {proxy}: {cpu}{rate:.0}/s{astray}{disturbed}")
+        let latency = self
+            .latency_us(self.scenario.unit.latency_field(), "p99")
+            .map_or(String::new(), |us| format!(", p99 {us:.0} µs"));
+        format!("{scenario} {proxy}: {cpu}{rate:.0}/s{latency}{astray}{disturbed}")
     }
 
     pub(crate) fn to_json(&self) -> Value {
@@ -298,6 +281,8 @@ impl Measured {
             "pss_of_5000_streams_mib": self.pss_of_5000_mib(),
             "cost": cost,
             "load": self.load,
+            "flood_args": self.scenario.flood,
+            "flood": self.flood,
         })
     }
 }
@@ -312,6 +297,7 @@ mod tests {
             proxy: Proxy::Nginx,
             scenario: scenarios::named("sse").unwrap()[0],
             load: json!({"duration_s": 2.0, "events": 60_000, "event_us": {"p50": 80.0}}),
+            flood: None,
             cost: Some(Cost {
                 usage: Usage {
                     running: 0.45,

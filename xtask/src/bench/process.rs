@@ -72,6 +72,11 @@ impl Process {
         self.wait_for(|_| TcpStream::connect(address).ok().map(drop))
     }
 
+    /// Waits until it has started another process: one that listens first and starts its workers then is not ready before.
+    pub(crate) fn wait_for_child(&mut self) -> Result<(), Box<dyn Error>> {
+        self.wait_for(|process| (process.family().len() > 1).then_some(()))
+    }
+
     fn wait_for<T>(
         &mut self,
         mut look: impl FnMut(&Self) -> Option<T>,

@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::configs::{self, BOOKS, KERNEL_OFF, NO_BOOKS, Setting};
 use super::process::{Process, pinned};
 use super::scenarios::Scenario;
 use super::{PROXY_CORE, Programs};
@@ -36,10 +37,6 @@ const PROXIES: [Proxy; 7] = [
     Proxy::Floor,
     Proxy::Direct,
 ];
-
-/// The tenant's key in the gateway's configuration, and its hash.
-pub(crate) const TENANT_KEY: &str = "relay-bench-tenant-key-0123456789abcdef";
-const TENANT_KEY_SHA256: &str = "dc9038faf32692f60afabf809ecf6167ef945ed2d2244892afac1ee739efb705";
 
 /// The proxies of a list of names.
 pub(crate) fn named(list: &str) -> Result<Vec<Proxy>, Box<dyn Error>> {
@@ -95,9 +92,22 @@ impl Proxy {
         }
     }
 
-    /// Does it serve this scenario in the way that is meant? The others would keep connections to the upstream.
+    /// Does it serve this scenario in the way that is meant?
     pub(crate) fn suits(self, scenario: &Scenario) -> bool {
-        !(scenario.is_fresh() && matches!(self, Self::Nginx | Self::Haproxy))
+        match self {
+            // They would keep connections to the upstream.
+            Self::Nginx | Self::Haproxy => !scenario.is_fresh(),
+            Self::Floor | Self::Direct => scenario.suits_blind(),
+            Self::Gateway | Self::GatewayKernel | Self::GatewayBare => true,
+        }
+    }
+
+    /// Is it ours, with whichever parts?
+    pub(crate) fn is_gateway(self) -> bool {
+        matches!(
+            self,
+            Self::Gateway | Self::GatewayKernel | Self::GatewayBare
+        )
     }
 
     /// Why this proxy cannot be measured here, if it cannot.
@@ -126,11 +136,10 @@ impl Proxy {
     pub(crate) fn start(
         self,
         programs: &Programs,
-        scenario: &Scenario,
-        upstream: &str,
-        dir: &Path,
+        setting: &Setting<'_>,
     ) -> Result<Option<(Process, String)>, Box<dyn Error>> {
         let free = free_address()?;
+        let dir = setting.dir;
         let mut command = match self {
             Self::Direct => return Ok(None),
             Self::Gateway | Self::GatewayBare => {
@@ -139,7 +148,7 @@ impl Proxy {
                     _ => &NO_BOOKS,
                 };
                 let mut command = pinned(PROXY_CORE, &programs.gateway);
-                let config = gateway_config(KERNEL_OFF, books, scenario, upstream, dir);
+                let config = configs::gateway(KERNEL_OFF, books, setting);
                 command.args(gateway_arguments(&config, dir)?);
                 command
             }
@@ -151,7 +160,7 @@ impl Proxy {
                     cgroup()?.display(),
                     pins.join("pins").display()
                 );
-                let config = gateway_config(&kernel, &BOOKS, scenario, upstream, dir);
+                let config = configs::gateway(&kernel, &BOOKS, setting);
                 let mut command = pinned(PROXY_CORE, "unshare");
                 command
                     .args(["--mount", "sh", "-c", WITH_BPFFS, "sh"])
@@ -161,7 +170,7 @@ impl Proxy {
             }
             Self::Nginx => {
                 let config = dir.join("nginx.conf");
-                fs::write(&config, nginx_config(&free, upstream, dir))?;
+                fs::write(&config, configs::nginx(&free, setting))?;
                 let mut command = pinned(PROXY_CORE, "nginx");
                 command
                     .arg("-e")
@@ -174,14 +183,14 @@ impl Proxy {
             }
             Self::Haproxy => {
                 let config = dir.join("haproxy.cfg");
-                fs::write(&config, haproxy_config(&free, upstream))?;
+                fs::write(&config, configs::haproxy(&free, setting))?;
                 let mut command = pinned(PROXY_CORE, "haproxy");
                 command.arg("-db").arg("-f").arg(config);
                 command
             }
             Self::Floor => {
                 let mut command = pinned(PROXY_CORE, &programs.floor);
-                command.args(["--upstream", upstream]);
+                command.args(["--upstream", setting.upstream]);
                 command
             }
         };
@@ -189,6 +198,9 @@ impl Proxy {
         let address = match self.installed_as() {
             Some(_) => {
                 process.wait_for_listener(&free)?;
+                if self == Self::Nginx {
+                    process.wait_for_child()?;
+                }
                 free
             }
             None => process.wait_for_address()?,
@@ -239,191 +251,14 @@ fn gateway_arguments(config: &str, dir: &Path) -> std::io::Result<[OsString; 3]>
     Ok(["run".into(), "-c".into(), file.into()])
 }
 
-const KERNEL_OFF: &str = "mode = \"off\"";
-
-/// What is counted and kept of requests.
-struct Books {
-    /// Limits of the tenant, and of its key.
-    limits: &'static str,
-    journal: &'static str,
-    price: &'static str,
-}
-
-/// Every limit that there is, none of which is reached; that of tokens per minute, which a saturated gateway could exceed, refuses
-/// nothing.
-const BOOKS: Books = Books {
-    limits: "{ requests_per_second = 1000000, burst = 1000000, requests_per_minute = 60000000, \
-             tokens_per_minute = 1000000000, concurrent_requests = 1000000, requests_per_day = 1000000000000, \
-             tokens_per_day = 1000000000000000, requests_per_month = 1000000000000, \
-             tokens_per_month = 1000000000000000, budget_per_month = 1000000000, shadow = [\"tokens_per_minute\"] }",
-    journal: "mode = \"best_effort\"",
-    price: "[[price]]\nmodels = [\"bench-*\"]\ninput = 1.25\ncached_input = 0.125\noutput = 10.0\n",
-};
-
-const NO_BOOKS: Books = Books {
-    limits: "{}",
-    journal: "mode = \"off\"",
-    price: "",
-};
-
-fn gateway_config(
-    kernel: &str,
-    books: &Books,
-    scenario: &Scenario,
-    upstream: &str,
-    dir: &Path,
-) -> String {
-    let Books {
-        limits,
-        journal,
-        price,
-    } = books;
-    let dir = dir.display();
-    // One address would run out of ports, since those of closed connections wait.
-    let (egress, pool_idle_max) = match scenario.is_fresh() {
-        true => ((1..=32).map(|it| format!("\"127.0.8.{it}\"")).collect(), 0),
-        false => (vec!["\"127.0.0.1\"".to_owned()], 1024),
-    };
-    let egress = egress.join(", ");
-    format!(
-        r#"[node]
-name = "bench"
-state_dir = "{dir}/state"
-workers = 1
-
-[admin]
-address = "127.0.0.1:0"
-
-[kernel]
-{kernel}
-
-[journal]
-{journal}
-
-{price}
-[[listener]]
-address = "127.0.0.1:0"
-
-[[upstream]]
-name = "bench"
-base_url = "http://{upstream}"
-
-[[account]]
-name = "bench"
-upstream = "bench"
-credential = {{ file = "{dir}/credential" }}
-egress = [{egress}]
-max_concurrent = 100000
-max_connections = 100000
-
-[[tenant]]
-name = "bench"
-keys = [{{ sha256 = "{TENANT_KEY_SHA256}", limits = {limits} }}]
-limits = {limits}
-upstreams = ["bench"]
-models = ["bench-*"]
-connections = 100000
-
-[limits]
-pool_idle_max = {pool_idle_max}
-"#
-    )
-}
-
-fn nginx_config(listen: &str, upstream: &str, dir: &Path) -> String {
-    let dir = dir.display();
-    format!(
-        "daemon off;
-worker_processes 1;
-worker_rlimit_nofile 16384;
-pid {dir}/nginx.pid;
-error_log {dir}/error.log warn;
-events {{
-    worker_connections 8192;
-}}
-http {{
-    access_log {dir}/access.log combined buffer=64k flush=1s;
-    client_body_temp_path {dir}/body;
-    proxy_temp_path {dir}/proxy;
-    fastcgi_temp_path {dir}/fastcgi;
-    scgi_temp_path {dir}/scgi;
-    uwsgi_temp_path {dir}/uwsgi;
-    keepalive_requests 1000000000;
-    upstream bench {{
-        server {upstream};
-        keepalive 1024;
-        keepalive_requests 1000000000;
-    }}
-    server {{
-        listen {listen} backlog=4096;
-        location / {{
-            proxy_pass http://bench;
-            proxy_http_version 1.1;
-            proxy_set_header Connection \"\";
-            proxy_buffering off;
-            proxy_read_timeout 300s;
-        }}
-    }}
-}}
-"
-    )
-}
-
-fn haproxy_config(listen: &str, upstream: &str) -> String {
-    format!(
-        "global
-    nbthread 1
-    maxconn 8000
-defaults
-    mode http
-    http-reuse always
-    # Else events may wait for more bytes to fill a segment.
-    option http-no-delay
-    timeout connect 5s
-    timeout client 300s
-    timeout server 300s
-frontend bench
-    bind {listen} backlog 4096
-    default_backend bench
-backend bench
-    server upstream {upstream}
-"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::scenarios;
 
     #[test]
     fn names_lead_back_to_the_proxies() {
         for proxy in PROXIES {
             assert_eq!(named(proxy.name()).unwrap(), [proxy]);
         }
-    }
-
-    #[test]
-    fn configurations_name_upstream_address_and_directory() {
-        let dir = Path::new("/somewhere/else");
-        let of_scenario = |name| {
-            let scenario = scenarios::named(name).unwrap()[0];
-            gateway_config(KERNEL_OFF, &BOOKS, scenario, "127.0.0.1:4001", dir)
-        };
-        let gateway = of_scenario("json");
-        assert!(gateway.contains("\n[kernel]\nmode = \"off\"\n"));
-        assert!(gateway.contains("\negress = [\"127.0.0.1\"]\n"));
-        assert!(of_scenario("json-fresh").contains("\npool_idle_max = 0\n"));
-        assert!(gateway.contains("base_url = \"http://127.0.0.1:4001\"\n"));
-        assert!(gateway.contains("file = \"/somewhere/else/credential\""));
-        assert!(gateway.contains(&format!("sha256 = \"{TENANT_KEY_SHA256}\"")));
-        let nginx = nginx_config("127.0.0.1:4000", "127.0.0.1:4001", dir);
-        assert!(nginx.contains("listen 127.0.0.1:4000 "));
-        assert!(nginx.contains("server 127.0.0.1:4001;"));
-        assert_eq!(nginx.matches('{').count(), nginx.matches('}').count());
-        assert_eq!(nginx.matches("/somewhere/else/").count(), 8);
-        let haproxy = haproxy_config("127.0.0.1:4000", "127.0.0.1:4001");
-        assert!(haproxy.contains("bind 127.0.0.1:4000 "));
-        assert!(haproxy.contains("server upstream 127.0.0.1:4001\n"));
     }
 }

@@ -4,7 +4,7 @@ use super::measure::Measured;
 use super::proxies::Proxy;
 use super::scenarios::Scenario;
 
-const WIDTH: usize = 12;
+pub(crate) const WIDTH: usize = 12;
 const COLUMNS: [&str; WIDTH] = [
     "proxy",
     "CPU µs",
@@ -20,8 +20,40 @@ const COLUMNS: [&str; WIDTH] = [
     "PSS 5,000 MiB",
 ];
 
+/// Everything there is to say of some results.
+pub(crate) fn text(scenarios: &[&Scenario], results: &[Measured]) -> String {
+    let mut text = String::new();
+    for scenario in scenarios {
+        text.push_str(&table(scenario, results));
+        for part in PARTS {
+            text.push_str(&part.cost(scenario, results).unwrap_or_default());
+        }
+    }
+    text + &floods(results)
+}
+
 /// The results of one scenario: one line for each proxy, medians over the rounds.
-pub(crate) fn table(scenario: &Scenario, results: &[Measured]) -> String {
+fn table(scenario: &Scenario, results: &[Measured]) -> String {
+    let mut text = format!(
+        "\n{}: {}\nCPU of the proxy per {}, latency as the client has it (`direct`: without a proxy), medians\n\n",
+        scenario.name,
+        scenario.about,
+        scenario.unit.name()
+    );
+    text.push_str(&aligned(&rows(scenario, results)));
+    let of_scenario = results.iter().filter(|it| it.scenario == scenario);
+    let disturbed = of_scenario.clone().filter(|it| it.is_disturbed()).count();
+    if disturbed > 0 {
+        let all = of_scenario.count();
+        text.push_str(&format!(
+            "\n  DISTURBED: in {disturbed} of {all} measurements others used the proxy's core\n"
+        ));
+    }
+    text
+}
+
+/// The heads of the columns and a row for each proxy that was measured.
+pub(crate) fn rows(scenario: &Scenario, results: &[Measured]) -> Vec<[String; WIDTH]> {
     let of_scenario = results.iter().filter(|it| it.scenario == scenario);
     let of_scenario: Vec<&Measured> = of_scenario.collect();
     let mut rows = vec![COLUMNS.map(str::to_owned)];
@@ -33,21 +65,7 @@ pub(crate) fn table(scenario: &Scenario, results: &[Measured]) -> String {
         }
     }
     rows[1..].sort_by_key(|row| order(&row[0]));
-    let mut text = format!(
-        "\n{}: {}\nCPU of the proxy per {}, latency as the client has it (`direct`: without a proxy), medians\n\n",
-        scenario.name,
-        scenario.about,
-        scenario.unit.name()
-    );
-    text.push_str(&aligned(&rows));
-    let disturbed = of_scenario.iter().filter(|it| it.is_disturbed()).count();
-    if disturbed > 0 {
-        let all = of_scenario.len();
-        text.push_str(&format!(
-            "\n  DISTURBED: in {disturbed} of {all} measurements others used the proxy's core\n"
-        ));
-    }
-    text
+    rows
 }
 
 fn order(name: &str) -> usize {
@@ -114,14 +132,14 @@ fn row(proxy: Proxy, results: &[&Measured]) -> [String; WIDTH] {
 }
 
 /// A part of the gateway whose cost is told where it was measured with and without it.
-pub(crate) struct Part {
+struct Part {
     name: &'static str,
     with: Proxy,
     without: Proxy,
 }
 
 /// All such parts.
-pub(crate) const PARTS: [Part; 2] = [
+const PARTS: [Part; 2] = [
     Part {
         name: "Kernel programs",
         with: Proxy::GatewayKernel,
@@ -137,7 +155,7 @@ pub(crate) const PARTS: [Part; 2] = [
 impl Part {
     /// What it adds to a unit's CPU time: medians of the differences within each round, and their range. `None` if the gateway
     /// was not measured with and without it.
-    pub(crate) fn cost(&self, scenario: &Scenario, results: &[Measured]) -> Option<String> {
+    fn cost(&self, scenario: &Scenario, results: &[Measured]) -> Option<String> {
         let added = |figure: &dyn Fn(&Measured) -> Option<f64>| {
             let of = |proxy: Proxy| {
                 let all = results.iter();
@@ -172,6 +190,39 @@ impl Part {
     }
 }
 
+/// What is felt beside a flood, and without it.
+const FLOODS: [(&str, &str); 2] = [
+    ("few-streams", "handshake-flood"),
+    ("few-requests", "reset-flood"),
+];
+
+/// How much longer a hundredth of all others waits at least while a proxy is flooded: ratios of the medians over the rounds.
+fn floods(results: &[Measured]) -> String {
+    let mut text = String::new();
+    for (quiet, flooded) in FLOODS {
+        for proxy in [Proxy::Gateway, Proxy::Nginx, Proxy::Haproxy] {
+            let p99 = |scenario| {
+                let of_both = results
+                    .iter()
+                    .filter(|it| it.proxy == proxy && it.scenario.name == scenario);
+                let mut values: Vec<f64> = of_both
+                    .filter_map(|it| it.latency_us(it.scenario.unit.latency_field(), "p99"))
+                    .collect();
+                values.sort_by(f64::total_cmp);
+                median(&values)
+            };
+            if let (Some(before), Some(during)) = (p99(quiet), p99(flooded)) {
+                text.push_str(&format!(
+                    "\n  {flooded}, {}: p99 of the others {before:.0} µs without, {during:.0} µs with it: {:.2}\n",
+                    proxy.name(),
+                    during / before
+                ));
+            }
+        }
+    }
+    text
+}
+
 fn shown(value: Option<f64>) -> String {
     match value {
         None => String::new(),
@@ -182,7 +233,7 @@ fn shown(value: Option<f64>) -> String {
 }
 
 /// The middle of sorted values, or of the two in the middle.
-fn median(sorted: &[f64]) -> Option<f64> {
+pub(crate) fn median(sorted: &[f64]) -> Option<f64> {
     let middle = sorted.len() / 2;
     match sorted.len() % 2 {
         1 => sorted.get(middle).copied(),
@@ -208,18 +259,19 @@ fn aligned(rows: &[[String; WIDTH]]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::bench::measure::Cost;
     use crate::bench::process::Usage;
     use crate::bench::scenarios;
     use serde_json::json;
 
-    fn measured(proxy: Proxy, running: f64) -> Measured {
+    pub(crate) fn measured(proxy: Proxy, running: f64) -> Measured {
         Measured {
             proxy,
             scenario: scenarios::named("json").unwrap()[0],
             load: json!({"duration_s": 1.0, "requests": 10_000, "request_us": {"p50": 300.0}}),
+            flood: None,
             cost: Some(Cost {
                 usage: Usage {
                     running,
@@ -291,6 +343,25 @@ mod tests {
         );
         assert_eq!(kernel_programs.cost(scenario, &results[..1]), None);
         assert_eq!(books.cost(scenario, &results), None);
+    }
+
+    #[test]
+    fn a_flood_is_compared_with_the_quiet() {
+        let with_p99 = |scenario, p99: f64| Measured {
+            scenario: scenarios::named(scenario).unwrap()[0],
+            load: json!({"request_us": {"p99": p99}}),
+            ..measured(Proxy::Gateway, 0.1)
+        };
+        let results = [
+            with_p99("few-requests", 200.0),
+            with_p99("reset-flood", 300.0),
+        ];
+        let text = floods(&results);
+        assert!(
+            text.contains("reset-flood, gateway") && text.contains(": 1.50"),
+            "{text}"
+        );
+        assert_eq!(floods(&results[..1]), "");
     }
 
     #[test]
