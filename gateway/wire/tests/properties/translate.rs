@@ -49,7 +49,10 @@ fn name() -> impl Strategy<Value = HeaderName> {
     prop_oneof![
         3 => select(&NAMES[..]).prop_map(HeaderName::from_static),
         2 => select(&NAMES[9..]).prop_map(HeaderName::from_static),
-        1 => hostile_bytes(6).prop_filter_map("no name", |bytes| HeaderName::from_bytes(&bytes).ok()),
+        1 => hostile_bytes(6).prop_map(|mut bytes| {
+            bytes.retain(u8::is_ascii_graphic);
+            HeaderName::from_bytes(&bytes).unwrap_or(HOST)
+        }),
     ]
 }
 
