@@ -76,7 +76,8 @@ impl Head {
         let line = &self.start_line;
         let rest = line
             .strip_prefix("HTTP/1.1 ")
-            .or_else(|| line.strip_prefix("HTTP/1.0 "));
+            .or_else(|| line.strip_prefix("HTTP/1.0 "))
+            .or_else(|| line.strip_prefix("HTTP/2 "));
         let code = rest
             .and_then(|rest| rest.get(..3))
             .and_then(|code| code.parse().ok());

@@ -12,6 +12,7 @@ pub mod config;
 pub mod dead_end;
 pub mod gateway;
 pub mod http;
+pub mod http2;
 pub mod log;
 pub mod mode;
 pub mod openai;

@@ -1,7 +1,7 @@
 //! Requests as a client writes them: well-formed unless a test breaks them on purpose.
 
 use crate::config::TENANT_KEY;
-use crate::http::{LAST_CHUNK, chunk};
+use crate::http::{BodyDecoder, Framing, LAST_CHUNK, chunk};
 
 /// The host that requests are for, and that certificates of the gateway have to name.
 pub const HOST: &str = "gateway.test";
@@ -116,6 +116,32 @@ impl Request {
         let mut bytes = self.head_bytes();
         bytes.extend_from_slice(&self.body);
         bytes
+    }
+
+    /// The same for HTTP/2: the fields, with those of HTTP/1.1's framing and the body's chunks taken out.
+    ///
+    /// # Panics
+    /// If it is none that HTTP/2 could send.
+    pub fn http2(&self) -> (Vec<(String, String)>, Vec<u8>) {
+        let mut line = self.line.split(' ');
+        let mut pseudo = |name: &str| (name.to_owned(), line.next().expect("a part").to_owned());
+        let (method, path) = (pseudo(":method"), pseudo(":path"));
+        let scheme = (":scheme".to_owned(), "http".to_owned());
+        let mut fields = vec![method, scheme, path];
+        let mut body = self.body.clone();
+        for (name, value) in &self.fields {
+            let name = name.to_ascii_lowercase();
+            match name.as_str() {
+                "host" => fields.insert(2, (":authority".to_owned(), value.clone())),
+                "transfer-encoding" => {
+                    body.clear();
+                    let decoded = BodyDecoder::new(Framing::Chunked).feed(&self.body, &mut body);
+                    decoded.expect("chunks");
+                }
+                _ => fields.push((name, value.clone())),
+            }
+        }
+        (fields, body)
     }
 
     /// Was it made by `new("HEAD", …)`?

@@ -1,11 +1,12 @@
 //! The harness against itself: a raw client straight at a scripted upstream.
 
 use relay_tests::http::{LAST_CHUNK, chunk};
+use relay_tests::http2::{Http2Upstream, Options, Peer, code, setting};
 use relay_tests::tls::{Versions, rustls_error};
 use relay_tests::upstream::Ended;
 use relay_tests::{
     Authority, Ending, Identity, Leaf, RawClient, Request, Signal, TlsClient, TlsServer, Upstream,
-    openai,
+    Wire, openai,
 };
 use rustls::{Error, ProtocolVersion};
 
@@ -322,4 +323,71 @@ fn certificates_are_bad_in_the_way_they_are_meant_to_be() {
             },
         }
     }
+}
+
+#[test]
+fn http2_carries_large_bodies_both_ways_within_its_windows() {
+    let body = vec![b'x'; 300_000];
+    let answer = body.clone();
+    let authority = Authority::default();
+    let server = TlsServer::new(&authority.server(&["provider.test"])).alpn(&["h2"]);
+    let options = Options {
+        tls: Some(server),
+        settings: vec![(setting::INITIAL_WINDOW_SIZE, 1_000)],
+        at_head: false,
+    };
+    let upstream = Http2Upstream::with(options, move |peer, request| {
+        assert_eq!(request.value(":path"), Some("/v1/responses"));
+        peer.answer(request.stream, 200, &[("x-odd", "a b")], &answer);
+    });
+    let client = TlsClient::trusting(&authority).alpn(&["h2", "http/1.1"]);
+    let wire = client.connect(upstream.address(), "provider.test");
+    let wire = wire.expect("a handshake");
+    assert_eq!(wire.secured().expect("TLS").alpn.as_deref(), Some("h2"));
+    let mut peer = Peer::client(wire);
+    for _ in 0..2 {
+        let response = peer.call(&Request::post("/v1/responses", &body));
+        assert_eq!(
+            (response.status(), response.ending),
+            (200, Ending::Complete)
+        );
+        assert_eq!(response.head.value("x-odd"), Some("a b"));
+        assert_eq!(response.payload, body);
+    }
+    let requests = upstream.requests();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[1].body, body);
+    assert_eq!(requests[1].value(":authority"), Some("gateway.test"));
+    drop(peer);
+    upstream.wait_for("the end", |record| {
+        record.connections[0].is_over.then_some(())
+    });
+}
+
+#[test]
+fn http2_streams_are_reset_and_told_apart() {
+    let upstream = Http2Upstream::start(|peer, request| match request.value(":path") {
+        Some("/reset") => {
+            peer.answer_head(request.stream, 200, &[], false);
+            peer.queue(request.stream, b"part", false);
+            peer.cancel(request.stream);
+        }
+        Some("/later") => {}
+        _ => {
+            let waiting: Vec<u32> = peer.streams().keys().copied().collect();
+            for stream in waiting.into_iter().rev().take(2) {
+                peer.answer(stream, 200, &[], stream.to_string().as_bytes());
+            }
+        }
+    });
+    let mut peer = Peer::client(Wire::connect(upstream.address()));
+    let cut = peer.call(&Request::get("/reset"));
+    assert_eq!(
+        (cut.payload.as_slice(), cut.ending),
+        (&b"part"[..], Ending::Truncated)
+    );
+    peer.expect_reset(1, &[code::CANCEL]);
+    let later = peer.request(&Request::get("/later"));
+    assert_eq!(peer.call(&Request::get("/now")).payload, b"5");
+    assert_eq!(peer.response(later).payload, b"3");
 }
