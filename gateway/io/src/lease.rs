@@ -55,6 +55,33 @@ impl Pool {
         self.lend(free, LARGE_LEASE_BYTES)
     }
 
+    /// Lends the smallest buffer that holds so many bytes; a large one if none does.
+    pub(crate) fn fitting(&self, bytes: usize) -> Lease {
+        if bytes <= TINY_LEASE_BYTES {
+            self.tiny()
+        } else if bytes <= SMALL_LEASE_BYTES {
+            self.small()
+        } else {
+            self.large()
+        }
+    }
+
+    /// A lease that holds nothing and has no room.
+    pub(crate) fn none(&self) -> Lease {
+        Lease {
+            memory: Box::default(),
+            start: 0,
+            end: 0,
+            pool: self.clone(),
+        }
+    }
+
+    /// How many leases and clones hold this pool besides this one.
+    #[cfg(test)]
+    pub(crate) fn holders(&self) -> usize {
+        Rc::strong_count(&self.free) - 1
+    }
+
     fn lend(&self, free: Option<Box<[u8]>>, bytes: usize) -> Lease {
         let memory = free.unwrap_or_else(|| vec![0; bytes].into_boxed_slice());
         Lease {
@@ -90,6 +117,16 @@ impl Lease {
     /// The filled bytes.
     pub fn filled(&self) -> &[u8] {
         &self.memory[self.start..self.end]
+    }
+
+    /// Where it comes from.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Is it more than what `take` leaves?
+    pub(crate) fn has_memory(&self) -> bool {
+        !self.memory.is_empty()
     }
 
     /// The filled bytes, to be changed in place.
@@ -151,13 +188,20 @@ impl Lease {
     /// Takes the buffer out, leaving a lease that holds nothing and has no room.
     #[must_use]
     pub fn take(&mut self) -> Lease {
-        let nothing = Lease {
-            memory: Box::default(),
-            start: 0,
-            end: 0,
-            pool: self.pool.clone(),
-        };
+        let nothing = self.pool.none();
         std::mem::replace(self, nothing)
+    }
+
+    /// Moves the filled bytes into the smallest lease that holds them, if this is a larger one: for what is kept for a while.
+    #[must_use]
+    pub(crate) fn shrink(self) -> Lease {
+        let mut fitting = self.pool.fitting(self.len());
+        if fitting.memory.len() >= self.memory.len() {
+            return self;
+        }
+        let fits = fitting.append(self.filled());
+        debug_assert!(fits, "it was chosen for them");
+        fitting
     }
 
     /// Cuts off what follows the first `at` filled bytes into a lease of its own (copied: for the start of the

@@ -30,6 +30,7 @@ mod process;
 mod sleeper;
 mod socket;
 mod sys;
+mod tls;
 mod wheel;
 
 pub use duplex::{Duplex, DuplexHandle, Ending, Watch};
@@ -43,4 +44,5 @@ pub use process::{
     allowed_cores, forbid_core_dumps, pin_to_core, raise_descriptor_limit, share_locked_memory,
 };
 pub use socket::{ConnectError, Interrupt, Interrupter, IoError, Origin, Received, Stream};
+pub use tls::{Alpn, HandshakeGate, Secured, TlsError, TlsVersion};
 pub use wheel::Wheel;

@@ -20,7 +20,8 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
-use transport::{Tcp, Transport};
+pub(crate) use transport::Tcp;
+use transport::Transport;
 
 /// A deadline that never comes.
 const NEVER: u64 = u64::MAX;
@@ -230,7 +231,7 @@ impl Stream {
     /// # Errors
     /// `setsockopt(2)`'s, or what a program attached to the socket's cgroup says; `ENOTSOCK` where there is none (`pipe`).
     pub fn set_option(&self, option: &SocketOption) -> io::Result<()> {
-        option.set(self.socket.transport.tcp()?.descriptor.as_fd())
+        option.set(self.tcp()?.descriptor.as_fd())
     }
 
     /// The local address.
@@ -238,7 +239,7 @@ impl Stream {
     /// # Errors
     /// `getsockname(2)`'s; `ENOTSOCK` where there is none (`pipe`).
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.socket.transport.tcp()?.operations().local_addr()
+        self.tcp()?.operations().local_addr()
     }
 
     /// From now on operations are interrupted once `after` has passed. Costs a store where the deadline moves away.
@@ -361,7 +362,10 @@ impl Stream {
 
     /// Makes the close that follows a reset instead of an orderly end, so that what was sent cannot be taken for all.
     pub fn reset_on_close(&self) {
-        if let Ok(tcp) = self.socket.transport.tcp() {
+        if let Ok(tcp) = self.tcp() {
+            if let Some(tls) = tcp.tls() {
+                tls.say_nothing();
+            }
             let _ = tcp.options().set_linger(Some(Duration::ZERO));
         }
     }
@@ -370,8 +374,11 @@ impl Stream {
     /// it counts with those who count sockets.
     pub fn close_at_once(self) {
         if self.wheel.engine() != Engine::Epoll
-            && let Ok(tcp) = self.socket.transport.tcp()
+            && let Ok(tcp) = self.tcp()
         {
+            if let Some(tls) = tcp.tls() {
+                tls.say_goodbye(tcp);
+            }
             // Where no descriptor is left to do it with, the ring does it.
             let _ = sys::close_beneath(tcp.descriptor.raw());
         }
@@ -388,7 +395,16 @@ impl Stream {
         self.socket.is_quiet()
     }
 
-    fn check(&self) -> Result<(), IoError> {
+    /// The socket beneath; `ENOTSOCK` where there is none.
+    pub(crate) fn tcp(&self) -> io::Result<&Tcp> {
+        self.socket.transport.tcp()
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        self.wheel.engine()
+    }
+
+    pub(crate) fn check(&self) -> Result<(), IoError> {
         match self.socket.interrupted.get() {
             Some(reason) => Err(IoError::Interrupted(reason)),
             None => Ok(()),

@@ -85,7 +85,8 @@ impl Stream {
         let (outcome, lease) = self.read(pace.lease(pool)).await;
         let received = outcome?;
         let waited_ticks = self.wheel.tick() - began_tick;
-        pace.note(waited_ticks, lease.len(), lease.spare_bytes());
+        let spare_bytes = self.socket.transport.spare_bytes(&lease);
+        pace.note(waited_ticks, lease.len(), spare_bytes);
         self.socket.pace.set(pace);
         Ok(match received {
             Received::Bytes(_) => Some(lease),

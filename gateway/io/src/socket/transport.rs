@@ -4,10 +4,11 @@ use crate::lease::Lease;
 use crate::outgoing::{InFlight, Part, Parts};
 use crate::pipe::Near;
 use crate::sys::{self, Descriptor};
+use crate::tls::Tls;
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 use socket2::SockRef;
-use std::cell::UnsafeCell;
+use std::cell::{OnceCell, UnsafeCell};
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::RawFd;
@@ -22,6 +23,8 @@ pub(crate) struct Tcp {
     /// In a cell since operations of both directions borrow it at the same time, see `operations`.
     stream: UnsafeCell<TcpStream>,
     pub(crate) descriptor: Descriptor,
+    /// Set once the connection was secured: what is read and sent passes through it.
+    tls: OnceCell<Box<Tls>>,
 }
 
 impl Tcp {
@@ -29,7 +32,18 @@ impl Tcp {
         Self {
             descriptor: Descriptor::of(&stream),
             stream: UnsafeCell::new(stream),
+            tls: OnceCell::new(),
         }
+    }
+
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.get().map(Box::as_ref)
+    }
+
+    /// From now on what is read and sent is plaintext, and what is received and leaves is not.
+    pub(crate) fn secure(&self, tls: Tls) {
+        let first = self.tls.set(Box::new(tls));
+        debug_assert!(first.is_ok(), "a connection is secured once");
     }
 
     /// The runtime's socket, to begin an operation or a wait on it.
@@ -48,8 +62,35 @@ impl Tcp {
         self.descriptor.raw()
     }
 
+    pub(crate) fn is_quiet(&self) -> bool {
+        sys::peek_now(self.raw(), &mut [0])
+            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    pub(crate) fn send_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        sys::send_now(self.raw(), parts)
+    }
+
+    pub(crate) fn receive_now(&self, lease: &mut Lease) -> io::Result<usize> {
+        let count = sys::receive_now(self.raw(), lease.spare_mut())?;
+        lease.grow(count);
+        Ok(count)
+    }
+
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.operations().readable(false).await
+    }
+
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        self.operations().writable(false).await
+    }
+
+    pub(crate) async fn read(&self, lease: Lease) -> (io::Result<usize>, Lease) {
+        self.operations().read(lease).await
+    }
+
     /// One operation on the ring. All sends of a loop iteration reach the kernel together, in one system call.
-    async fn send(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(crate) async fn send(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         #[cfg(feature = "probe")]
         parts.iter().for_each(|part| crate::probe::sent(part));
         let in_flight = InFlight;
@@ -71,10 +112,23 @@ impl Transport {
         }
     }
 
+    /// Room that a read has left in the buffer that the kernel filled, which was handed on in `lease`.
+    pub(crate) fn spare_bytes(&self, lease: &Lease) -> usize {
+        match self {
+            Self::Tcp(tcp) => tcp.tls().map_or(lease.spare_bytes(), Tls::spare_bytes),
+            Self::Memory(_) => lease.spare_bytes(),
+        }
+    }
+
     pub(crate) fn shutdown(&self, how: Shutdown) {
         match self {
             // A socket that is not connected any more has nothing to shut down: its waits have ended.
-            Self::Tcp(tcp) => drop(tcp.options().shutdown(how)),
+            Self::Tcp(tcp) => {
+                if let Some(tls) = tcp.tls() {
+                    tls.shutdown(tcp, how);
+                }
+                drop(tcp.options().shutdown(how));
+            }
             Self::Memory(near) => near.shutdown(how),
         }
     }
@@ -90,8 +144,10 @@ impl Transport {
     /// Open, and nothing to read.
     pub(crate) fn is_quiet(&self) -> bool {
         match self {
-            Self::Tcp(tcp) => sys::peek_now(tcp.raw(), &mut [0])
-                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock),
+            Self::Tcp(tcp) => match tcp.tls() {
+                None => tcp.is_quiet(),
+                Some(tls) => tls.is_quiet(tcp),
+            },
             Self::Memory(near) => near.is_quiet(),
         }
     }
@@ -99,14 +155,20 @@ impl Transport {
     /// Everything that was sent has left for good.
     pub(crate) fn has_sent_all(&self) -> bool {
         match self {
-            Self::Tcp(tcp) => sys::unacknowledged_bytes(tcp.raw()).is_ok_and(|bytes| bytes == 0),
+            Self::Tcp(tcp) => {
+                tcp.tls().is_none_or(Tls::has_sent_all)
+                    && sys::unacknowledged_bytes(tcp.raw()).is_ok_and(|bytes| bytes == 0)
+            }
             Self::Memory(near) => near.has_sent_all(),
         }
     }
 
     pub(crate) fn send_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Tcp(tcp) => sys::send_now(tcp.raw(), parts),
+            Self::Tcp(tcp) => match tcp.tls() {
+                None => tcp.send_now(parts),
+                Some(tls) => tls.send_now(tcp, parts),
+            },
             Self::Memory(near) => near.send_now(parts),
         }
     }
@@ -114,18 +176,20 @@ impl Transport {
     /// Fills the lease's spare room; 0 at the end, `WouldBlock` where nothing is there.
     pub(crate) fn receive_now(&self, lease: &mut Lease) -> io::Result<usize> {
         match self {
-            Self::Tcp(tcp) => {
-                let count = sys::receive_now(tcp.raw(), lease.spare_mut())?;
-                lease.grow(count);
-                Ok(count)
-            }
+            Self::Tcp(tcp) => match tcp.tls() {
+                None => tcp.receive_now(lease),
+                Some(tls) => tls.receive_now(tcp, lease),
+            },
             Self::Memory(near) => near.receive_now(lease),
         }
     }
 
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(tcp) => tcp.operations().readable(false).await,
+            Self::Tcp(tcp) => match tcp.tls() {
+                None => tcp.readable().await,
+                Some(tls) => tls.readable(tcp).await,
+            },
             Self::Memory(near) => near.readable().await,
         }
     }
@@ -133,7 +197,10 @@ impl Transport {
     /// Waits for bytes, and fills the lease's spare room; 0 at the end.
     pub(crate) async fn read(&self, mut lease: Lease) -> (io::Result<usize>, Lease) {
         match self {
-            Self::Tcp(tcp) => tcp.operations().read(lease).await,
+            Self::Tcp(tcp) => match tcp.tls() {
+                None => tcp.read(lease).await,
+                Some(tls) => tls.read(tcp, lease).await,
+            },
             Self::Memory(near) => {
                 if let Err(error) = near.readable().await {
                     return (Err(error), lease);
@@ -146,8 +213,19 @@ impl Transport {
     /// Sends some of the parts, and says how much. What was not is to be sent next.
     pub(crate) async fn send(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Tcp(tcp) => tcp.send(parts).await,
+            Self::Tcp(tcp) => match tcp.tls() {
+                None => tcp.send(parts).await,
+                Some(tls) => tls.send(tcp, parts).await,
+            },
             Self::Memory(near) => near.send(parts).await,
+        }
+    }
+}
+
+impl Drop for Tcp {
+    fn drop(&mut self) {
+        if let Some(tls) = self.tls() {
+            tls.say_goodbye(self);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here waits for a fixed time: what must happen is waited for, until a limit that only a failing test reaches.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod certificates;
 mod connect;
 mod duplex;
 mod listen;
@@ -10,4 +11,5 @@ mod pipe;
 mod read;
 mod rig;
 mod send;
+mod tls;
 mod watch;

@@ -1,0 +1,111 @@
+//! Handshakes.
+
+use super::gate::Line;
+use super::session::Session;
+use super::{HandshakeGate, Secured, Tls, TlsError};
+use crate::engine::{Engine, pause};
+use crate::lease::{Lease, Pool};
+use crate::socket::{Stream, Tcp};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
+use std::io::{self, ErrorKind, IoSlice};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Stream {
+    /// Takes the connection of a client into TLS. The deadline that is set on the stream bounds it, the time before the client's
+    /// first byte included. Where it fails the client was told why, as far as it listens.
+    ///
+    /// # Errors
+    /// See `TlsError`.
+    pub async fn accept_tls(
+        &self,
+        config: Arc<ServerConfig>,
+        gate: &HandshakeGate,
+        pool: &Pool,
+    ) -> Result<Secured, TlsError> {
+        // Who says nothing takes no place.
+        self.readable().await?;
+        let _place = gate.place().await;
+        self.check()?;
+        let session = Session::server(config, pool)?;
+        self.shake_hands(session, &gate.accepting).await
+    }
+
+    /// Begins TLS with a server, which has to prove to be `name`. The deadline that is set on the stream bounds it.
+    ///
+    /// # Errors
+    /// See `TlsError`.
+    pub async fn connect_tls(
+        &self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        gate: &HandshakeGate,
+        pool: &Pool,
+    ) -> Result<Secured, TlsError> {
+        let mut session = Session::client(config, name, pool)?;
+        let step = gate.connecting.step(|| self.loop_turn()).await;
+        session.begin()?;
+        drop(step);
+        self.send_flight(&mut session).await?;
+        self.shake_hands(session, &gate.connecting).await
+    }
+
+    /// Has the connection been taken into TLS?
+    pub fn is_secured(&self) -> bool {
+        self.tcp().is_ok_and(|tcp| tcp.tls().is_some())
+    }
+
+    async fn shake_hands(&self, mut session: Session, line: &Line) -> Result<Secured, TlsError> {
+        let tcp = self.tcp()?;
+        // Data may come right behind the last flight.
+        let mut nothing = session.pool().none();
+        while !session.is_established() {
+            let received = self.receive_flight(tcp, &mut session).await?;
+            let step = line.step(|| self.loop_turn()).await;
+            let outcome = session.feed(received, &mut nothing);
+            drop(step);
+            let sent = self.send_flight(&mut session).await;
+            outcome?;
+            sent?;
+        }
+        let secured = session.secured();
+        tcp.secure(Tls::over(session));
+        Ok(secured)
+    }
+
+    /// Waits without a buffer: who does not go on costs none.
+    async fn receive_flight(&self, tcp: &Tcp, session: &mut Session) -> Result<Lease, TlsError> {
+        self.readable().await?;
+        let mut lease = session.room(Pool::small);
+        match tcp.receive_now(&mut lease) {
+            Ok(0) => Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
+            Ok(_) => Ok(lease),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends what the session has to say.
+    async fn send_flight(&self, session: &mut Session) -> Result<(), TlsError> {
+        let tcp = self.tcp()?;
+        while let Some(mut flight) = session.take_outgoing() {
+            while !flight.is_empty() {
+                self.check()?;
+                let sent = tcp.send(&[IoSlice::new(flight.filled())]).await;
+                self.check()?;
+                flight.consume(sent?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends after the loop has looked once at what else is ready.
+    async fn loop_turn(&self) {
+        // The ring reports in its next turn that there is room to write, as there is before anything large was sent; or that the
+        // socket was shut. With epoll that would be known without asking.
+        match (self.engine(), self.tcp()) {
+            (Engine::IoUring | Engine::IoUringPlain, Ok(tcp)) => drop(tcp.writable().await),
+            _ => pause(Duration::ZERO).await,
+        }
+    }
+}

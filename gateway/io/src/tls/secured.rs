@@ -1,0 +1,304 @@
+//! A session over a socket: the operations of a connection that was secured.
+//!
+//! A read and a send may be under way at the same time. Each borrows the session only between its operations on the ring, and what
+//! is encrypted leaves in the order in which it was encrypted: one send at a time, what the protocol itself has to say in between.
+
+use crate::lease::{Lease, SMALL_LEASE_BYTES};
+use crate::socket::Tcp;
+use crate::tls::session::Session;
+use std::cell::{Cell, RefCell};
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::Shutdown;
+
+pub(crate) struct Tls {
+    session: RefCell<Session>,
+    /// Encrypted, and to be sent before anything else.
+    unsent: RefCell<Option<Lease>>,
+    /// How much of a message `unsent` is: what its send reports once it was sent.
+    awaited_bytes: Cell<usize>,
+    /// A read is under way: its lease may hold the beginning of a record.
+    reads: Cell<bool>,
+    /// A send is under way: its lease comes before `unsent`.
+    sends: Cell<bool>,
+    /// The receiving side was not shut by ourselves.
+    receives: Cell<bool>,
+    /// The peer is told no more: it was told the end, or may have got a record in part.
+    is_mute: Cell<bool>,
+    /// Room that the last read left in its buffer.
+    spare_bytes: Cell<usize>,
+}
+
+impl Tls {
+    pub(crate) fn over(session: Session) -> Self {
+        Self {
+            session: RefCell::new(session),
+            unsent: RefCell::new(None),
+            awaited_bytes: Cell::new(0),
+            reads: Cell::new(false),
+            sends: Cell::new(false),
+            receives: Cell::new(true),
+            is_mute: Cell::new(false),
+            spare_bytes: Cell::new(0),
+        }
+    }
+
+    /// Room that the last read left in its buffer: none, if more was there.
+    pub(crate) fn spare_bytes(&self) -> usize {
+        self.spare_bytes.get()
+    }
+
+    pub(crate) async fn readable(&self, tcp: &Tcp) -> io::Result<()> {
+        if self.has_news() {
+            return Ok(());
+        }
+        tcp.readable().await
+    }
+
+    /// The next read needs nothing from the socket.
+    fn has_news(&self) -> bool {
+        let session = self.session.borrow();
+        session.has_opened() || session.has_ended() || session.failure().is_some()
+    }
+
+    /// Waits for plaintext, and fills the lease's spare room; 0 at the end.
+    pub(crate) async fn read(&self, tcp: &Tcp, mut lease: Lease) -> (io::Result<usize>, Lease) {
+        loop {
+            if let Some(outcome) = self.deliver(&mut lease) {
+                return (outcome, lease);
+            }
+            // Nothing large is kept waiting for the rest of a record.
+            if self.session.borrow().wanted_bytes() > SMALL_LEASE_BYTES
+                && let Err(error) = tcp.readable().await
+            {
+                return (Err(error), lease);
+            }
+            let is_lent = lease.is_empty();
+            let buffer = self.room(&mut lease);
+            self.reads.set(true);
+            let (outcome, buffer) = tcp.read(buffer).await;
+            self.reads.set(false);
+            let received = match outcome {
+                Ok(0) => Err(self.end()),
+                Ok(_) => Ok(()),
+                Err(error) => Err(Err(error)),
+            };
+            if let Err(outcome) = received {
+                return (outcome, self.give_back(buffer, lease));
+            }
+            if is_lent {
+                lease = buffer.pool().fitting(buffer.len());
+            }
+            if let Some(count) = self.take_in(tcp, buffer, &mut lease) {
+                return (Ok(count), lease);
+            }
+        }
+    }
+
+    /// Fills the lease's spare room; 0 at the end, `WouldBlock` where nothing is there.
+    pub(crate) fn receive_now(&self, tcp: &Tcp, lease: &mut Lease) -> io::Result<usize> {
+        loop {
+            if let Some(outcome) = self.deliver(lease) {
+                return outcome;
+            }
+            if self.reads.get() {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let room_bytes = lease.spare_bytes();
+            let mut session = self.session.borrow_mut();
+            let mut buffer = session.room(|pool| pool.fitting(room_bytes));
+            match tcp.receive_now(&mut buffer) {
+                Ok(1..) => {}
+                other => {
+                    session.put_back(buffer);
+                    return match other {
+                        Ok(_) => self.end(),
+                        Err(error) => Err(error),
+                    };
+                }
+            }
+            drop(session);
+            if let Some(count) = self.take_in(tcp, buffer, lease) {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// What can be told without the socket.
+    fn deliver(&self, lease: &mut Lease) -> Option<io::Result<usize>> {
+        let mut session = self.session.borrow_mut();
+        match session.take_opened(lease) {
+            0 if session.has_ended() => Some(Ok(0)),
+            0 => session
+                .failure()
+                .map(|error| Err(io::Error::new(ErrorKind::InvalidData, error.clone()))),
+            count => Some(Ok(count)),
+        }
+    }
+
+    /// The lease itself, where it holds nothing: it goes on to the kernel, and plaintext is handed out in another.
+    fn room(&self, lease: &mut Lease) -> Lease {
+        self.session
+            .borrow_mut()
+            .room(|pool| match lease.is_empty() {
+                true => lease.take(),
+                false => pool.fitting(lease.spare_bytes()),
+            })
+    }
+
+    fn give_back(&self, buffer: Lease, lease: Lease) -> Lease {
+        if lease.has_memory() {
+            self.session.borrow_mut().put_back(buffer);
+            lease
+        } else if buffer.is_empty() {
+            buffer
+        } else {
+            let instead = buffer.pool().fitting(buffer.len());
+            self.session.borrow_mut().put_back(buffer);
+            instead
+        }
+    }
+
+    /// Decrypts what was received; says how much plaintext the lease got, if any.
+    fn take_in(&self, tcp: &Tcp, buffer: Lease, lease: &mut Lease) -> Option<usize> {
+        self.spare_bytes.set(buffer.spare_bytes());
+        let held_bytes = lease.len();
+        // A failure is told once everything before it was read.
+        let _ = self.session.borrow_mut().feed(buffer, lease);
+        self.flush(tcp);
+        Some(lease.len() - held_bytes).filter(|count| *count > 0)
+    }
+
+    /// The connection has ended, and not by a close_notify: somebody may have cut it (RFC 8446 section 6.1). What was shut here was
+    /// cut by nobody.
+    fn end(&self) -> io::Result<usize> {
+        match self.receives.get() {
+            true => Err(ErrorKind::UnexpectedEof.into()),
+            false => Ok(0),
+        }
+    }
+
+    /// Sends some of the parts, and says how much of them was sent to its end: nothing, where records are left to be sent.
+    pub(crate) async fn send(&self, tcp: &Tcp, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let Some(mut lease) = self.next_to_send(parts)? else {
+            return Ok(0);
+        };
+        self.sends.set(true);
+        let outcome = tcp.send(&[IoSlice::new(lease.filled())]).await;
+        self.sends.set(false);
+        match outcome {
+            Ok(sent) => lease.consume(sent),
+            Err(error) => {
+                self.is_mute.set(true);
+                return Err(error);
+            }
+        }
+        if !lease.is_empty() {
+            self.unsent.replace(Some(lease));
+            return Ok(0);
+        }
+        drop(lease);
+        self.flush(tcp);
+        Ok(self.awaited_bytes.take())
+    }
+
+    fn next_to_send(&self, parts: &[IoSlice<'_>]) -> io::Result<Option<Lease>> {
+        if self.is_mute.get() {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let unsent = self.unsent.take();
+        let mut session = self.session.borrow_mut();
+        if let Some(lease) = unsent.or_else(|| session.take_outgoing()) {
+            return Ok(Some(lease));
+        }
+        let (lease, count) = session.seal(parts).map_err(io::Error::other)?;
+        self.awaited_bytes.set(count);
+        Ok(Some(lease).filter(|lease| !lease.is_empty()))
+    }
+
+    /// Sends the first bytes of the parts at once, as many as fit one lease. What the kernel does not take is sent before what
+    /// comes next: a record cannot be taken back.
+    pub(crate) fn send_now(&self, tcp: &Tcp, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.is_mute.get() || self.sends.get() || !self.flush(tcp) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let sealed = self.session.borrow_mut().seal(parts);
+        let (lease, count) = sealed.map_err(io::Error::other)?;
+        self.unsent.replace(Some(lease));
+        self.flush(tcp);
+        Ok(count)
+    }
+
+    /// Sends what is to be sent before anything else, as far as the kernel takes it; is anything left?
+    fn flush(&self, tcp: &Tcp) -> bool {
+        if self.sends.get() {
+            return false;
+        }
+        loop {
+            let unsent = self.unsent.take();
+            let Some(mut lease) = unsent.or_else(|| self.session.borrow_mut().take_outgoing())
+            else {
+                return true;
+            };
+            match tcp.send_now(&[IoSlice::new(lease.filled())]) {
+                Ok(sent) => lease.consume(sent),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    self.is_mute.set(true);
+                    return false;
+                }
+            }
+            if !lease.is_empty() {
+                self.unsent.replace(Some(lease));
+                return false;
+            }
+        }
+    }
+
+    /// Everything that was encrypted was given to the kernel.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        !self.sends.get() && self.unsent.borrow().is_none() && !self.session.borrow().has_outgoing()
+    }
+
+    /// Open, and nothing to read. What the protocol itself says in between (new tickets, mostly) is taken note of.
+    pub(crate) fn is_quiet(&self, tcp: &Tcp) -> bool {
+        let mut nothing = self.session.borrow().pool().none();
+        let waits = match self.reads.get() {
+            true => tcp.is_quiet(),
+            // Whatever plaintext there is finds no room, and stays.
+            false => self
+                .receive_now(tcp, &mut nothing)
+                .is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
+        };
+        waits && !self.has_news() && !self.session.borrow().has_sealed()
+    }
+
+    /// For a connection that is to end in a way that cannot be taken for an orderly one.
+    pub(crate) fn say_nothing(&self) {
+        self.is_mute.set(true);
+    }
+
+    /// Before the socket is shut.
+    pub(crate) fn shutdown(&self, tcp: &Tcp, how: Shutdown) {
+        if how != Shutdown::Write {
+            self.receives.set(false);
+        }
+        match how {
+            Shutdown::Read => {}
+            Shutdown::Write => self.say_goodbye(tcp),
+            Shutdown::Both => self.say_nothing(),
+        }
+    }
+
+    /// Tells the peer that no more comes (close_notify, RFC 8446 section 6.1), if all before it could be sent.
+    pub(crate) fn say_goodbye(&self, tcp: &Tcp) {
+        if self.is_mute.get() || !self.flush(tcp) {
+            return;
+        }
+        let sealed = self.session.borrow_mut().seal_end();
+        if let Ok(lease) = sealed {
+            // Nobody is left to wait for room.
+            let _ = tcp.send_now(&[IoSlice::new(lease.filled())]);
+        }
+        self.is_mute.set(true);
+    }
+}
