@@ -10,6 +10,7 @@
 //! | [`limits`], [`connections`] | what the stages count: what tenants use, requests in flight, connections of everybody |
 //! | [`accounts`], [`choice`], [`affinity`], [`health`] | whom they ask: who may, who is well, whose conversation it is |
 //! | [`waiting`], [`budget`] | what bounds that: places to wait in, further attempts |
+//! | [`tls`] | certificates and keys: what is shown to clients, and whom the gateway trusts |
 //! | [`upstreams`] | kept connections to providers |
 //! | [`journal`] | what a worker reports when a request is over, and what is kept of it |
 //! | [`usage`] | sums of that, by tenant, key, model and day |
@@ -43,6 +44,7 @@ pub mod listen;
 pub mod request;
 pub mod start;
 pub mod state;
+pub mod tls;
 pub mod upstreams;
 pub mod usage;
 pub mod waiting;

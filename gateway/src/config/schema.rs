@@ -34,6 +34,15 @@ impl Transform for Tidy {
                 object.insert("type".to_owned(), only);
             }
         }
+        // The form of an optional choice: itself, or null.
+        if let Some(Value::Array(forms)) = object.get_mut("anyOf") {
+            forms.retain(|form| form["type"] != "null");
+            if let [Value::Object(only)] = forms.as_mut_slice() {
+                let only = std::mem::take(only);
+                object.remove("anyOf");
+                object.extend(only);
+            }
+        }
         let says_nothing = |default: &Value| match default {
             Value::Array(entries) => entries.is_empty() && object.contains_key("minItems"),
             other => other.is_object() || other.is_null(),

@@ -1,0 +1,4 @@
+//! TLS on either side of the gateway: what rustls is given. The records themselves are the sockets' business (`relay_io`).
+
+pub mod certificates;
+pub mod server;
