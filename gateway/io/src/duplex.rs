@@ -214,17 +214,9 @@ impl AsyncWrite for Duplex {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits until all was sent. What then ends the connection is the owner's `close`.
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.shared.writer.sleep(context);
-        if let Some(ending) = self.shared.over() {
-            return Poll::Ready(Err(ending.error()));
-        }
-        if self.shared.is_drained() {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
-        }
+    /// The protocol has said all; what was written is still sent by the owner's `close`.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -290,10 +282,6 @@ impl Shared {
     /// How it ended, if nothing can be sent any more.
     fn over(&self) -> Option<Ending> {
         self.ending.get().filter(|ending| !ending.sending_goes_on())
-    }
-
-    fn is_drained(&self) -> bool {
-        !self.is_sending.get() && self.outgoing.borrow().is_none()
     }
 
     /// The first reason is kept, unless the connection could still be used in spite of it.

@@ -38,7 +38,7 @@ pub use either::{Either, either};
 pub use engine::{Engine, Refused, pause, run, spawn};
 pub use lease::{LARGE_LEASE_BYTES, Lease, Pool, SMALL_LEASE_BYTES, TINY_LEASE_BYTES};
 pub use listener::{Listener, bind};
-pub use option::SocketOption;
+pub use option::{OptionSetter, SocketOption};
 pub use pipe::{Far, pipe};
 pub use process::{
     allowed_cores, forbid_core_dumps, pin_to_core, raise_descriptor_limit, share_locked_memory,

@@ -330,6 +330,28 @@ impl Far {
         Poll::Pending
     }
 
+    /// The same without taking it: what the near end sends next, as far as it is in one piece. It is taken bit by bit with `take`,
+    /// and the near end waits for what was not.
+    pub fn poll_front(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
+        let outbound = self.between.outbound.borrow();
+        if let Some(piece) = outbound.pieces.front() {
+            return Poll::Ready(Some(piece.clone()));
+        }
+        if outbound.finished {
+            return Poll::Ready(None);
+        }
+        outbound.taker.sleep(context);
+        Poll::Pending
+    }
+
+    /// Takes so many bytes of what `poll_front` has shown.
+    pub fn take(&self, bytes: usize) {
+        if bytes > 0 {
+            // Of a near end that is gone there may be nothing left.
+            let _ = self.between.outbound.borrow_mut().take(bytes);
+        }
+    }
+
     /// Waits until the near end is gone.
     pub fn poll_closed(&self, context: &Context<'_>) -> Poll<()> {
         if self.between.closed.get() {

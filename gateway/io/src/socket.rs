@@ -8,7 +8,7 @@ mod transport;
 pub use connect::{ConnectError, Origin};
 
 use crate::engine::Engine;
-use crate::option::SocketOption;
+use crate::option::{OptionSetter, SocketOption};
 use crate::pace::Pace;
 use crate::pipe::Near;
 use crate::sys;
@@ -146,6 +146,10 @@ impl Socket {
         }
     }
 
+    pub(crate) fn set_option(&self, option: &SocketOption) -> io::Result<()> {
+        option.set(self.transport.tcp()?.descriptor.as_fd())
+    }
+
     pub(crate) fn is_orphaned(&self) -> bool {
         self.orphaned.get()
     }
@@ -231,7 +235,12 @@ impl Stream {
     /// # Errors
     /// `setsockopt(2)`'s, or what a program attached to the socket's cgroup says; `ENOTSOCK` where there is none (`pipe`).
     pub fn set_option(&self, option: &SocketOption) -> io::Result<()> {
-        option.set(self.tcp()?.descriptor.as_fd())
+        self.socket.set_option(option)
+    }
+
+    /// The same later, from wherever it is known what to set.
+    pub fn option_setter(&self) -> OptionSetter {
+        OptionSetter(self.downgrade())
     }
 
     /// The local address.

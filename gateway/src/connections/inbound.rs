@@ -5,14 +5,15 @@ use super::{Connections, Counts, Denied};
 use crate::config::policy::TenantId;
 use crate::limits::Place;
 use relay_ebpf::abi::{errno, option};
-use relay_io::{SocketOption, Stream};
+use relay_io::{OptionSetter, SocketOption, Stream};
 use std::cell::RefCell;
 use std::net::IpAddr;
 
 /// A client's connection as it is counted. What it holds is given back when it is dropped, or, by the kernel, when its socket
-/// is closed.
+/// is closed. Where many requests share it, it is counted as whose used it last.
 pub struct Inbound {
     connections: &'static Connections,
+    socket: OptionSetter,
     _source: Option<SourcePlace>,
     claimed: RefCell<Option<Claim>>,
 }
@@ -43,6 +44,7 @@ impl Connections {
         };
         Some(Inbound {
             connections: self,
+            socket: client.option_setter(),
             _source: place,
             claimed: RefCell::default(),
         })
@@ -54,7 +56,7 @@ impl Inbound {
     ///
     /// # Errors
     /// The tenant has as many as it may have, or the kernel cannot count it.
-    pub fn claim(&self, client: &Stream, tenant: TenantId) -> Result<(), Denied> {
+    pub fn claim(&self, tenant: TenantId) -> Result<(), Denied> {
         let mut claimed = self.claimed.borrow_mut();
         if claimed.as_ref().is_some_and(|claim| claim.tenant == tenant) {
             return Ok(());
@@ -62,7 +64,7 @@ impl Inbound {
         let cap = self.connections.tenant_cap(tenant);
         let place = match &self.connections.counts {
             Counts::Kernel(_) => {
-                claim_of_kernel(client, tenant, cap.is_some())?;
+                claim_of_kernel(&self.socket, tenant, cap.is_some())?;
                 None
             }
             Counts::Here(own) => {
@@ -80,8 +82,8 @@ impl Inbound {
     }
 }
 
-fn claim_of_kernel(client: &Stream, tenant: TenantId, is_capped: bool) -> Result<(), Denied> {
-    match client.set_option(&own_option(option::CLAIM, u32::from(tenant.0))) {
+fn claim_of_kernel(socket: &OptionSetter, tenant: TenantId, is_capped: bool) -> Result<(), Denied> {
+    match socket.set(&own_option(option::CLAIM, u32::from(tenant.0))) {
         Ok(()) => Ok(()),
         Err(error) if error.raw_os_error() == Some(errno::FULL) => Err(Denied::TenantFull),
         // Without a cap the count is for the operator's eyes only.

@@ -70,17 +70,17 @@ fn a_client_is_its_tenants_once_and_moves_with_its_key() {
     with_client(|connections, client| {
         let enter = |text| connections.enter(0, client, source(text)).unwrap();
         let clients = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(enter);
-        assert_eq!(clients[0].claim(client, A), Ok(()));
-        assert_eq!(clients[0].claim(client, A), Ok(()), "the same again");
-        assert_eq!(clients[1].claim(client, A), Ok(()));
-        assert_eq!(clients[2].claim(client, A), Err(Denied::TenantFull));
+        assert_eq!(clients[0].claim(A), Ok(()));
+        assert_eq!(clients[0].claim(A), Ok(()), "the same again");
+        assert_eq!(clients[1].claim(A), Ok(()));
+        assert_eq!(clients[2].claim(A), Err(Denied::TenantFull));
         assert_eq!(connections.tenant_inbound(A), 2);
 
-        assert_eq!(clients[0].claim(client, B), Ok(()));
+        assert_eq!(clients[0].claim(B), Ok(()));
         assert_eq!(connections.tenant_inbound(A), 1);
-        assert_eq!(clients[1].claim(client, B), Err(Denied::TenantFull));
+        assert_eq!(clients[1].claim(B), Err(Denied::TenantFull));
         assert_eq!(connections.tenant_inbound(A), 1, "it stays whose it was");
-        assert_eq!(clients[2].claim(client, A), Ok(()));
+        assert_eq!(clients[2].claim(A), Ok(()));
 
         drop(clients);
         assert_eq!(connections.tenant_inbound(A), 0);
@@ -95,7 +95,7 @@ fn without_a_cap_clients_are_only_counted() {
         let clients: Vec<_> = sources
             .filter_map(|source| connections.enter(0, client, source))
             .collect();
-        assert!(clients.iter().all(|one| one.claim(client, C).is_ok()));
+        assert!(clients.iter().all(|one| one.claim(C).is_ok()));
         assert_eq!(connections.tenant_inbound(C), 10);
         drop(clients);
         assert_eq!(connections.tenant_inbound(C), 0);

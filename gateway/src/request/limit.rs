@@ -169,7 +169,7 @@ pub fn admit(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<
 pub fn claim_connection(request: &Request<'_>, caller: &Caller) -> Result<(), Refusal> {
     request
         .inbound
-        .claim(request.client, caller.tenant())
+        .claim(caller.tenant())
         .map_err(|denied| match denied {
             Denied::TenantFull => Refusal::TenantConnectionLimit,
             _ => Refusal::Overloaded,
