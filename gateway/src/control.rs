@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod certificates;
 pub mod egress;
 mod enforcement;
 mod health;
@@ -25,6 +26,7 @@ use crate::journal::{Acceptance, Reader};
 use crate::kernel::Kernel;
 use crate::limits::{Allowances, InFlight};
 use crate::state::StateStore;
+use crate::tls::server::Files;
 use crate::worker::Figures;
 use crate::worker::mailbox::Mailbox;
 use admin::Admin;
@@ -89,6 +91,8 @@ pub struct Control {
     pub kernel: Kernel,
     /// Who holds how many connections.
     pub connections: &'static Connections,
+    /// What the listeners shake hands with.
+    pub files: Vec<Files>,
 }
 
 /// How the gateway ended.
@@ -151,9 +155,11 @@ async fn serve(control: Control) -> io::Result<End> {
         mut log,
         kernel,
         connections,
+        files,
     } = control;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let features = kernel.features().clone();
     let counted = Counted::new(&policy, connections, kernel.live(), features.clone());
     let metrics = Metrics::install(figures.clone(), in_flight, allowances, accounts, counted)
@@ -161,6 +167,7 @@ async fn serve(control: Control) -> io::Result<End> {
     let open = Arc::new(OpenConnections::default());
     let mut enforcement = Enforcement::new(kernel, &policy, open.clone(), &accounts.health);
     let mut watch = Watch::new(&policy, accounts);
+    let (certificates, mut replaced) = certificates::start(files);
     let mut intake = Intake {
         policy: policy.clone(),
         journals,
@@ -182,6 +189,7 @@ async fn serve(control: Control) -> io::Result<End> {
         features,
         connections,
         open,
+        certificates: certificates.clone(),
     };
     tokio::spawn(admin::serve(listener, pages));
     tokio::spawn(names::keep_resolved(policy.clone(), mailbox));
@@ -201,6 +209,7 @@ async fn serve(control: Control) -> io::Result<End> {
         let log = &mut intake.log;
         enforcement.tick(&policy, log).await;
         oddities.tell(&policy, log);
+        replaced.tell(log);
         state.note(&watch.tick(&policy, accounts.health.clock().now(), log));
         state.tick(log);
         if last_fold.elapsed() >= FOLD_INTERVAL {
@@ -233,6 +242,13 @@ async fn serve(control: Control) -> io::Result<End> {
         }
         tokio::select! {
             () = tokio::time::sleep(COLLECT_INTERVAL) => {}
+            _ = hang_up.recv() => {
+                intake.log.event("reloading", &[]);
+                // What is found is told like all that is found.
+                if certificates.order().is_err() {
+                    intake.log.error("certificates_not_watched", &[]);
+                }
+            }
             again = ordered(&mut terminate, &mut interrupt) => match (drain_ends_at, again) {
                 (None, _) => {
                     let limit = policy.timeouts.drain;

@@ -9,6 +9,7 @@ use crate::journal::{self, Acceptance, Failure, QUEUE_REPORTS};
 use crate::kernel::Kernel;
 use crate::limits::{Allowances, InFlight};
 use crate::state::{Reader, StateStore};
+use crate::tls::server::Files;
 use crate::worker::Figures;
 use crate::worker::mailbox::Mailbox;
 use crate::worker::start::{self as worker_start, Parts};
@@ -86,6 +87,7 @@ impl Gateway {
         kernel
             .steer(&addresses, &sockets, &mut log)
             .map_err(|missing| not_enforced(&missing))?;
+        let files = open_files(&policy, &addresses)?;
         relay_ebpf::drop_capabilities().map_err(|error| {
             StartError(format!(
                 "capabilities cannot be given up after the start: {error}"
@@ -95,6 +97,13 @@ impl Gateway {
             log.event("listening", &[("address", address.to_string())]);
         }
         log.event("admin", &[("address", admin_address.to_string())]);
+        for fault in files.iter().flatten().flat_map(Files::unreadable) {
+            let members = [
+                ("file", fault.path.display().to_string()),
+                ("warning", fault.why),
+            ];
+            log.warning("certificate_not_replaceable", &members);
+        }
 
         for (account, address) in missing_egress(&policy) {
             let members = [("account", account), ("address", address.to_string())];
@@ -131,6 +140,10 @@ impl Gateway {
             .map_err(|failure| no_journal(&policy, &failure))?;
         // An account that is blocked must not be asked first of all: before the workers.
         let state = StateStore::open(&policy, accounts, reader, &mut log);
+        let servers: Vec<_> = files
+            .iter()
+            .map(|files| files.as_ref().map(Files::server))
+            .collect();
         let mut control = Control {
             policy: policy.clone(),
             mailbox,
@@ -147,6 +160,7 @@ impl Gateway {
             log,
             kernel,
             connections,
+            files: files.into_iter().flatten().collect(),
         };
         let cores = relay_io::allowed_cores();
         let reports_max = reports_max(acceptance.is_strict(), connections_max);
@@ -161,6 +175,7 @@ impl Gateway {
                 engine,
                 policy: policy.clone(),
                 sockets,
+                servers: servers.clone(),
                 in_flight,
                 allowances,
                 acceptance,
@@ -237,6 +252,16 @@ fn open_listeners(
         addresses.push(address);
     }
     Ok((addresses, by_worker))
+}
+
+/// Reads what each listener shakes hands with, if it does.
+fn open_files(policy: &Policy, addresses: &[SocketAddr]) -> Result<Vec<Option<Files>>, StartError> {
+    let listeners = policy.listeners.iter().zip(addresses);
+    let opened = listeners.map(|(listener, &address)| {
+        Files::open(listener, address, SystemTime::now())
+            .map_err(|error| StartError(format!("cannot shake hands on {address}: {error}")))
+    });
+    opened.collect()
 }
 
 /// Accounts' addresses that are not this host's. They may still come; until then requests get `egress_unavailable`.

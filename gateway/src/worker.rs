@@ -11,14 +11,15 @@ use crate::config::policy::UpstreamId;
 use crate::connections::Connections;
 use crate::journal::{Acceptance, Report, Writer};
 use crate::limits::{Allowances, InFlight};
+use crate::tls::handshakes::{Handshakes, Untold};
 use crate::upstreams::IdleConnections;
 use mailbox::Mailbox;
-use relay_io::{Pool, Wheel};
+use relay_io::{HandshakeGate, Pool, Secured, TlsError, Wheel};
 use relay_wire::dialect::Dialect;
 use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
 use relay_wire::head::HeadLimits;
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +54,8 @@ pub struct Worker {
     pub pool: Pool,
     /// Deadlines.
     pub wheel: Wheel,
+    /// What TLS handshakes may take of the worker's time.
+    pub handshakes: HandshakeGate,
     /// Connections to providers, kept for the next request.
     pub idle: IdleConnections,
     /// Which account is asked.
@@ -69,6 +72,7 @@ pub struct Worker {
     held_body_bytes: Rc<Cell<usize>>,
     random: RefCell<fastrand::Rng>,
     figures: &'static Figures,
+    untold_handshakes: Untold,
     /// The sockets have been told to end.
     ending: Cell<bool>,
     draining_since: Cell<Option<Instant>>,
@@ -97,6 +101,8 @@ pub struct Figures {
     pub held_body_bytes: AtomicU64,
     /// Reports that found no room.
     pub reports_lost: AtomicU64,
+    /// TLS handshakes of clients.
+    pub handshakes: Handshakes,
 }
 
 /// Only the owning thread writes, so a load and a store do, without a locked instruction.
@@ -189,6 +195,15 @@ impl Worker {
     /// Reports that a connection could not be accepted.
     pub fn note_accept_error(&self, error: &std::io::Error) {
         self.journal.report(Report::AcceptFailed(error.to_string()));
+    }
+
+    /// Counts a client's TLS handshake that is over, and reports one of those that failed.
+    pub fn note_handshake(&self, source: IpAddr, outcome: &Result<Secured, TlsError>) {
+        let (now, _) = self.clocks.get();
+        let counts = &self.figures.handshakes;
+        if let Some(failed) = counts.note(&self.untold_handshakes, source, outcome, now) {
+            self.journal.report(Report::HandshakeFailed(failed));
+        }
     }
 
     /// Reports that serving a connection panicked.

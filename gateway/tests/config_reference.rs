@@ -4,6 +4,7 @@
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -172,6 +173,13 @@ fn every_default_outside_of_lists_is_in_force() {
     assert!(commented.is_empty(), "{commented:?}");
 }
 
+/// A certificate that signs itself, and its key.
+fn certificate() -> (String, String) {
+    let names = vec!["relay.example".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
 fn check(file: &Path, environment: &[&str]) -> (Output, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_codex-relay"));
     for name in environment {
@@ -204,8 +212,21 @@ fn the_examples_in_the_reference_are_meant_as_they_stand() {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("openai-2.key");
     fs::write(&key, "test-key\n").unwrap();
+    let (certificate, private) = certificate();
+    for (name, text) in [
+        ("relay.pem", &certificate),
+        ("relay.key", &private),
+        ("clients-ca.pem", &certificate),
+        ("provider-ca.pem", &certificate),
+    ] {
+        fs::write(directory.path().join(name), text).unwrap();
+    }
+    for private in ["relay.key", "openai-2.key"] {
+        let private = directory.path().join(private);
+        fs::set_permissions(private, fs::Permissions::from_mode(0o600)).unwrap();
+    }
     let text = uncommented(&reference());
-    let text = text.replace("/etc/codex-relay/openai-2.key", key.to_str().unwrap());
+    let text = text.replace("/etc/codex-relay", directory.path().to_str().unwrap());
     let file = directory.path().join("relay.toml");
     fs::write(&file, text).unwrap();
     let (_, text) = check(&file, &["OPENAI_API_KEY"]);

@@ -4,6 +4,7 @@
 //! (`schema`, `check`) that the types of the file (`raw`) make, and then given a meaning
 //! (`meaning`). Every step reports all that it finds and hands on what it can.
 
+mod certificates;
 mod check;
 mod document;
 mod error;
@@ -33,12 +34,18 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
-/// Reads the file and the credentials that it names.
+/// Reads the file, and the credentials and certificates that it names.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let text = document::read_text(path).map_err(|problem| ConfigErrors {
         problems: vec![problem],
     })?;
-    parse(&text, path, &|name| std::env::var_os(name))
+    let mut loaded = parse(&text, path, &|name| std::env::var_os(name))?;
+    let found = certificates::check(&loaded.policy, &Document::parse(&text, path));
+    if !found.errors.is_empty() {
+        return Err(ConfigErrors::new(found.errors));
+    }
+    loaded.warnings.extend(found.warnings);
+    Ok(loaded)
 }
 
 /// Looks up an environment variable.

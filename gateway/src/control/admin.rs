@@ -3,6 +3,7 @@
 mod accounts;
 
 use super::accounts::Condition;
+use super::certificates::Orders;
 use super::egress::{OpenConnections, check};
 use super::health::Tally;
 use super::metrics::Metrics;
@@ -52,6 +53,8 @@ pub struct Admin {
     pub connections: &'static Connections,
     /// Connections to providers.
     pub open: Arc<OpenConnections>,
+    /// The files of TLS.
+    pub certificates: Orders,
 }
 
 /// Serves the admin API for as long as the process runs.
@@ -63,6 +66,7 @@ pub async fn serve(listener: tokio::net::TcpListener, admin: Admin) {
         .route("/metrics", get(metrics))
         .route("/egress/connections", get(egress_connections))
         .route("/egress/check", post(egress_check))
+        .route("/tls/reload", post(reload))
         .route("/accounts", get(accounts::list))
         .route("/accounts/{name}", get(accounts::show))
         .route("/accounts/{name}/{verb}", post(accounts::obey))
@@ -209,6 +213,36 @@ async fn egress_check(State(admin): State<Admin>, headers: HeaderMap, body: Byte
         Ok(checks) => answer(StatusCode::OK, &json!({ "checks": checks })),
         Err(error) => refused(StatusCode::BAD_REQUEST, &error),
     }
+}
+
+/// Has the files of TLS looked at, as complete as they are now.
+async fn reload(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    if let Err(refusal) = require_order(&headers) {
+        return refusal;
+    }
+    let Ok(found) = admin.certificates.look().await else {
+        let why = "files are not looked at any more: this needs a restart";
+        return refused(StatusCode::INTERNAL_SERVER_ERROR, why);
+    };
+    let (mut replaced, mut not_replaced) = (Vec::new(), Vec::new());
+    for one in &found {
+        let listener = one.listener().to_string();
+        match one.file() {
+            (file, None) => replaced.push(json!({ "listener": listener, "file": file })),
+            (file, Some(why)) => {
+                not_replaced.push(json!({ "listener": listener, "file": file, "error": why }));
+            }
+        }
+    }
+    // So that a script need not read the answer to know that something is wrong.
+    let status = match not_replaced.is_empty() {
+        true => StatusCode::OK,
+        false => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    answer(
+        status,
+        &json!({ "replaced": replaced, "refused": not_replaced }),
+    )
 }
 
 /// Of everything that does something, so that no web page can do it. A browser asks first before it sends this type elsewhere,

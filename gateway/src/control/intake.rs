@@ -65,6 +65,15 @@ impl Intake {
                         self.counters.count_accept_failure();
                         self.log.event("accept_failed", &[("error", error.clone())]);
                     }
+                    Report::HandshakeFailed(failed) => {
+                        let members = [
+                            ("source", failed.source.to_string()),
+                            ("reason", failed.reason.as_str().to_owned()),
+                            ("error", failed.error.clone()),
+                            ("untold_before", failed.untold.to_string()),
+                        ];
+                        self.log.event("tls_handshake_failed", &members);
+                    }
                     Report::Panicked => {
                         self.counters.count_panic();
                         self.log.event("panicked", &[]);

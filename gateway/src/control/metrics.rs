@@ -7,6 +7,7 @@ pub(super) mod accounts;
 mod connections;
 pub(super) mod journal;
 mod limits;
+mod tls;
 
 pub use connections::Counted;
 
@@ -109,6 +110,7 @@ impl Metrics {
         accounts::describe();
         journal::describe();
         limits::describe();
+        tls::describe();
         Ok(Self {
             exporter,
             figures,
@@ -135,6 +137,7 @@ impl Metrics {
         let now = self.accounts.health.clock().now();
         accounts::read(policy, self.accounts, now);
         limits::read(policy, self.allowances, Instant::now());
+        tls::read(&self.figures);
         let sum = |of: fn(&Figures) -> &AtomicU64| -> u64 {
             self.figures
                 .iter()

@@ -7,6 +7,7 @@
 use crate::config::policy::{AccountId, Limit, LimitSet, Money, Scope, TenantId};
 use crate::request::authenticate::KeyId;
 use crate::request::reply::RequestId;
+use crate::tls::handshakes::Failed;
 use crate::usage::Known;
 use relay_wire::dialect::{Dialect, Usage};
 use std::cell::{Cell, RefCell};
@@ -34,6 +35,8 @@ pub enum Report {
     },
     /// A connection could not be accepted.
     AcceptFailed(String),
+    /// A client's TLS handshake failed.
+    HandshakeFailed(Failed),
     /// Serving a connection panicked.
     Panicked,
 }

@@ -184,15 +184,17 @@ fn read_key(path: &Path) -> Result<(SigningKey, Option<Fault>), Fault> {
         why: why.to_owned(),
     };
     let (bytes, mode) = read(path).map_err(|why| fault(&why))?;
-    let key = match PrivateKeyDer::from_pem_slice(&bytes) {
-        Ok(key) => Zeroizing::new(key),
-        Err(pem::Error::NoItemsFound) => return Err(fault(no_key(&bytes))),
-        Err(_) => return Err(fault(BROKEN_PEM)),
-    };
-    // Read in the old form as if it were plain: two fields in front tell that it is not (RFC 1421 section 4.6.1.1).
-    if memchr::memmem::find(&bytes, b"Proc-Type: 4,ENCRYPTED").is_some() {
+    if ENCRYPTED_MARKS
+        .iter()
+        .any(|mark| memchr::memmem::find(&bytes, mark).is_some())
+    {
         return Err(fault(ENCRYPTED));
     }
+    let key = match PrivateKeyDer::from_pem_slice(&bytes) {
+        Ok(key) => Zeroizing::new(key),
+        Err(pem::Error::NoItemsFound) => return Err(fault(NO_KEY)),
+        Err(_) => return Err(fault(BROKEN_PEM)),
+    };
     let Ok(signing) = any_supported_type(&key) else {
         let why = "holds a private key that cannot be used: RSA with 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, and \
                    Ed25519 can";
@@ -207,12 +209,13 @@ fn read_key(path: &Path) -> Result<(SigningKey, Option<Fault>), Fault> {
 
 const ENCRYPTED: &str = "holds a private key that is encrypted: nobody is there to be asked for its password (`openssl pkey` takes it off)";
 
-fn no_key(bytes: &[u8]) -> &'static str {
-    match memchr::memmem::find(bytes, b"-----BEGIN ENCRYPTED PRIVATE KEY-----") {
-        Some(_) => ENCRYPTED,
-        None => "holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)",
-    }
-}
+/// In the new form (RFC 7468 section 11), and in the old one (RFC 1421 section 4.6.1.1).
+const ENCRYPTED_MARKS: [&[u8]; 2] = [
+    b"-----BEGIN ENCRYPTED PRIVATE KEY-----",
+    b"Proc-Type: 4,ENCRYPTED",
+];
+
+const NO_KEY: &str = "holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)";
 
 /// The file's bytes and permission bits, or what is wrong with it.
 fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), String> {

@@ -6,7 +6,7 @@
 mod files;
 mod names;
 
-pub use files::{Event, Files};
+pub use files::{Asked, Event, Files};
 
 use crate::config::policy::TlsVersion;
 use crate::tls::certificates::Pair;
@@ -14,7 +14,7 @@ use names::ByName;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
-use rustls::{ServerConfig, SupportedProtocolVersion, version};
+use rustls::{ConfigBuilder, ServerConfig, SupportedProtocolVersion, WantsVerifier, version};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -79,7 +79,7 @@ impl View {
 
 /// What does not change while the gateway runs.
 struct Rules {
-    min_version: TlsVersion,
+    builder: ConfigBuilder<ServerConfig, WantsVerifier>,
     http2: bool,
     /// `None`: no session is resumed.
     ticketer: Option<Arc<dyn ProducesTickets>>,
@@ -99,8 +99,10 @@ impl Rules {
         } else {
             Some(aws_lc_rs::Ticketer::new()?)
         };
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider);
         Ok(Self {
-            min_version,
+            builder: builder.with_protocol_versions(versions(min_version))?,
             http2,
             ticketer,
         })
@@ -111,10 +113,8 @@ impl Rules {
         &self,
         pairs: &[Arc<Pair>],
         clients: Option<Arc<dyn ClientCertVerifier>>,
-    ) -> Result<Arc<ServerConfig>, rustls::Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions(self.min_version))?;
+    ) -> Arc<ServerConfig> {
+        let builder = self.builder.clone();
         let builder = match clients {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
@@ -131,7 +131,7 @@ impl Rules {
             Some(ticketer) => config.ticketer = ticketer.clone(),
             None => config.send_tls13_tickets = 0,
         }
-        Ok(Arc::new(config))
+        Arc::new(config)
     }
 }
 

@@ -8,8 +8,10 @@ use crate::connections::Connections;
 use crate::journal::{Acceptance, Writer};
 use crate::limits::{Allowances, InFlight};
 use crate::listen::accept;
+use crate::tls::handshakes::Untold;
+use crate::tls::server::{Server, View};
 use crate::upstreams::IdleConnections;
-use relay_io::{Engine, Listener, Pool, Wheel, spawn};
+use relay_io::{Engine, HandshakeGate, Listener, Pool, Wheel, spawn};
 use relay_wire::head::HeadLimits;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -38,6 +40,8 @@ pub struct Parts {
     pub policy: Arc<Policy>,
     /// Its sockets, one for each listener.
     pub sockets: Vec<TcpListener>,
+    /// What each of them shakes hands with, if it does.
+    pub servers: Vec<Option<Arc<Server>>>,
     /// Counters shared with the other workers.
     pub in_flight: &'static InFlight,
     /// What tenants and keys have used.
@@ -113,6 +117,7 @@ async fn run(parts: Parts) -> io::Result<()> {
         connections: parts.connections,
         pool: Pool::new(),
         wheel: Wheel::new(engine),
+        handshakes: HandshakeGate::new(limits.tls_handshakes_max),
         idle: IdleConnections::new(&parts.policy, parts.number, &parts.connections.shortages),
         chooser: Chooser::new(parts.policy.clone(), parts.in_flight, parts.accounts),
         journal: parts.journal,
@@ -128,6 +133,7 @@ async fn run(parts: Parts) -> io::Result<()> {
         held_body_bytes: Rc::default(),
         random: RefCell::new(fastrand::Rng::new()),
         figures: parts.figures,
+        untold_handshakes: Untold::default(),
         ending: Cell::new(false),
         draining_since: Cell::new(None),
         clocks: Cell::new((Instant::now(), SystemTime::now())),
@@ -135,10 +141,10 @@ async fn run(parts: Parts) -> io::Result<()> {
         policy: parts.policy,
     }));
     let mut listeners = Vec::new();
-    for socket in parts.sockets {
+    for (socket, server) in parts.sockets.into_iter().zip(parts.servers) {
         let listener = Rc::new(Listener::adopt(socket, engine)?);
         listeners.push(listener.clone());
-        spawn(accept::run(worker, listener));
+        spawn(accept::run(worker, listener, server.map(View::new)));
     }
     worker.mailbox.note_worker_started();
     let mut ticks: u32 = 0;

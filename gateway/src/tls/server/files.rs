@@ -250,7 +250,7 @@ impl Files {
         let clients = client_auth.clone();
         let clients = clients.map(|files| Kept::open(files, now)).transpose()?;
         let rules = Rules::new(*min_version, listener.http2, clients.is_some())?;
-        let server = Arc::new(Server::new(config(&rules, &pairs, clients.as_ref())?));
+        let server = Arc::new(Server::new(config(&rules, &pairs, clients.as_ref())));
         Ok(Some(Self {
             address,
             server,
@@ -270,14 +270,10 @@ impl Files {
         self.address
     }
 
-    /// What should be known of what is in force, or could not be read again with the rights that the process has now.
-    pub fn warnings(&self) -> Vec<Fault> {
-        let pairs = self.pairs.iter();
-        let mut found: Vec<_> = pairs
-            .clone()
-            .flat_map(|kept| kept.value.warnings.clone())
-            .collect();
-        let roles = pairs.flat_map(|kept| {
+    /// What cannot be read again with the rights that the process has now.
+    pub fn unreadable(&self) -> Vec<Fault> {
+        let mut found = Vec::new();
+        let roles = self.pairs.iter().flat_map(|kept| {
             [
                 (Role::Certificate, &kept.files.certificate),
                 (Role::Key, &kept.files.key),
@@ -304,10 +300,7 @@ impl Files {
     }
 
     /// Looks whether files have changed, and puts in force what is better.
-    ///
-    /// # Errors
-    /// rustls does not take what it was given; what was in force stays.
-    pub fn look(&mut self, asked: Asked, now: SystemTime) -> Result<Look, rustls::Error> {
+    pub fn look(&mut self, asked: Asked, now: SystemTime) -> Look {
         let mut found = Look::default();
         let mut is_new = false;
         for kept in &mut self.pairs {
@@ -317,10 +310,10 @@ impl Files {
             is_new |= kept.look(asked, now, &mut found);
         }
         if is_new {
-            let config = config(&self.rules, &self.pairs, self.clients.as_ref())?;
-            self.server.publish(config);
+            self.server
+                .publish(config(&self.rules, &self.pairs, self.clients.as_ref()));
         }
-        Ok(found)
+        found
     }
 }
 
@@ -328,7 +321,7 @@ fn config(
     rules: &Rules,
     pairs: &[Kept<CertificateFiles, Arc<Pair>>],
     clients: Option<&Kept<ClientAuth, Authorities>>,
-) -> Result<Arc<rustls::ServerConfig>, rustls::Error> {
+) -> Arc<rustls::ServerConfig> {
     let pairs: Vec<_> = pairs.iter().map(|kept| kept.value.clone()).collect();
     rules.config(&pairs, clients.map(|kept| kept.value.verifier.clone()))
 }

@@ -67,7 +67,7 @@ impl Place {
     }
 
     fn look(&mut self, asked: Asked) -> Look {
-        self.files.look(asked, SystemTime::now()).unwrap()
+        self.files.look(asked, SystemTime::now())
     }
 
     /// Looks until nothing is unsettled any more; files that stand still need one look more.
@@ -197,7 +197,7 @@ fn what_was_refused_for_its_time_is_taken_when_that_has_come() {
     place.replace("key", &later.key);
     assert!(refused(&place.settle(), "is not valid yet"));
     let then = SystemTime::from("3000-01-02T00:00:00Z".parse::<jiff::Timestamp>().unwrap());
-    let look = place.files.look(Asked::Nobody, then).unwrap();
+    let look = place.files.look(Asked::Nobody, then);
     assert_eq!(look.events, [Event::Replaced(place.path("certificate"))]);
 }
 
@@ -218,11 +218,11 @@ fn authorities_of_clients_are_replaced_too_and_nothing_is_resumed_with_them() {
 #[test]
 fn what_cannot_be_read_again_is_told() {
     let place = Place::new(&made(|_| {}), true);
-    assert_eq!(place.files.warnings(), []);
+    assert_eq!(place.files.unreadable(), []);
     for name in ["key", "authorities"] {
         std::fs::remove_file(place.path(name)).unwrap();
     }
-    let warnings = place.files.warnings();
+    let warnings = place.files.unreadable();
     let roles: Vec<_> = warnings.iter().map(|fault| fault.role).collect();
     assert_eq!(roles, [Role::Key, Role::Authorities]);
 }
