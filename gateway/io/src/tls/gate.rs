@@ -44,7 +44,7 @@ impl HandshakeGate {
 pub(super) struct Line {
     turn: Semaphore,
     /// How long the last step took, and when it ended.
-    last: Cell<Option<(Duration, Instant)>>,
+    last: Cell<(Duration, Instant)>,
 }
 
 /// A step that is being taken; it ends when this is dropped.
@@ -58,7 +58,7 @@ impl Line {
     fn new() -> Self {
         Self {
             turn: Semaphore::new(1),
-            last: Cell::new(None),
+            last: Cell::new((Duration::ZERO, Instant::now())),
         }
     }
 
@@ -73,18 +73,21 @@ impl Line {
         }
     }
 
+    /// Always a turn of the loop, since time that has passed without one was not the others'.
     async fn let_others_run<T: Future>(&self, loop_turn: impl Fn() -> T) {
-        let Some((took, ended)) = self.last.get() else {
-            return;
-        };
         let mut empty_turns = 0;
-        while ended.elapsed() < took && empty_turns < EMPTY_TURNS {
+        while empty_turns < EMPTY_TURNS {
             let began = Instant::now();
             loop_turn().await;
-            empty_turns = match began.elapsed() < EMPTY_TURN {
+            let ended = Instant::now();
+            empty_turns = match ended - began < EMPTY_TURN {
                 true => empty_turns + 1,
                 false => 0,
             };
+            let (took, last) = self.last.get();
+            if ended - last >= took {
+                return;
+            }
         }
     }
 }
@@ -92,6 +95,6 @@ impl Line {
 impl Drop for Step<'_> {
     fn drop(&mut self) {
         let ended = Instant::now();
-        self.line.last.set(Some((ended - self.began, ended)));
+        self.line.last.set((ended - self.began, ended));
     }
 }

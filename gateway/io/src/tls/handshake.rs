@@ -3,14 +3,20 @@
 use super::gate::Line;
 use super::session::Session;
 use super::{HandshakeGate, Secured, Tls, TlsError};
+use crate::either::{Either, either};
 use crate::engine::{Engine, pause};
 use crate::lease::{Lease, Pool};
 use crate::socket::{Stream, Tcp};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use std::io::{self, ErrorKind, IoSlice};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::SemaphorePermit;
+
+/// How often who waits for a place looks whether its time is over.
+const IN_LINE: Duration = Duration::from_millis(250);
 
 impl Stream {
     /// Takes the connection of a client into TLS. The deadline that is set on the stream bounds it, the time before the client's
@@ -26,8 +32,7 @@ impl Stream {
     ) -> Result<Secured, TlsError> {
         // Who says nothing takes no place.
         self.readable().await?;
-        let _place = gate.place().await;
-        self.check()?;
+        let _place = self.place(gate).await?;
         let session = Session::server(config, pool)?;
         self.shake_hands(session, &gate.accepting).await
     }
@@ -49,6 +54,21 @@ impl Stream {
         drop(step);
         self.send_flight(&mut session).await?;
         self.shake_hands(session, &gate.connecting).await
+    }
+
+    /// Waits for a place, and leaves the line once the stream is interrupted.
+    async fn place<'a>(
+        &self,
+        gate: &'a HandshakeGate,
+    ) -> Result<Option<SemaphorePermit<'a>>, TlsError> {
+        let mut place = pin!(gate.place());
+        loop {
+            let waited = either(place.as_mut(), pause(IN_LINE)).await;
+            self.check()?;
+            if let Either::First(place) = waited {
+                return Ok(place);
+            }
+        }
     }
 
     /// Has the connection been taken into TLS?

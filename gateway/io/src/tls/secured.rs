@@ -205,9 +205,12 @@ impl Tls {
         if self.is_mute.get() {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        let unsent = self.unsent.take();
+        if let Some(lease) = self.unsent.take() {
+            return Ok(Some(lease));
+        }
+        self.awaited_bytes.set(0);
         let mut session = self.session.borrow_mut();
-        if let Some(lease) = unsent.or_else(|| session.take_outgoing()) {
+        if let Some(lease) = session.take_outgoing() {
             return Ok(Some(lease));
         }
         let (lease, count) = session.seal(parts).map_err(io::Error::other)?;
@@ -228,7 +231,7 @@ impl Tls {
         Ok(count)
     }
 
-    /// Sends what is to be sent before anything else, as far as the kernel takes it; is anything left?
+    /// Sends what is to be sent before anything else, as far as the kernel takes it. Was that all?
     fn flush(&self, tcp: &Tcp) -> bool {
         if self.sends.get() {
             return false;

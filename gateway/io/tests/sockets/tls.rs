@@ -2,5 +2,6 @@
 
 mod bytes;
 mod ends;
+mod flood;
 mod handshakes;
 mod peer;

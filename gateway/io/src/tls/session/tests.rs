@@ -239,3 +239,39 @@ fn a_changed_record_is_a_failure_and_the_peer_is_told() {
         assert_eq!(told, Err(Error::AlertReceived(reason)));
     }
 }
+
+#[test]
+fn messages_of_the_protocol_may_come_in_pieces_while_data_is_sent() {
+    let authority = Authority::new();
+    let mut server_config = authority.server(&[&TLS13]);
+    // Every message of a handshake, and the tickets behind it, come as several records.
+    server_config.max_fragment_size = Some(64);
+    let client_config = Arc::new(authority.client());
+    let mut client = Session::client(client_config.clone(), server_name(), &Pool::new()).unwrap();
+    let mut server = Session::server(Arc::new(server_config), &Pool::new()).unwrap();
+    client.begin().unwrap();
+    carry_over(&mut client, &mut server);
+    let flight = server.take_outgoing().unwrap();
+    for byte in flight.filled() {
+        assert_eq!(receive(&mut client, &[*byte]).unwrap(), b"");
+    }
+    carry_over(&mut client, &mut server);
+    let tickets = server.take_outgoing().unwrap();
+    assert!(tickets.len() > 200);
+    let mut pieced = 0;
+    for byte in tickets.filled() {
+        assert_eq!(receive(&mut client, &[*byte]).unwrap(), b"");
+        pieced += usize::from(client.is_pieced);
+        let records = sealed(&mut client, b"in between");
+        assert_eq!(receive(&mut server, &records).unwrap(), b"in between");
+    }
+    assert!(pieced > 100, "{pieced} sends beside pieces of a message");
+    assert_eq!((lent(&client), client.is_pieced), (0, false));
+    let records = sealed(&mut server, &bytes(1000));
+    assert!(receive(&mut client, &records).unwrap() == bytes(1000));
+    let mut second = Session::client(client_config, server_name(), &Pool::new()).unwrap();
+    second.begin().unwrap();
+    let hello = second.take_outgoing().unwrap();
+    let offers_ticket = hello.filled().windows(2).any(|at| at == [0, 41]);
+    assert!(offers_ticket, "pre_shared_key (RFC 8446 section 4.2)");
+}

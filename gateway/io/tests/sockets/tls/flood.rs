@@ -1,0 +1,172 @@
+//! Many handshakes at once, beside connections that go on.
+
+use super::peer::client;
+use crate::certificates::{Authority, server_name};
+use crate::rig::{LIMIT, Worker, meanwhile, on_each_engine, until};
+use relay_io::{HandshakeGate, Interrupt, Origin, Pool, Stream, TlsError, spawn};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ClientConnection};
+use std::cell::{Cell, RefCell};
+use std::io::{IoSlice, Write};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Clients of a flood.
+const CLIENTS: usize = 64;
+
+/// Two streams of the worker that send one byte to and fro for ever, and how often they did.
+async fn play_ball(worker: &Worker) -> Rc<Cell<usize>> {
+    let (listener, address) = worker.listen();
+    let first = std::net::TcpStream::connect(address).unwrap();
+    let (client, _) = listener.accept(&worker.wheel).await.unwrap();
+    let origin = Origin::Address(address.ip());
+    let one = Stream::connect(&origin, address, LIMIT, &client)
+        .await
+        .unwrap();
+    let (other, _) = listener.accept(&worker.wheel).await.unwrap();
+    drop(first);
+    let throws = Rc::new(Cell::new(0));
+    one.send(&mut [IoSlice::new(b"o")], LIMIT).await.unwrap();
+    for player in [one, other] {
+        let throws = throws.clone();
+        spawn(async move {
+            let pool = Pool::new();
+            while let Ok(Some(ball)) = player.receive(&pool).await {
+                throws.set(throws.get() + 1);
+                let mut parts = [IoSlice::new(ball.filled())];
+                player.send(&mut parts, LIMIT).await.unwrap();
+            }
+        });
+    }
+    throws
+}
+
+#[test]
+fn between_two_steps_of_handshakes_everything_else_goes_on() {
+    on_each_engine(async |worker| {
+        let throws = play_ball(worker).await;
+        let authority = Authority::new();
+        let server = Arc::new(authority.server(&[&TLS13]));
+        // Refused at the first step, so that all steps are due at once and none waits for a client.
+        let old = ClientConfig::builder_with_protocol_versions(&[&TLS12])
+            .with_root_certificates(authority.roots())
+            .with_no_client_auth();
+        let old = Arc::new(old);
+        let (mut streams, mut peers) = (Vec::new(), Vec::new());
+        for _ in 0..CLIENTS {
+            let (stream, mut peer) = worker.pair().await;
+            let mut hello = Vec::new();
+            let mut client = ClientConnection::new(old.clone(), server_name()).unwrap();
+            client.write_tls(&mut hello).unwrap();
+            peer.write_all(&hello).unwrap();
+            stream.set_deadline(LIMIT);
+            streams.push(stream);
+            peers.push(peer);
+        }
+        until("the ball flies", || throws.get() > 10).await;
+        let gate = Rc::new(HandshakeGate::new(CLIENTS));
+        let steps = Rc::new(RefCell::new(Vec::new()));
+        for stream in streams {
+            let (gate, server) = (gate.clone(), server.clone());
+            let (steps, throws) = (steps.clone(), throws.clone());
+            spawn(async move {
+                let accepted = stream.accept_tls(server, &gate, &Pool::new()).await;
+                assert!(matches!(accepted, Err(TlsError::Rejected(_))));
+                steps.borrow_mut().push(throws.get());
+            });
+        }
+        until("all have been refused", || steps.borrow().len() == CLIENTS).await;
+        // A throw takes a turn or two of the loop. Without a gate all steps are taken in the same one.
+        let thrown = steps.borrow()[CLIENTS - 1] - steps.borrow()[0];
+        assert!(thrown >= CLIENTS / 4, "{thrown} throws in {CLIENTS} steps");
+    });
+}
+
+#[test]
+fn who_finds_no_place_waits_for_one_but_not_for_ever() {
+    on_each_engine(async |worker| {
+        let authority = Authority::new();
+        let server = Arc::new(authority.server(&[&TLS12, &TLS13]));
+        let gate = Rc::new(HandshakeGate::new(1));
+        let (stalling, mut silent) = worker.pair().await;
+        silent.write_all(&[0x16]).unwrap();
+        stalling.set_deadline(LIMIT);
+        let stalled = Rc::new(Cell::new(false));
+        let interrupter = stalling.interrupter();
+        let (at_gate, its_server, over) = (gate.clone(), server.clone(), stalled.clone());
+        spawn(async move {
+            let accepted = stalling
+                .accept_tls(its_server, &at_gate, &Pool::new())
+                .await;
+            assert!(accepted.is_err());
+            over.set(true);
+        });
+
+        let (stream, mut peer) = worker.pair().await;
+        peer.write_all(&[0x16]).unwrap();
+        stream.set_deadline(Duration::from_millis(100));
+        let accepted = stream.accept_tls(server.clone(), &gate, &Pool::new()).await;
+        let interrupted = matches!(accepted, Err(TlsError::Interrupted(Interrupt::Deadline)));
+        assert!(interrupted, "{accepted:?}");
+        assert!(!stalled.get());
+
+        let (stream, tcp) = worker.pair().await;
+        let mut client = client(&Arc::new(authority.client()), tcp);
+        let connecting = std::thread::spawn(move || {
+            while client.conn.is_handshaking() {
+                client.conn.complete_io(&mut client.sock).unwrap();
+            }
+            client
+        });
+        interrupter.interrupt(Interrupt::Tied);
+        stream.set_deadline(LIMIT);
+        stream
+            .accept_tls(server, &gate, &Pool::new())
+            .await
+            .unwrap();
+        assert!(stalled.get());
+        meanwhile(move || connecting.join().unwrap()).await;
+    });
+}
+
+#[test]
+fn handshakes_that_are_wanted_here_do_not_wait_behind_those_of_clients() {
+    on_each_engine(async |worker| {
+        let authority = Authority::new();
+        let server = Arc::new(authority.server(&[&TLS13]));
+        let clients = Rc::new(HandshakeGate::new(1));
+        let (stalling, mut silent) = worker.pair().await;
+        silent.write_all(&[0x16]).unwrap();
+        let (at_gate, its_server) = (clients.clone(), server.clone());
+        let interrupter = stalling.interrupter();
+        spawn(async move {
+            let accepted = stalling
+                .accept_tls(its_server, &at_gate, &Pool::new())
+                .await;
+            assert!(accepted.is_err());
+        });
+        connect_through(worker, &authority, &clients).await;
+        interrupter.interrupt(Interrupt::Tied);
+    });
+}
+
+/// Connects through the gate to a server on a thread.
+async fn connect_through(worker: &Worker, authority: &Authority, gate: &HandshakeGate) {
+    let (stream, mut tcp) = worker.pair().await;
+    let config = Arc::new(authority.server(&[&TLS13]));
+    let serving = std::thread::spawn(move || {
+        let mut server = rustls::ServerConnection::new(config).unwrap();
+        while server.is_handshaking() {
+            server.complete_io(&mut tcp).unwrap();
+        }
+        tcp
+    });
+    stream.set_deadline(LIMIT);
+    let config = Arc::new(authority.client());
+    let secured = stream
+        .connect_tls(config, server_name(), gate, &Pool::new())
+        .await;
+    secured.unwrap();
+    meanwhile(move || serving.join().unwrap()).await;
+}
