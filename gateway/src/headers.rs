@@ -68,10 +68,16 @@ const RESERVED: &[(Reserved, &[&str])] = &[
 /// Begins the names of the fields that the gateway writes.
 const OWN_PREFIX: &[u8] = b"x-relay-";
 
+/// Begins the names of the fields of a WebSocket's handshake, which says something about one connection (RFC 6455 section 11.3).
+const WEBSOCKET_PREFIX: &[u8] = b"sec-websocket-";
+
 /// Says why a field of this name never passes, whatever the rules are; `None` leaves it to them.
 pub fn reserved(name: &[u8]) -> Option<Reserved> {
     if starts_with(name, OWN_PREFIX) {
         return Some(Reserved::Own);
+    }
+    if starts_with(name, WEBSOCKET_PREFIX) {
+        return Some(Reserved::HopByHop);
     }
     let found = RESERVED.iter().find(|(_, names)| {
         names
@@ -286,6 +292,7 @@ mod tests {
             ("TE", Some(Reserved::HopByHop)),
             ("Transfer-Encoding", Some(Reserved::Framing)),
             ("X-Relay-Attempts", Some(Reserved::Own)),
+            ("Sec-WebSocket-Key", Some(Reserved::HopByHop)),
             ("x-relay", None),
             ("content-type", None),
         ] {

@@ -3,6 +3,7 @@
 //! ```text
 //! serve ─┬─ reach: authenticate → admit → read body → candidates → reserve → loop { open a candidate, or the next one }
 //!        ├─ forward: the answer's head, then its body as it comes      (only with an answer in hand)
+//!        ├─ tunnel: both ways at once, until one side ends it           (only where that answer opens a WebSocket)
 //!        ├─ settle the limits, or refuse in the one error model        (only without)
 //!        └─ close the trail: one record of what happened
 //! ```
@@ -22,10 +23,12 @@ pub mod own_usage;
 pub mod refusal;
 pub mod reply;
 pub mod route;
+pub mod websocket;
 
 use crate::connections::Inbound;
 use crate::worker::Worker;
 use audit::Trail;
+use authenticate::Caller;
 use body::RequestBody;
 use egress::Answer;
 use limit::Permit;
@@ -35,6 +38,7 @@ use relay_wire::dialect::Dialect;
 use relay_wire::head::RequestHead;
 use reply::{AwaitingHead, Done, Early, Reply};
 use std::time::Instant;
+use websocket::Handshake;
 
 /// A request as it stands when its head has been read.
 pub struct Request<'c> {
@@ -54,6 +58,8 @@ pub struct Request<'c> {
     pub held_at: Instant,
     /// The body, read as far as needed.
     pub body: RequestBody<'c>,
+    /// It asks for a WebSocket, and may have one.
+    pub websocket: Option<Handshake>,
 }
 
 impl Request<'_> {
@@ -114,7 +120,13 @@ pub async fn serve<'c>(
     let mut trail = audit::open(worker, request);
     request.client.watch_peer();
     let done = match reach(worker, request, client.early(), &mut trail).await {
-        Ok((permit, answer)) => {
+        Ok((caller, permit, answer)) if answer.opens_tunnel() => {
+            let tunnel =
+                websocket::tunnel(worker, request, &caller, answer, client, permit, &mut trail);
+            // What it needs for its two ways is no part of what every connection needs.
+            Box::pin(tunnel).await
+        }
+        Ok((_, permit, answer)) => {
             let (done, transcript) =
                 forward::forward(worker, request, answer, client, &permit, &mut trail).await;
             trail.note_transcript(&transcript);
@@ -142,11 +154,12 @@ async fn reach(
     request: &mut Request<'_>,
     mut early: Early<'_>,
     trail: &mut Trail,
-) -> Result<(Permit, Box<Answer>), Refusal> {
+) -> Result<(Caller, Permit, Box<Answer>), Refusal> {
     let caller = authenticate::authenticate(worker, request)?;
     trail.note_caller(&caller);
     trail.note_model(route::model_so_far(request));
     trail.secure(worker, &caller)?;
+    request.websocket = websocket::asked_for(worker, request, &caller)?;
     let admitted = limit::admit(worker, request, &caller)?;
     trail.note_shadowed(admitted.shadowed());
     request
@@ -162,7 +175,10 @@ async fn reach(
         let asked = candidate.asked();
         trail.note_attempt(&candidate);
         match egress::open(worker, request, candidate).await {
-            Ok(answer) => return Ok((permit, candidates.answered(worker, asked, answer))),
+            Ok(answer) => {
+                let answer = candidates.answered(worker, asked, answer);
+                return Ok((caller, permit, answer));
+            }
             Err(failure) => {
                 trail.note_failure(worker, &asked, &failure);
                 let unpassed = failure.unpassed();

@@ -1,4 +1,4 @@
-//! Waiting for the first of two things.
+//! Waiting for the first of two things, or for both.
 
 use std::future::Future;
 use std::pin::pin;
@@ -21,6 +21,32 @@ pub async fn either<A: Future, B: Future>(first: A, second: B) -> Either<A::Outp
             return Poll::Ready(Either::First(output));
         }
         second.as_mut().poll(context).map(Either::Second)
+    })
+    .await
+}
+
+/// Runs two futures in one task until both have ended. Neither is dropped before, so they may own what operations use.
+pub async fn both<A: Future, B: Future>(first: A, second: B) -> (A::Output, B::Output) {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    let (mut of_first, mut of_second) = (None, None);
+    std::future::poll_fn(|context| {
+        if of_first.is_none()
+            && let Poll::Ready(output) = first.as_mut().poll(context)
+        {
+            of_first = Some(output);
+        }
+        if of_second.is_none()
+            && let Poll::Ready(output) = second.as_mut().poll(context)
+        {
+            of_second = Some(output);
+        }
+        match (of_first.take(), of_second.take()) {
+            (Some(first), Some(second)) => Poll::Ready((first, second)),
+            (first, second) => {
+                (of_first, of_second) = (first, second);
+                Poll::Pending
+            }
+        }
     })
     .await
 }

@@ -34,7 +34,7 @@ mod tls;
 mod wheel;
 
 pub use duplex::{Duplex, DuplexHandle, Ending, Watch};
-pub use either::{Either, either};
+pub use either::{Either, both, either};
 pub use engine::{Engine, Refused, pause, run, spawn};
 pub use lease::{LARGE_LEASE_BYTES, Lease, Pool, SMALL_LEASE_BYTES, TINY_LEASE_BYTES};
 pub use listener::{Listener, bind};

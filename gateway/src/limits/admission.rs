@@ -18,6 +18,23 @@ const OF_REQUESTS: [Limit; 5] = [
     Limit::RequestsPerMinute,
 ];
 
+/// What a request takes one of that has its place in one that is in flight already.
+const OF_FURTHER_REQUESTS: [Limit; 4] = [
+    Limit::RequestsPerDay,
+    Limit::RequestsPerMonth,
+    Limit::RequestsPerSecond,
+    Limit::RequestsPerMinute,
+];
+
+/// What does not come back before a day or a month has ended.
+const QUOTAS: [Limit; 5] = [
+    Limit::RequestsPerDay,
+    Limit::RequestsPerMonth,
+    Limit::TokensPerDay,
+    Limit::TokensPerMonth,
+    Limit::BudgetPerMonth,
+];
+
 /// What is set aside by estimate, in this order.
 const OF_USE: [Limit; 4] = [
     Limit::TokensPerDay,
@@ -74,6 +91,24 @@ impl Admission {
         ledgers: [(Scope, &'static Ledger); 2],
         now: Instant,
     ) -> Result<Self, Exceeded> {
+        Self::taking(&OF_REQUESTS, allowances, ledgers, now)
+    }
+
+    /// The same for a request that is part of one in flight.
+    pub(super) fn further(
+        allowances: &'static Allowances,
+        ledgers: [(Scope, &'static Ledger); 2],
+        now: Instant,
+    ) -> Result<Self, Exceeded> {
+        Self::taking(&OF_FURTHER_REQUESTS, allowances, ledgers, now)
+    }
+
+    fn taking(
+        limits: &[Limit],
+        allowances: &'static Allowances,
+        ledgers: [(Scope, &'static Ledger); 2],
+        now: Instant,
+    ) -> Result<Self, Exceeded> {
         let moment = allowances.moment(now);
         let mut admission = Self {
             allowances,
@@ -90,10 +125,10 @@ impl Admission {
             is_settled: false,
         };
         let one = |_| 1;
-        match admission.take(&OF_REQUESTS, one, moment) {
+        match admission.take(limits, one, moment) {
             Ok(()) => Ok(admission),
             Err(exceeded) => {
-                admission.undo(&OF_REQUESTS, one, moment);
+                admission.undo(limits, one, moment);
                 Err(exceeded)
             }
         }
@@ -247,18 +282,44 @@ impl Stake {
     }
 
     fn refusal(&self, limit: Limit, amount: u64, now: Moment, calendar: &Calendar) -> Exceeded {
-        let standing = self.ledger.standing(limit, now, calendar);
-        let wait = self.ledger.wait(limit, amount, now, calendar);
-        Exceeded {
-            limit,
-            scope: self.scope,
-            // It may have become free in this very moment.
-            retry_after: wait.max(Duration::from_millis(1)),
-            resets_at: span_of(limit).map(|span| calendar.ends(span)),
-            never_fits: self.ledger.never_fits(limit, amount),
-            standing: standing.unwrap_or_default(),
-        }
+        refusal((self.scope, self.ledger), limit, amount, now, calendar)
     }
+}
+
+fn refusal(
+    (scope, ledger): (Scope, &Ledger),
+    limit: Limit,
+    amount: u64,
+    now: Moment,
+    calendar: &Calendar,
+) -> Exceeded {
+    let standing = ledger.standing(limit, now, calendar);
+    let wait = ledger.wait(limit, amount, now, calendar);
+    Exceeded {
+        limit,
+        scope,
+        // It may have become free in this very moment.
+        retry_after: wait.max(Duration::from_millis(1)),
+        resets_at: span_of(limit).map(|span| calendar.ends(span)),
+        never_fits: ledger.never_fits(limit, amount),
+        standing: standing.unwrap_or_default(),
+    }
+}
+
+/// A limit of a day or a month of which nothing is left. Shadows are none.
+pub(super) fn used_up(
+    ledgers: [(Scope, &Ledger); 2],
+    now: Moment,
+    calendar: &Calendar,
+) -> Option<Exceeded> {
+    ledgers.into_iter().find_map(|(scope, ledger)| {
+        let is_used_up = |limit: &&Limit| {
+            let standing = ledger.standing(**limit, now, calendar);
+            standing.is_some_and(|standing| standing.remaining == 0)
+        };
+        let limit = *QUOTAS.iter().find(is_used_up)?;
+        Some(refusal((scope, ledger), limit, 1, now, calendar))
+    })
 }
 
 impl Drop for Admission {

@@ -1,6 +1,6 @@
 //! The limits of each tenant and each key, exact over all workers.
 
-use super::admission::Admission;
+use super::admission::{Admission, used_up};
 use super::calendar::Calendar;
 use super::ledger::{Ledger, Moment};
 use super::pace::Ticks;
@@ -81,9 +81,28 @@ impl Allowances {
     /// # Errors
     /// The first limit that has none left; nothing was taken from any then.
     pub fn admit(&'static self, who: Who, now: Instant) -> Result<Admission, Exceeded> {
+        Admission::new(self, self.ledgers(who), now)
+    }
+
+    /// The same for a request that is part of one in flight, which keeps the place for both: one of each rate and quota of
+    /// requests.
+    ///
+    /// # Errors
+    /// As for `admit`.
+    pub fn admit_further(&'static self, who: Who, now: Instant) -> Result<Admission, Exceeded> {
+        Admission::further(self, self.ledgers(who), now)
+    }
+
+    /// A limit of a day or a month of which nothing is left for the next request.
+    pub fn used_up(&'static self, who: Who, now: Instant) -> Option<Exceeded> {
+        used_up(self.ledgers(who), self.moment(now), &self.calendar)
+    }
+
+    /// Of the key, then of the tenant.
+    fn ledgers(&'static self, who: Who) -> [(Scope, &'static Ledger); 2] {
         let key = (Scope::Key, self.ledger(who.tenant, Some(who.key)));
         let tenant = (Scope::Tenant, self.ledger(who.tenant, None));
-        Admission::new(self, [key, tenant], now)
+        [key, tenant]
     }
 
     /// Requests of this tenant in flight.

@@ -4,12 +4,13 @@
 //! even for a moment.
 
 use crate::config::Policy;
-use crate::config::policy::AccountId;
+use crate::config::policy::{AccountId, TenantId};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Requests in flight to each account. One per process; lives as long as the process.
+/// Requests in flight to each account, and each tenant's WebSockets. One per process; lives as long as the process.
 pub struct InFlight {
     accounts: Box<[Counter]>,
+    websockets: Box<[Counter]>,
 }
 
 /// A counter on a cache line of its own: workers that count different tenants do not disturb each other.
@@ -26,12 +27,23 @@ impl InFlight {
         let counters = |count: usize| (0..count).map(|_| Counter::default()).collect();
         Self {
             accounts: counters(policy.accounts.len()),
+            websockets: counters(policy.tenants.len()),
         }
     }
 
     /// A place for one more request to this account, unless `cap` are taken.
     pub fn enter_account(&'static self, account: AccountId, cap: u32) -> Option<Place> {
         self.accounts[usize::from(account.0)].enter(cap)
+    }
+
+    /// A place for one more WebSocket of this tenant's, unless `cap` are taken.
+    pub fn enter_websocket(&'static self, tenant: TenantId, cap: u32) -> Option<Place> {
+        self.websockets[usize::from(tenant.0)].enter(cap)
+    }
+
+    /// WebSockets of this tenant's that are open.
+    pub fn websockets_of(&self, tenant: TenantId) -> u32 {
+        self.websockets[usize::from(tenant.0)].taken()
     }
 
     /// Requests to this account in flight.

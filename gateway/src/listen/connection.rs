@@ -66,6 +66,7 @@ fn begin<'c>(
         received_at,
         held_at: received_at,
         body,
+        websocket: None,
     }
 }
 

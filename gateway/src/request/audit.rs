@@ -89,6 +89,29 @@ impl Trail {
         self.record.key_id = Some(caller.key_id());
     }
 
+    /// The trail of a response that is one of several on a connection, of which this is the trail.
+    pub fn of_response(&self, worker: &Worker, model: Option<&str>) -> Self {
+        worker.count_request();
+        let began_at = Instant::now();
+        let time = worker.wall_clock(began_at);
+        let whole = &self.record;
+        let mut response = Self {
+            record: Record {
+                tenant: whole.tenant,
+                key_id: whole.key_id,
+                account: whole.account,
+                egress: whole.egress,
+                attempts: whole.attempts,
+                chosen: whole.chosen,
+                ..blank(whole.request_id, whole.route, time)
+            },
+            began_at,
+            place: None,
+        };
+        response.note_model(model);
+        response
+    }
+
     /// Makes sure that the request can go on record, as far as the operator wants that: every request, or every one of those
     /// whose use is limited.
     ///
@@ -113,6 +136,11 @@ impl Trail {
             self.place = Some(place.ok_or(Refusal::AuditUnavailable)?);
         }
         Ok(())
+    }
+
+    /// The request's name.
+    pub fn request_id(&self) -> &str {
+        self.record.request_id.as_str()
     }
 
     /// The tenant that asks.
@@ -222,9 +250,29 @@ impl Trail {
         };
     }
 
+    /// What has become of a connection that was no longer one of requests and answers: how many bytes have gone each way, how it
+    /// ended, and why the gateway has ended it, if it was a refusal.
+    pub fn note_tunnel(
+        &mut self,
+        [bytes_in, bytes_out]: [u64; 2],
+        ended: &'static str,
+        code: Option<&'static str>,
+    ) {
+        self.record.status = 101;
+        self.record.bytes_in = bytes_in;
+        self.record.bytes_out = bytes_out;
+        self.record.ended = ended;
+        self.record.code = code;
+    }
+
     /// The request is over: reports it.
     pub fn close(mut self, worker: &Worker, request: &Request<'_>) {
-        self.record.bytes_in = request.body.received_bytes();
+        self.record.bytes_in += request.body.received_bytes();
+        self.report(worker);
+    }
+
+    /// The same of a response whose bytes are counted with the connection's.
+    pub fn report(mut self, worker: &Worker) {
         self.record.duration = self.began_at.elapsed();
         let report = Report::Request(self.record);
         match self.place {

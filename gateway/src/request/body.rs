@@ -124,6 +124,11 @@ impl<'c> RequestBody<'c> {
         self.next
     }
 
+    /// What follows on the connection, which is no request where the protocol has changed.
+    pub fn take_next(&mut self) -> Option<Lease> {
+        self.next.take()
+    }
+
     /// The model that the body names.
     pub fn model(&self) -> Option<&str> {
         self.scan.as_ref().and_then(RequestScan::model)

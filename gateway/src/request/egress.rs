@@ -17,6 +17,7 @@ use super::body::Interrupted;
 use super::meter::{Observer, Unpassed};
 use super::refusal::Refusal;
 use super::route::Candidate;
+use super::websocket;
 use crate::accounts::Slot;
 use crate::config::policy::UpstreamId;
 use crate::upstreams::Connection;
@@ -74,6 +75,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// From here on both sides speak WebSocket.
+    pub fn opens_tunnel(&self) -> bool {
+        self.head.status == 101
+    }
+
     /// A stream in which a chunk with the usage is to be expected that its client does not expect.
     pub fn has_hidden_usage(&self) -> bool {
         self.hides_usage && self.observer.is_stream()
@@ -215,7 +221,8 @@ async fn ask(
             }
         })?;
         upstream.clear_deadline();
-        if head.status >= 200 {
+        let opens_tunnel = head.status == 101 && request.websocket.is_some();
+        if head.status >= 200 || opens_tunnel {
             return Ok(Begun {
                 head,
                 lease,
@@ -271,6 +278,9 @@ async fn judge(
     overhead: Duration,
 ) -> Result<Box<Answer>, Failure> {
     let status = begun.head.status;
+    if status == 101 && !websocket::is_agreed(request, &begun.head, begun.lease.filled()) {
+        return Err(Failure::Unexpected);
+    }
     if error_answer::is_error_status(status) {
         return Err(error_answer::read(worker, request, begun, connection).await);
     }
@@ -283,7 +293,7 @@ async fn judge(
     let limits = &worker.policy.limits;
     let content_type = head.value(lease.filled(), "content-type");
     let is_encoded = head.value(lease.filled(), "content-encoding").is_some();
-    let observer = if is_encoded || status >= 300 {
+    let observer = if is_encoded || status == 101 || status >= 300 {
         Observer::blind()
     } else {
         Observer::new(

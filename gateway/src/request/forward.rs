@@ -9,14 +9,16 @@ mod lessons;
 mod passage;
 mod replaced;
 
+pub(super) use head::OwnFields;
+pub(super) use lessons::fault_of_report;
+
 use super::Request;
 use super::audit::Trail;
 use super::egress::Answer;
 use super::limit::Permit;
 use super::meter::Transcript;
-use super::reply::{AwaitingHead, Done, Owed, Reply};
+use super::reply::{AwaitingHead, Done, Owed, Reply, Unsent};
 use crate::worker::Worker;
-use head::OwnFields;
 use lessons::{End, Lessons};
 use passage::{Passage, outlasts_client};
 use relay_wire::head::{Framing, Version};
@@ -135,6 +137,17 @@ pub async fn forward<'c>(
         passage.release(worker);
     }
     (done, transcript)
+}
+
+/// The head with which a client hears that from here on its connection is no longer one of requests and answers.
+pub(super) fn switching_head(
+    worker: &Worker,
+    request: &Request<'_>,
+    answer: &Answer,
+    client: &Reply<'_, Unsent>,
+    own: &OwnFields,
+) -> Vec<u8> {
+    head::for_client(worker, request, answer, Form::AsIs, client, own)
 }
 
 /// `head_is_out`: the client was not told how long the body is. `is_changed`: it is not passed on as it comes.

@@ -151,15 +151,37 @@ impl Permit {
 /// ```
 pub fn admit(worker: &Worker, request: &Request<'_>, caller: &Caller) -> Result<Admitted, Refusal> {
     claim_connection(request, caller)?;
-    let who = Who {
-        tenant: caller.tenant(),
-        key: caller.key(),
-    };
     worker
         .allowances
-        .admit(who, request.received_at)
+        .admit(who(caller), request.received_at)
         .map(|admission| Admitted { admission })
         .map_err(|exceeded| Refusal::LimitExceeded(Box::new(exceeded)))
+}
+
+/// Takes a place for a request that is part of one in flight (a message of a WebSocket), whose place in what may be in flight serves
+/// for both.
+///
+/// # Errors
+/// The limit that is used up.
+pub(super) fn admit_further(worker: &Worker, caller: &Caller) -> Result<Admitted, Refusal> {
+    worker
+        .allowances
+        .admit_further(who(caller), Instant::now())
+        .map(|admission| Admitted { admission })
+        .map_err(|exceeded| Refusal::LimitExceeded(Box::new(exceeded)))
+}
+
+/// A limit of a day or a month of which the caller has nothing left.
+pub(super) fn used_up(worker: &Worker, caller: &Caller) -> Option<Refusal> {
+    let exceeded = worker.allowances.used_up(who(caller), Instant::now())?;
+    Some(Refusal::LimitExceeded(Box::new(exceeded)))
+}
+
+fn who(caller: &Caller) -> Who {
+    Who {
+        tenant: caller.tenant(),
+        key: caller.key(),
+    }
 }
 
 /// Counts the connection as the tenant's.
@@ -184,10 +206,19 @@ pub fn reserve(
     worker: &'static Worker,
     request: &Request<'_>,
     caller: &Caller,
-    mut admitted: Admitted,
+    admitted: Admitted,
     model: Option<&str>,
 ) -> Result<Permit, Refusal> {
-    let tariff = Tariff::of(worker, request, model);
+    reserve_by(worker, caller, admitted, Tariff::of(worker, request, model))
+}
+
+/// The same by what is known of what the request will use.
+pub(super) fn reserve_by(
+    worker: &'static Worker,
+    caller: &Caller,
+    mut admitted: Admitted,
+    tariff: Tariff,
+) -> Result<Permit, Refusal> {
     let allowances = caller.allowances(worker);
     if tariff.costs() && allowances.into_iter().any(Allowance::needs_estimate) {
         if tariff.is_without_price() && allowances.into_iter().any(has_budget) {

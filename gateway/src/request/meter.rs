@@ -34,6 +34,22 @@ pub struct Transcript {
     pub streamed: bool,
 }
 
+impl Transcript {
+    /// Of a connection on which answers were charged for one by one.
+    pub fn of_tunnel() -> Self {
+        Self {
+            ending: Ending::Complete,
+            status: 101,
+            body_bytes: 0,
+            events: 0,
+            usage: None,
+            is_final: false,
+            estimated_output_tokens: 0,
+            streamed: false,
+        }
+    }
+}
+
 /// What was seen of an answer of which nothing was passed on, since its client had left by then.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unpassed {

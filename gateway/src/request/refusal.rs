@@ -6,6 +6,9 @@
 mod exceeded;
 #[cfg(test)]
 mod tests;
+mod upgrade;
+
+pub use upgrade::UpgradeRefusal;
 
 use crate::config::policy::{Limit, Scope};
 use crate::limits::Exceeded;
@@ -34,6 +37,8 @@ pub enum Refusal {
     ModelNotAllowed,
     /// The tenant may only use certain models, and the request does not say which one it wants.
     ModelUnknown(&'static str),
+    /// A WebSocket is asked for, and there is none.
+    Upgrade(UpgradeRefusal),
     /// The bytes are not a request.
     Framing(FramingError),
     /// What is asked for can be read and nothing else.
@@ -151,6 +156,8 @@ pub struct Shape {
     pub exceeded: Option<Exceeded>,
     /// `Allow`, where another method would do.
     pub allow: Option<&'static str>,
+    /// `Upgrade`, where another protocol would do.
+    pub upgrade: Option<&'static str>,
     /// `x-relay-error-source`
     pub source: Source,
 }
@@ -188,6 +195,7 @@ impl Refusal {
             Self::TenantConnectionLimit => "tenant_connection_limit",
             Self::ModelNotAllowed => "model_not_allowed",
             Self::ModelUnknown(_) => "model_required",
+            Self::Upgrade(refusal) => refusal.code(),
             Self::Framing(error) => framing_code(*error),
             Self::HeadTooSlow | Self::BodyTooSlow => "request_timeout",
             Self::BodyMalformed => "bad_request",
@@ -227,6 +235,7 @@ impl Refusal {
             resets_at: None,
             exceeded: None,
             allow: None,
+            upgrade: None,
             source: Source::Gateway,
         };
         let passing = |status, kind, after: u32, message: &str| Shape {
@@ -288,6 +297,7 @@ impl Refusal {
                 param: Some("model"),
                 ..refused(400, INVALID_REQUEST, why)
             },
+            Self::Upgrade(refusal) => refusal.shape(refused),
             Self::Framing(error) => Shape {
                 allow: (error.status() == 405)
                     .then_some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),

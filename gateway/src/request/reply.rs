@@ -19,6 +19,7 @@ use relay_io::{IoError, Received, Stream};
 use relay_wire::dialect::Dialect;
 use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, HeadWriter, chunk_size_line};
 use relay_wire::head::{Method, Version};
+use relay_wire::websocket;
 use std::io::IoSlice;
 use std::time::Duration;
 
@@ -275,9 +276,26 @@ impl<'c> Reply<'c, AwaitingHead> {
         {
             unit.write(&mut head, &exceeded.standing);
         }
-        self.connection_field(&mut head);
+        match shape.upgrade {
+            Some(protocol) => self.upgrade_fields(&mut head, protocol),
+            None => self.connection_field(&mut head),
+        }
         head.finish();
         bytes
+    }
+
+    /// `Upgrade` stands for this hop alone, which `Connection` has to say (RFC 9110 section 7.8).
+    fn upgrade_fields(&self, head: &mut HeadWriter<'_>, protocol: &str) {
+        head.known("upgrade", protocol);
+        if protocol == "websocket" {
+            head.known("sec-websocket-version", websocket::VERSION);
+        }
+        let connection = if self.keep_alive {
+            "upgrade"
+        } else {
+            "upgrade, close"
+        };
+        head.known("connection", connection);
     }
 
     /// The fixed answer of `/health`.

@@ -22,7 +22,7 @@ use super::egress::{Answer, Failure};
 use super::refusal::Refusal;
 use super::reply::Early;
 use crate::accounts::{Ask, Pick, Slot, Target, Tried};
-use crate::config::policy::{AccountId, ModelPattern, TenantId, UpstreamId};
+use crate::config::policy::{AccountId, ModelPattern, TenantId, Upstream, UpstreamId};
 use crate::health::{Fault, Moment, Standing, Trial};
 use crate::worker::Worker;
 use queue::Queue;
@@ -147,8 +147,9 @@ pub fn candidates(
         return Err(Refusal::ModelNotAllowed);
     }
     let serves = |id: &UpstreamId| {
-        let models = &worker.policy.upstream(*id).models;
-        models.is_empty() || model.is_none_or(|model| covers(models, model))
+        let upstream = worker.policy.upstream(*id);
+        (upstream.websocket || request.websocket.is_none())
+            && model.is_none_or(|model| upstream_serves(upstream, model))
     };
     let upstreams: Upstreams = tenant.upstreams.iter().copied().filter(serves).collect();
     if upstreams.is_empty() {
@@ -167,6 +168,36 @@ pub fn candidates(
         last_failure: None,
         verdicts: Verdicts::default(),
     })
+}
+
+fn upstream_serves(upstream: &Upstream, model: &str) -> bool {
+    upstream.models.is_empty() || covers(&upstream.models, model)
+}
+
+/// Whether the tenant may have this model from this upstream.
+///
+/// # Errors
+/// It may not.
+pub fn check_model(
+    worker: &Worker,
+    tenant: TenantId,
+    upstream: UpstreamId,
+    model: &str,
+) -> Result<(), Refusal> {
+    let allowed = &worker.policy.tenant(tenant).models;
+    if !allowed.is_empty() && !covers(allowed, model) {
+        Err(Refusal::ModelNotAllowed)
+    } else if !upstream_serves(worker.policy.upstream(upstream), model) {
+        Err(Refusal::NoUpstream)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether the account has the stored response that the tenant means by this ID, as far as can be known.
+pub fn may_have(worker: &Worker, tenant: TenantId, account: AccountId, response_id: &str) -> bool {
+    let upstreams = &worker.policy.tenant(tenant).upstreams;
+    wanted::owner(worker, tenant, upstreams, response_id.as_bytes()) == Some(account)
 }
 
 fn covers(patterns: &[ModelPattern], model: &str) -> bool {

@@ -16,6 +16,8 @@ pub const VERSION: &str = "13";
 
 /// Codes with which a connection is closed (RFC 6455 section 7.4.1).
 pub mod code {
+    /// All has been said.
+    pub const NORMAL: u16 = 1000;
     /// The endpoint goes away.
     pub const GOING_AWAY: u16 = 1001;
     /// The other side has broken the protocol.

@@ -46,6 +46,15 @@ impl Allowance {
             .any(|(is_set, limit)| *is_set && !self.shadow.contains(*limit))
     }
 
+    /// Each request counts, not only how many there are at a time.
+    pub fn counts_requests(&self) -> bool {
+        self.requests_per_second.is_some()
+            || self.requests_per_minute.is_some()
+            || self.requests_per_day.is_some()
+            || self.requests_per_month.is_some()
+            || self.needs_estimate()
+    }
+
     /// What a request will use has to be known beforehand.
     pub fn needs_estimate(&self) -> bool {
         self.tokens_per_minute.is_some()

@@ -51,6 +51,9 @@ pub(super) fn write_head(
     for (name, value) in &rules.set {
         head.known(name, value);
     }
+    if let Some(handshake) = &request.websocket {
+        handshake.write_request(&mut head, request);
+    }
     match request.body.onward_framing(edit) {
         Framing::Length(count) => head.number("content-length", count),
         Framing::Chunked => head.known("transfer-encoding", "chunked"),

@@ -12,7 +12,7 @@ use relay_wire::head::Framing;
 use std::time::Duration;
 
 /// What the gateway has to say itself.
-pub(super) struct OwnFields {
+pub(in crate::request) struct OwnFields {
     pub attempts: u32,
     /// What it has taken, before the provider and after it.
     pub overhead: Duration,
@@ -60,12 +60,12 @@ pub(super) fn for_client(
             head.known("transfer-encoding", "chunked");
         }
         (Framing::Empty, _) => {
-            // HEAD and 304 tell how long the body would be; 204 has none (RFC 9110 section 8.6).
+            // HEAD and 304 tell how long the body would be; 101 and 204 have none (RFC 9110 section 8.6).
             let told = answer
                 .head
                 .value(bytes, "content-length")
                 .and_then(parse_number);
-            if let Some(count) = told.filter(|_| answer.head.status != 204) {
+            if let Some(count) = told.filter(|_| !matches!(answer.head.status, 101 | 204)) {
                 head.number("content-length", count);
             }
         }
@@ -78,7 +78,12 @@ pub(super) fn for_client(
     own.standings.write(&mut head);
     head.number("x-relay-attempts", u64::from(own.attempts));
     head.number("x-relay-overhead-us", own.overhead.as_micros() as u64);
-    client.connection_field(&mut head);
+    match &request.websocket {
+        Some(handshake) if answer.head.status == 101 => {
+            handshake.write_answer(&mut head, &answer.head, bytes);
+        }
+        _ => client.connection_field(&mut head),
+    }
     head.finish();
     out
 }

@@ -128,7 +128,11 @@ fn verdict(end: &End) -> Verdict {
 
 /// A stream that reports a failure of the provider's counts like an answer with the status that means the same, whoever ended
 /// it: clients leave as soon as they have read it. One that is about the request's own mistake is an answer like any other.
-fn fault_of_report(report: &ErrorReport, told: Option<Told>, now: Moment) -> Option<Fault> {
+pub(in crate::request) fn fault_of_report(
+    report: &ErrorReport,
+    told: Option<Told>,
+    now: Moment,
+) -> Option<Fault> {
     let failure = Failure::FailedStream {
         kind: report.kind,
         resets: told.and_then(|told| told.reset_of_stream(report, now)),

@@ -67,6 +67,24 @@ impl Tariff {
         }
     }
 
+    /// For a message that asks for a response from this model, and is so long.
+    pub fn of_message(
+        worker: &'static Worker,
+        said: &RequestScan,
+        model: Option<&str>,
+        text_bytes: u64,
+    ) -> Self {
+        Self {
+            expense: Expense::ByLength,
+            price: model.and_then(|model| worker.policy.price(model)),
+            input_tokens: text_bytes.div_ceil(BYTES_PER_TOKEN),
+            output_tokens: said
+                .output_tokens_max()
+                .unwrap_or(worker.policy.usage.output_tokens_assumed),
+            is_background: false,
+        }
+    }
+
     /// More is charged for it than the request itself.
     pub fn costs(&self) -> bool {
         self.expense != Expense::Nothing

@@ -56,6 +56,7 @@ pub(super) fn shape(code: &'static str, exceeded: &Exceeded) -> Shape {
         }),
         exceeded: Some(*exceeded),
         allow: None,
+        upgrade: None,
         source: Source::Gateway,
     }
 }

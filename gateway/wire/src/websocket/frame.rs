@@ -158,9 +158,9 @@ impl FrameReader {
         }
     }
 
-    /// Between two frames.
+    /// Between two frames; a header that has not come to its end does not count as one.
     pub fn is_between_frames(&self) -> bool {
-        self.frame.is_none() && self.header_bytes == 0
+        self.frame.is_none()
     }
 
     /// Neither in a frame nor between the parts of a message.

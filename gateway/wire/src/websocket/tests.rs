@@ -188,7 +188,7 @@ fn a_header_that_is_not_complete_is_kept() {
     assert!(reader.is_between_messages());
     assert_eq!(reader.next(b"\x01\xfe\x00", 0), Ok(None));
     assert_eq!(reader.unfinished_header(), b"\x01\xfe\x00");
-    assert!(!reader.is_between_frames());
+    assert!(reader.is_between_frames());
     assert_eq!(reader.next(b"\x80\x01\x02\x03\x04", 0), Ok(None));
     assert_eq!(reader.unfinished_header(), b"");
     assert!(!reader.is_between_frames());
