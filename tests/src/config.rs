@@ -358,6 +358,11 @@ impl Config {
         self.upstream_key(name, "protocol", &quoted(protocol))
     }
 
+    /// WebSocket is relayed to the upstream `openai`.
+    pub fn websocket(self) -> Self {
+        self.upstream_key("openai", "websocket", "true")
+    }
+
     /// This upstream is asked for the usage that a Chat client did not ask for.
     ///
     /// # Panics

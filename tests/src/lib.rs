@@ -23,6 +23,7 @@ pub mod signal;
 pub mod tls;
 pub mod transcripts;
 pub mod upstream;
+pub mod websocket;
 pub mod wire;
 
 pub use client::{Ending, RawClient, Response};

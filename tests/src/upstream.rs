@@ -484,6 +484,33 @@ impl Exchange {
         self.options.at_head || self.read_body()
     }
 
+    /// What goes out behind the last answer, as far as it is taken.
+    pub(crate) fn write_on(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    /// Waits for so long when it writes.
+    ///
+    /// # Panics
+    /// If the kernel does not allow it.
+    pub fn set_write_patience(&self, patience: Option<std::time::Duration>) {
+        let set = self.stream.socket().set_write_timeout(patience);
+        set.expect("a connected socket");
+    }
+
+    /// What has come behind the last request and was not taken yet; waits for it.
+    pub(crate) fn read_on(&mut self, room: &mut [u8]) -> std::io::Result<usize> {
+        while self.buffer.is_empty() {
+            if self.over || !self.read() && self.over {
+                return Ok(0);
+            }
+        }
+        let taken = room.len().min(self.buffer.len());
+        room[..taken].copy_from_slice(&self.buffer[..taken]);
+        self.buffer.drain(..taken);
+        Ok(taken)
+    }
+
     /// One read. False at the end, which is recorded, and at a time-out, which is not.
     fn read(&mut self) -> bool {
         let mut piece = [0; 16 * 1024];

@@ -159,6 +159,8 @@ impl Metrics {
             let in_flight = self.allowances.in_flight(TenantId(index as u16));
             gauge!("relay_tenant_requests_in_flight", "tenant" => tenant.name.clone())
                 .set(in_flight);
+            let websockets = self.in_flight.websockets_of(TenantId(index as u16));
+            gauge!("relay_tenant_websockets", "tenant" => tenant.name.clone()).set(websockets);
         }
         for (index, account) in policy.accounts.iter().enumerate() {
             let in_flight = self.in_flight.of_account(AccountId(index as u16));
@@ -235,6 +237,7 @@ fn describe() {
         "relay_tenant_requests_in_flight",
         "Requests in flight, by tenant"
     );
+    describe_gauge!("relay_tenant_websockets", "WebSockets open, by tenant");
     describe_gauge!(
         "relay_account_requests_in_flight",
         "Requests in flight, by account"
