@@ -15,8 +15,8 @@ use relay_wire::websocket::{ACCEPT_BYTES, VERSION, accept_value, is_key};
 pub struct Handshake {
     /// What has to come back for the key.
     accept: [u8; ACCEPT_BYTES],
-    /// Nothing has to be read of what passes, so that the two sides may agree on what only they understand.
-    passes_extensions: bool,
+    /// What passes must be read, so that the two sides must not agree on what only they understand.
+    must_be_read: bool,
     _place: Place,
 }
 
@@ -54,7 +54,7 @@ pub fn asked_for(
     };
     Ok(Some(Handshake {
         accept,
-        passes_extensions: !must_be_read(worker, caller),
+        must_be_read: must_be_read(worker, caller),
         _place: place,
     }))
 }
@@ -115,10 +115,15 @@ pub fn is_agreed(request: &Request<'_>, head: &ResponseHead, bytes: &[u8]) -> bo
         && accept == handshake.accept
         && protocols.len() <= 1
         && protocols.iter().all(was_offered)
-        && (handshake.passes_extensions || all("sec-websocket-extensions").is_empty())
+        && (!handshake.must_be_read || all("sec-websocket-extensions").is_empty())
 }
 
 impl Handshake {
+    /// What passes must be read: what cannot be must not pass.
+    pub(super) fn must_be_read(&self) -> bool {
+        self.must_be_read
+    }
+
     /// The two sides have agreed on an extension.
     pub(super) fn is_extended(&self, head: &ResponseHead, bytes: &[u8]) -> bool {
         values(&head.fields, bytes, "sec-websocket-extensions")
@@ -135,7 +140,7 @@ impl Handshake {
         for name in ["sec-websocket-key", "sec-websocket-protocol"] {
             copy(head, &request.head.fields, bytes, name);
         }
-        if self.passes_extensions {
+        if !self.must_be_read {
             copy(
                 head,
                 &request.head.fields,

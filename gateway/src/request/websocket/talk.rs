@@ -23,6 +23,8 @@ const WAITING_MAX: usize = 16;
 /// Responses of this connection whose identifiers are remembered: what the client goes on from is nearly always the last one.
 const KNOWN_MAX: usize = 16;
 
+const UNREADABLE: &str = "The message must be a JSON object that names its model once, if it does.";
+
 /// The status on record of what the provider has refused to begin. What it says itself is not read.
 const REFUSED_STATUS: u16 = 400;
 
@@ -31,6 +33,7 @@ pub(super) struct Talk<'t> {
     worker: &'static Worker,
     caller: &'t Caller,
     place: Place,
+    must_be_read: bool,
     /// Of the client's message that has begun.
     asking: Option<Asking>,
     /// What has been asked for and is not over, in order: the first is what the provider is at.
@@ -65,12 +68,19 @@ struct Running {
 }
 
 impl<'t> Talk<'t> {
-    pub(super) fn new(worker: &'static Worker, caller: &'t Caller, place: Place) -> Self {
+    /// `must_be_read`: what cannot be read must not go on.
+    pub(super) fn new(
+        worker: &'static Worker,
+        caller: &'t Caller,
+        place: Place,
+        must_be_read: bool,
+    ) -> Self {
         let event_bytes_max = worker.policy.limits.event_bytes_max;
         Self {
             worker,
             caller,
             place,
+            must_be_read,
             asking: None,
             waiting: VecDeque::new(),
             observer: MessageObserver::new(Dialect::Responses, event_bytes_max),
@@ -104,11 +114,17 @@ impl<'t> Talk<'t> {
         let Some(Asking { mut scan, bytes }) = self.asking.take() else {
             return Ok(());
         };
-        let is_clear = scan.finish().is_ok();
-        if is_clear && !asks_for_response(scan.message_type()) {
+        if scan.finish().is_err() {
+            // To a provider it mostly means nothing either, but that cannot be known.
+            return match self.must_be_read {
+                true => Err(Refusal::ModelUnknown(UNREADABLE)),
+                false => Ok(()),
+            };
+        }
+        if !asks_for_response(scan.message_type()) {
             return Ok(());
         }
-        let model = scan.model().filter(|_| is_clear);
+        let model = scan.model();
         let (worker, tenant) = (self.worker, self.caller.tenant());
         match model {
             Some(model) => {
@@ -116,9 +132,7 @@ impl<'t> Talk<'t> {
                 route::check_model(worker, tenant, upstream, model)?;
             }
             None if self.caller.must_name_model(worker) => {
-                return Err(Refusal::ModelUnknown(
-                    "The message must be a JSON object that names its model once.",
-                ));
+                return Err(Refusal::ModelUnknown("The message must name its model."));
             }
             None => {}
         }

@@ -3,6 +3,7 @@
 //! Each way is the only one that sends to its receiver, so a close of the gateway's own can only be put in where a way stands between
 //! two frames and is not just sending. Where it is, it does so itself as soon as it can.
 
+use super::Handshake;
 use super::direction::{Direction, Way};
 use super::talk::{Place, Talk};
 use crate::request::Request;
@@ -105,6 +106,10 @@ pub async fn tunnel<'c>(
         .websocket
         .as_ref()
         .is_some_and(|handshake| handshake.is_extended(&answer.head, answer.lease.filled()));
+    let must_be_read = request
+        .websocket
+        .as_ref()
+        .is_none_or(Handshake::must_be_read);
     let early = request.body.take_next();
     request.body.let_go();
     request.client.untie();
@@ -123,7 +128,7 @@ pub async fn tunnel<'c>(
         worker,
         client: request.client,
         upstream: &answer.connection.stream,
-        talk: RefCell::new(Talk::new(worker, caller, place)),
+        talk: RefCell::new(Talk::new(worker, caller, place, must_be_read)),
         trail,
         directions: Direction::both(is_extended, message_bytes_max),
         end: Cell::new(None),
