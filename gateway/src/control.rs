@@ -18,6 +18,7 @@ pub mod log;
 pub mod metrics;
 pub mod names;
 mod probes;
+mod upstream_tls;
 
 use crate::accounts::Accounts;
 use crate::config::Policy;
@@ -43,6 +44,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use upstream_tls::Refusals;
 
 /// How often the workers' reports are collected.
 const COLLECT_INTERVAL: Duration = Duration::from_millis(20);
@@ -173,6 +175,7 @@ async fn serve(control: Control) -> io::Result<End> {
         journals,
         figures,
         counters: Counters::default(),
+        upstream_tls: Refusals::default(),
         books: kept.map(|kept| Books::begin(policy.clone(), kept, acceptance, &mut log)),
         log,
     };

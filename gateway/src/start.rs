@@ -9,6 +9,7 @@ use crate::journal::{self, Acceptance, Failure, QUEUE_REPORTS};
 use crate::kernel::Kernel;
 use crate::limits::{Allowances, InFlight};
 use crate::state::{Reader, StateStore};
+use crate::tls::Clients;
 use crate::tls::server::Files;
 use crate::worker::Figures;
 use crate::worker::mailbox::Mailbox;
@@ -77,6 +78,8 @@ impl Gateway {
             let path = policy.node.state_dir.display();
             StartError(format!("cannot make the state directory {path}: {error}"))
         })?;
+        let tls_clients = Clients::new(&policy).map_err(|error| StartError(error.to_string()))?;
+        let tls_clients = Arc::new(tls_clients);
         // A socket belongs to the cgroup in which it was made, and a thread starts with its parent's rights: the kernel's
         // side comes before the first socket, and the rights go before the first thread.
         let mut kernel =
@@ -181,6 +184,7 @@ impl Gateway {
                 acceptance,
                 accounts,
                 connections,
+                tls_clients: tls_clients.clone(),
                 mailbox,
                 figures,
                 journal,

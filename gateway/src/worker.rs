@@ -7,10 +7,11 @@ pub(crate) mod unwind;
 
 use crate::accounts::{Accounts, Chooser};
 use crate::config::Policy;
-use crate::config::policy::UpstreamId;
+use crate::config::policy::{AccountId, UpstreamId};
 use crate::connections::Connections;
 use crate::journal::{Acceptance, Report, Writer};
 use crate::limits::{Allowances, InFlight};
+use crate::tls::Clients as TlsClients;
 use crate::tls::handshakes::{Handshakes, Untold};
 use crate::upstreams::IdleConnections;
 use mailbox::Mailbox;
@@ -18,6 +19,7 @@ use relay_io::{HandshakeGate, Pool, Secured, TlsError, Wheel};
 use relay_wire::dialect::Dialect;
 use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
 use relay_wire::head::HeadLimits;
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -58,6 +60,8 @@ pub struct Worker {
     pub handshakes: HandshakeGate,
     /// Connections to providers, kept for the next request.
     pub idle: IdleConnections,
+    /// TLS towards providers.
+    pub tls: Arc<TlsClients>,
     /// Which account is asked.
     pub chooser: Chooser,
     /// Reports to the control thread.
@@ -204,6 +208,12 @@ impl Worker {
         if let Some(failed) = counts.note(&self.untold_handshakes, source, outcome, now) {
             self.journal.report(Report::HandshakeFailed(failed));
         }
+    }
+
+    /// Reports that there was no agreement on TLS with the provider of an account.
+    pub fn note_upstream_tls_refused(&self, account: AccountId, reason: Cow<'static, str>) {
+        let report = Report::UpstreamTlsRefused { account, reason };
+        self.journal.report(report);
     }
 
     /// Reports that serving a connection panicked.

@@ -3,6 +3,7 @@
 use super::journal::Books;
 use super::log::Log;
 use super::metrics::Counters;
+use super::upstream_tls::Refusals;
 use crate::config::Policy;
 use crate::journal::{QUEUE_REPORTS, Reader, Report};
 use crate::worker::Figures;
@@ -18,6 +19,7 @@ pub(super) struct Intake {
     pub(super) figures: Vec<&'static Figures>,
     pub(super) counters: Counters,
     pub(super) books: Option<Books>,
+    pub(super) upstream_tls: Refusals,
     pub(super) log: Log,
 }
 
@@ -60,6 +62,10 @@ impl Intake {
                     }
                     Report::AttemptFailed { account, kind } => {
                         self.counters.count_failure(&self.policy, *account, kind);
+                    }
+                    Report::UpstreamTlsRefused { account, reason } => {
+                        self.upstream_tls
+                            .tell(&self.policy, *account, reason, &mut self.log);
                     }
                     Report::AcceptFailed(error) => {
                         self.counters.count_accept_failure();

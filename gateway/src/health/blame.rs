@@ -32,9 +32,9 @@ pub enum Fault {
     Malformed,
     /// The answer broke off after the client had seen some of it.
     BrokenOff,
-    /// The connection was refused, or there is no way to the provider.
+    /// The connection was refused, there is no way to the provider, or what is there cannot be trusted to be it.
     Unreachable,
-    /// Nobody answered the connection attempt.
+    /// Nobody answered the attempt to connect, or to shake hands.
     ConnectTimedOut,
     /// The provider's name has no address of this family.
     NoDestination,

@@ -10,6 +10,7 @@ use crate::request::reply::RequestId;
 use crate::tls::handshakes::Failed;
 use crate::usage::Known;
 use relay_wire::dialect::{Dialect, Usage};
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,13 @@ pub enum Report {
         account: AccountId,
         /// What went wrong, from a closed set.
         kind: &'static str,
+    },
+    /// There was no agreement on TLS with a provider.
+    UpstreamTlsRefused {
+        /// The account that called it.
+        account: AccountId,
+        /// Why, for the operator.
+        reason: Cow<'static, str>,
     },
     /// A connection could not be accepted.
     AcceptFailed(String),

@@ -22,6 +22,7 @@ use crate::accounts::Slot;
 use crate::config::policy::UpstreamId;
 use crate::upstreams::Connection;
 use crate::worker::{HeldBytes, Worker};
+use connect::Choice;
 use relay_io::{Interrupt, IoError, Lease, Received, Stream};
 use relay_wire::body::{BodyParser, Sender};
 use relay_wire::dialect::{Dialect, Edit, RequestScan};
@@ -110,10 +111,10 @@ pub async fn open(
         upstream,
         edit.as_ref(),
     );
-    let mut may_reuse = true;
+    let mut choice = Choice::Any;
     let outcome = loop {
         let (connection, waited) =
-            match connect::connect(worker, request.client, &candidate, may_reuse).await {
+            match connect::connect(worker, request.client, &candidate, choice).await {
                 Ok(connected) => connected,
                 Err(failure) => break Err(failure),
             };
@@ -129,10 +130,13 @@ pub async fn open(
                     .saturating_duration_since(candidate.since + waited);
                 break Ok((begun, connection, overhead));
             }
-            // A provider may close a connection that it has kept open just as the next request is on its way.
-            Err(Failure::Broken) if connection.is_reused() && request.body.can_be_sent_again() => {
+            Err(Failure::Broken)
+                if matches!(choice, Choice::Any)
+                    && connection.may_ask_again()
+                    && request.body.can_be_sent_again() =>
+            {
+                choice = Choice::Fresh(connection.number());
                 connection.close();
-                may_reuse = false;
             }
             Err(failure) => break Err(failure),
         }

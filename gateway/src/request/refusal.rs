@@ -15,7 +15,7 @@ use crate::limits::Exceeded;
 use relay_wire::head::FramingError;
 
 /// Why a request was not served.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Refusal {
     /// No key in any of the fields.
     KeyMissing,

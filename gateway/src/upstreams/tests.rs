@@ -71,7 +71,13 @@ impl Scene {
         let begun = self.connections.begin_upstream(None, ACCOUNT, SOURCE);
         let (_, places) = begun.unwrap();
         let age = self.policy.timeouts.pool_age;
-        let opened = Connection::new(stream, places, SOURCE, self.destination, age, 0.5);
+        let opened = Opened {
+            stream,
+            places,
+            source: SOURCE,
+            destination: self.destination,
+        };
+        let opened = Connection::new(opened, age, 0.5);
         self.workers[worker].keep(opened, &self.policy.timeouts);
         far_end
     }
@@ -130,8 +136,9 @@ fn a_connection_that_came_to_its_end_gives_its_place_back_as_it_is_found() {
         assert!(taken.is_ok_and(|found| found.is_none()));
         assert_eq!(scene.connections.account(ACCOUNT), 0);
         let _kept = scene.keep(0).await;
-        assert!(worker.let_go(Short::Account(ACCOUNT)));
-        assert!(!worker.let_go(Short::Account(ACCOUNT)), "there was one");
+        let short = Short::Account(ACCOUNT);
+        assert!(matches!(worker.let_go(short), LetGo::Done));
+        assert!(matches!(worker.let_go(short), LetGo::Nothing), "one");
         assert_eq!(scene.connections.account(ACCOUNT), 0);
     });
 }

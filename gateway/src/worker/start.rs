@@ -8,6 +8,7 @@ use crate::connections::Connections;
 use crate::journal::{Acceptance, Writer};
 use crate::limits::{Allowances, InFlight};
 use crate::listen::accept;
+use crate::tls::Clients as TlsClients;
 use crate::tls::handshakes::Untold;
 use crate::tls::server::{Server, View};
 use crate::upstreams::IdleConnections;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub accounts: &'static Accounts,
     /// Who holds how many connections, over all workers.
     pub connections: &'static Connections,
+    /// TLS towards providers.
+    pub tls_clients: Arc<TlsClients>,
     /// Orders.
     pub mailbox: &'static Mailbox,
     /// Its figures.
@@ -119,6 +122,7 @@ async fn run(parts: Parts) -> io::Result<()> {
         wheel: Wheel::new(engine),
         handshakes: HandshakeGate::new(limits.tls_handshakes_max),
         idle: IdleConnections::new(&parts.policy, parts.number, &parts.connections.shortages),
+        tls: parts.tls_clients,
         chooser: Chooser::new(parts.policy.clone(), parts.in_flight, parts.accounts),
         journal: parts.journal,
         clients: Clients {
@@ -156,7 +160,7 @@ async fn run(parts: Parts) -> io::Result<()> {
             worker.read_mailbox(&listeners);
             worker.idle.tend();
             if ticks.is_multiple_of(SWEEP_TICKS) {
-                worker.idle.sweep();
+                worker.idle.sweep(&worker.policy.timeouts);
             }
             worker.publish_figures();
             worker.is_draining() && worker.clients.count() == 0

@@ -1,11 +1,16 @@
-//! A connection to the provider: one that is kept, or a new one from the account's own address; within the caps.
+//! A connection to the provider: one that is kept or shared, or a new one from the account's own address; within the caps.
+
+mod open;
+mod share;
 
 use super::Failure;
 use crate::connections::{Call, Denied, Short, said_by_programs};
 use crate::request::refusal::Refusal;
 use crate::request::route::Candidate;
-use crate::upstreams::Connection;
+use crate::tls::Offer;
+use crate::upstreams::{Connection, LetGo, Opened};
 use crate::worker::Worker;
+use open::{Goal, Spoken};
 use relay_io::{ConnectError, Interrupt, Origin, Stream, pause};
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
@@ -23,15 +28,25 @@ const CALLS_MAX: u32 = 2;
 const HEARD_STEP: Duration = Duration::from_millis(20);
 const HEARD_STEPS_MAX: u32 = 50;
 
+/// Which connections will do.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Choice {
+    /// Any that works.
+    Any,
+    /// One that was opened behind the shared one of this number (0: none), and is not one that was kept: another has just
+    /// failed.
+    Fresh(u64),
+}
+
 /// A connection of this account from this address, and how long the provider took to take it. Where a cap is reached, idle
 /// connections make room: those of this worker at once, those of the others when called for.
 pub(super) async fn connect(
     worker: &'static Worker,
     client: &Stream,
     candidate: &Candidate,
-    may_reuse: bool,
+    choice: Choice,
 ) -> Result<(Connection, Duration), Failure> {
-    let mut outcome = connect_now(worker, client, candidate, may_reuse).await;
+    let mut outcome = connect_now(worker, client, candidate, choice).await;
     for calls in 0..=CALLS_MAX {
         let short = match outcome {
             Err(Failure::TenantConnectionsFull) => Short::Tenant(candidate.tenant),
@@ -45,10 +60,13 @@ pub(super) async fn connect(
         let call = (calls > 0).then(|| worker.connections.shortages.call(short, places));
         match &call {
             Some(call) => wait_until_heard(worker, client, call).await?,
-            None if worker.idle.let_go(short) => {}
-            None => continue,
+            None => match worker.idle.let_go(short) {
+                LetGo::Done => {}
+                LetGo::Ending(ending) => ending.ended().await,
+                LetGo::Nothing => continue,
+            },
         }
-        outcome = connect_now(worker, client, candidate, may_reuse).await;
+        outcome = connect_now(worker, client, candidate, choice).await;
     }
     outcome
 }
@@ -59,12 +77,18 @@ async fn wait_until_heard(worker: &Worker, client: &Stream, call: &Call) -> Resu
             break;
         }
         pause(HEARD_STEP).await;
-        if client.interrupted().is_some() {
-            return Err(Failure::Client(Refusal::ClientGone));
-        }
-        if worker.is_ending() {
-            return Err(Failure::Shutdown);
-        }
+        check_wanted(worker, client)?;
+    }
+    Ok(())
+}
+
+/// Does anybody still wait for what is being done?
+fn check_wanted(worker: &Worker, client: &Stream) -> Result<(), Failure> {
+    if client.interrupted().is_some() {
+        return Err(Failure::Client(Refusal::ClientGone));
+    }
+    if worker.is_ending() {
+        return Err(Failure::Shutdown);
     }
     Ok(())
 }
@@ -73,38 +97,37 @@ async fn connect_now(
     worker: &'static Worker,
     client: &Stream,
     candidate: &Candidate,
-    may_reuse: bool,
+    choice: Choice,
 ) -> Result<(Connection, Duration), Failure> {
     let (account, source) = (candidate.slot.account, candidate.slot.source);
+    let began_at = Instant::now();
+    let upstream = worker.policy.upstream(candidate.upstream);
+    if worker.idle.expects_shared(account, upstream) {
+        let begun = share::connect(worker, client, candidate, choice).await?;
+        if let Some(connection) = begun {
+            return Ok((connection, began_at.elapsed()));
+        }
+    }
     let tenant = worker.connections.counted(candidate.tenant);
     let addresses = worker.addresses_of(candidate.upstream);
-    if may_reuse && let Some(kept) = worker.idle.take(account, source, &addresses, tenant)? {
+    if matches!(choice, Choice::Any)
+        && let Some(kept) = worker.idle.take(account, source, &addresses, tenant)?
+    {
         return Ok((kept, Duration::ZERO));
     }
-    let began_at = Instant::now();
-    let timeouts = &worker.policy.timeouts;
-    let (origin, places) = worker.connections.begin_upstream(tenant, account, source)?;
-    let mut failure = Failure::NoDestination;
-    for destination in destinations(&addresses, source, worker.random_fraction()) {
-        match Stream::connect(&origin, destination, timeouts.upstream_connect, client).await {
-            Ok(stream) => {
-                worker.note_connection_opened();
-                let (age, chance) = (timeouts.pool_age, worker.random_fraction());
-                let opened = Connection::new(stream, places, source, destination, age, chance);
-                return Ok((opened, began_at.elapsed()));
-            }
-            Err(error) => failure = failed(&error, &origin),
-        }
-        // Ports are counted by destination too.
-        let may_differ = matches!(
-            failure,
-            Failure::Connect | Failure::ConnectTimeout | Failure::PortsShort
-        );
-        if !may_differ {
-            break;
-        }
-    }
-    Err(failure)
+    let goal = Goal::of(candidate, tenant, Offer::Configured);
+    let connection = match open::open(worker, client, &goal).await? {
+        (opened, Spoken::Http1) => own(worker, opened),
+        // It was left to the provider, which has changed its mind.
+        (opened, Spoken::Http2) => share::adopt(worker, opened).await?,
+    };
+    Ok((connection, began_at.elapsed()))
+}
+
+/// A connection for one request at a time.
+fn own(worker: &Worker, opened: Opened) -> Connection {
+    let (age, chance) = (worker.policy.timeouts.pool_age, worker.random_fraction());
+    Connection::new(opened, age, chance)
 }
 
 /// The upstream's addresses of the family of `source`, beginning with any of them (`chance` from 0 to 1), so that the load

@@ -11,7 +11,7 @@ use relay_wire::head::FramingError;
 use std::time::Duration;
 
 /// Why a candidate did not work out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Failure {
     /// The account's address is missing on this host, or the kernel does not let it be used.
     Egress,
@@ -29,6 +29,10 @@ pub enum Failure {
     Connect,
     /// Nobody answered the attempt to connect.
     ConnectTimeout,
+    /// There was no agreement on TLS, or no certificate that is trusted: nothing was sent.
+    Tls,
+    /// The TLS handshake took too long.
+    TlsTimeout,
     /// The connection broke before an answer had begun.
     Broken,
     /// No answer began in time.
@@ -136,8 +140,8 @@ impl Failure {
             Self::EgressMismatch => Fault::ForeignAddress,
             Self::PortsShort => Fault::PortsShort,
             Self::NoDestination => Fault::NoDestination,
-            Self::Connect => Fault::Unreachable,
-            Self::ConnectTimeout => Fault::ConnectTimedOut,
+            Self::Connect | Self::Tls => Fault::Unreachable,
+            Self::ConnectTimeout | Self::TlsTimeout => Fault::ConnectTimedOut,
             Self::Broken | Self::IncompleteStream => Fault::Reset,
             Self::Timeout => Fault::TimedOut,
             Self::Malformed(_) | Self::Unexpected => Fault::Malformed,
@@ -197,6 +201,7 @@ impl Failure {
             Self::NoDestination => "no_destination",
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
+            Self::Tls | Self::TlsTimeout => "tls",
             Self::Broken => "broken",
             Self::Timeout => "timeout",
             Self::Malformed(_) | Self::Unexpected => "malformed",
@@ -221,10 +226,10 @@ impl Failure {
             Self::PortsShort => Refusal::EgressPortsExhausted,
             Self::TenantConnectionsFull => Refusal::TenantConnectionLimit,
             Self::AccountConnectionsFull => Refusal::NoAccountAvailable,
-            Self::NoDestination | Self::Connect | Self::Broken => {
+            Self::NoDestination | Self::Connect | Self::Tls | Self::Broken => {
                 Refusal::UpstreamError { status: None }
             }
-            Self::ConnectTimeout | Self::Timeout => Refusal::UpstreamTimeout,
+            Self::ConnectTimeout | Self::TlsTimeout | Self::Timeout => Refusal::UpstreamTimeout,
             Self::Malformed(_) | Self::Unexpected => Refusal::UpstreamMalformed,
             Self::Status {
                 status: 401..=403, ..

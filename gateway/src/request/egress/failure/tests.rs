@@ -36,7 +36,7 @@ fn every_failure_has_its_row() {
     let rate_limited = Some(Fault::RateLimited { until });
     let quota_exhausted = Some(Fault::QuotaExhausted { until });
     let server_error = Some(Fault::ServerError { until });
-    let rows: [Row; 37] = [
+    let rows: [Row; 39] = [
         (
             Failure::Egress,
             503,
@@ -90,6 +90,22 @@ fn every_failure_has_its_row() {
             502,
             "upstream_error",
             Some(Fault::Unreachable),
+            true,
+            false,
+        ),
+        (
+            Failure::Tls,
+            502,
+            "upstream_error",
+            Some(Fault::Unreachable),
+            true,
+            false,
+        ),
+        (
+            Failure::TlsTimeout,
+            504,
+            "upstream_timeout",
+            Some(Fault::ConnectTimedOut),
             true,
             false,
         ),
@@ -361,6 +377,8 @@ fn failures_are_told_apart_in_metrics() {
         (Failure::IncompleteStream, "incomplete_stream"),
         (Failure::Connect, "connect"),
         (Failure::ConnectTimeout, "connect_timeout"),
+        (Failure::Tls, "tls"),
+        (Failure::TlsTimeout, "tls"),
         (Failure::Timeout, "timeout"),
     ] {
         assert_eq!(failure.kind(), kind, "{failure:?}");
