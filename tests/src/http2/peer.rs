@@ -118,10 +118,9 @@ impl Peer {
         }
     }
 
-    /// Gives no credit any more for what is read, so that the other side has to stop when its windows are used up.
-    pub fn without_credit(mut self) -> Self {
-        self.gives_credit = false;
-        self
+    /// Gives credit for what is read, or leaves that to the test: then the other side has to stop when its windows are used up.
+    pub fn gives_credit(&mut self, gives: bool) {
+        self.gives_credit = gives;
     }
 
     /// The connection below.
@@ -285,6 +284,18 @@ impl Peer {
         self.send_window_bytes -= count;
         *self.send_windows.entry(stream).or_default() -= count;
         Some(Frame::data(stream, payload, end))
+    }
+
+    /// Sends a frame of DATA as soon as the windows have room for all of it, with its padding (RFC 9113, section 6.9.1).
+    pub fn padded_data(&mut self, frame: &Frame) {
+        let count = i64::try_from(frame.payload.len()).expect("a frame");
+        self.wait("room to send", |peer| {
+            let room = peer.send_window(frame.stream).min(peer.send_window_bytes);
+            (room >= count).then_some(())
+        });
+        self.send_window_bytes -= count;
+        *self.send_windows.entry(frame.stream).or_default() -= count;
+        self.frame(frame);
     }
 
     /// What this side may still send on the stream.

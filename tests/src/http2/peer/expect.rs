@@ -48,9 +48,14 @@ impl Peer {
         assert!(self.try_frame(&Frame::ping(payload)), "it is gone");
         self.wait("PING's answer", |peer| {
             assert!(!peer.is_over, "the connection ended: {:?}", peer.goaways);
-            peer.pongs.contains(&payload).then_some(())
+            peer.has_pong(payload).then_some(())
         });
         assert_eq!(self.goaways, [], "it is leaving");
+    }
+
+    /// Has a ping with this payload been answered?
+    pub fn has_pong(&self, payload: [u8; 8]) -> bool {
+        self.pongs.contains(&payload)
     }
 
     /// Takes in frames until there is something to find.
