@@ -141,6 +141,21 @@ mod floods {
             assert_eq!(FrameWatch::new(0).saw(bytes, 0), Err(Flood::NotHttp2));
         }
     }
+
+    #[test]
+    fn settings_belong_to_the_preface() {
+        for first in [
+            of(FrameKind::Ping, 0, 8),
+            of(FrameKind::Settings, ACK, 0),
+            of(FrameKind::Headers, END_HEADERS, 9),
+            of(FrameKind::Data, PADDED, 9),
+        ] {
+            let mut watch = FrameWatch::new(0);
+            watch.saw(PREFACE, 0).unwrap();
+            assert_eq!(watch.saw(&first, 0), Err(Flood::NotHttp2));
+            assert_eq!(begun().saw(&first, 0), Ok(()));
+        }
+    }
 }
 
 mod real_clients {
@@ -262,6 +277,7 @@ mod places {
         watch.saw(&PREFACE[..20], 6).unwrap();
         assert_eq!(watch.unfinished(), head(5));
         watch.saw(&PREFACE[20..], 7).unwrap();
+        watch.saw(&of(FrameKind::Settings, 0, 0), 7).unwrap();
         assert_eq!(watch.unfinished(), None);
 
         let data = of(FrameKind::Data, PADDED, 100);

@@ -85,6 +85,8 @@ pub struct FrameWatch {
     header: [u8; HEADER_BYTES],
     /// Bytes of the payload that are still to come.
     payload_left: u32,
+    /// A frame has begun.
+    has_frames: bool,
     block: Option<HeaderBlock>,
     /// When the frame (or the preface) began in which it stands.
     began_ms: u64,
@@ -127,6 +129,7 @@ impl FrameWatch {
             place: Place::Preface(0),
             header: [0; HEADER_BYTES],
             payload_left: 0,
+            has_frames: false,
             block: None,
             began_ms: now_ms,
             now_ms,
@@ -272,6 +275,11 @@ impl FrameWatch {
     }
 
     fn begin_frame(&mut self, frame: FrameHeader) -> Result<(), Flood> {
+        let is_settings = frame.kind == FrameKind::Settings && !frame.has(ACK);
+        // RFC 9113 section 3.4: SETTINGS belongs to the preface. Whoever decodes the frames does not insist on it.
+        if !std::mem::replace(&mut self.has_frames, true) && !is_settings {
+            return Err(Flood::NotHttp2);
+        }
         let count = &mut self.counts[frame.kind as usize];
         *count = count.saturating_add(1);
         self.payload_left = frame.payload_bytes;
