@@ -2,3 +2,4 @@
 
 pub mod accept;
 pub mod connection;
+pub mod http2;

@@ -1,7 +1,9 @@
 //! One worker thread's world: everything that the requests of one core share, and nothing that another core touches but
 //! a few counters.
 
+pub mod drain;
 pub mod mailbox;
+pub mod protocols;
 pub mod start;
 pub(crate) mod unwind;
 
@@ -14,7 +16,9 @@ use crate::limits::{Allowances, InFlight};
 use crate::tls::Clients as TlsClients;
 use crate::tls::handshakes::{Handshakes, Untold};
 use crate::upstreams::IdleConnections;
+use drain::DrainBell;
 use mailbox::Mailbox;
+use protocols::Protocols;
 use relay_io::{HandshakeGate, Pool, Secured, TlsError, Wheel};
 use relay_wire::dialect::Dialect;
 use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
@@ -80,6 +84,7 @@ pub struct Worker {
     /// The sockets have been told to end.
     ending: Cell<bool>,
     draining_since: Cell<Option<Instant>>,
+    drain_bell: DrainBell,
     /// The same moment on both clocks, renewed at every tick.
     clocks: Cell<(Instant, SystemTime)>,
     head_buffers: RefCell<Vec<Vec<u8>>>,
@@ -107,6 +112,8 @@ pub struct Figures {
     pub reports_lost: AtomicU64,
     /// TLS handshakes of clients.
     pub handshakes: Handshakes,
+    /// What clients speak.
+    pub protocols: Protocols,
 }
 
 /// Only the owning thread writes, so a load and a store do, without a locked instruction.

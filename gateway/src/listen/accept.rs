@@ -1,6 +1,6 @@
 //! Accepting connections on one listener of one worker.
 
-use super::connection;
+use super::{connection, http2};
 use crate::connections::Inbound;
 use crate::request::reply::Reply;
 use crate::tls::server::View;
@@ -16,8 +16,19 @@ use std::time::Duration;
 /// How long nothing is accepted after that failed (no descriptors are left, mostly), or a worker has enough connections.
 const OVERLOAD_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts until the listener is stopped. `tls`: what it shakes hands with, if it does.
-pub async fn run(worker: &'static Worker, listener: Rc<Listener>, tls: Option<View>) {
+/// How a connection on a listener begins.
+pub enum Beginning {
+    /// As the client likes; with HTTP/2 too, where that is allowed.
+    Plaintext {
+        /// It is.
+        http2_allowed: bool,
+    },
+    /// With a handshake.
+    Tls(View),
+}
+
+/// Accepts until the listener is stopped.
+pub async fn run(worker: &'static Worker, listener: Rc<Listener>, beginning: Beginning) {
     while !worker.is_draining() {
         if worker.clients.is_full() {
             // Those who wait in the kernel's queue are served as soon as somebody leaves; if nobody does, connections on
@@ -29,7 +40,7 @@ pub async fn run(worker: &'static Worker, listener: Rc<Listener>, tls: Option<Vi
             continue;
         }
         match listener.accept(&worker.wheel).await {
-            Ok((stream, peer)) => enter(worker, stream, peer.ip(), tls.as_ref()),
+            Ok((stream, peer)) => enter(worker, stream, peer.ip(), &beginning),
             Err(_) if worker.is_draining() => break,
             Err(error) => {
                 worker.note_accept_error(&error);
@@ -39,17 +50,20 @@ pub async fn run(worker: &'static Worker, listener: Rc<Listener>, tls: Option<Vi
     }
 }
 
-fn enter(worker: &'static Worker, client: Stream, source: IpAddr, tls: Option<&View>) {
+fn enter(worker: &'static Worker, client: Stream, source: IpAddr, beginning: &Beginning) {
     let place = worker.clients.enter();
     let inbound = worker.connections.enter(worker.number, &client, source);
-    match (inbound, tls) {
-        (Some(inbound), None) => spawn(connection::run(worker, client, inbound, place)),
-        (Some(inbound), Some(tls)) => {
+    match (inbound, beginning) {
+        (Some(inbound), &Beginning::Plaintext { http2_allowed }) => {
+            let served = connection::run(worker, client, inbound, place, http2_allowed);
+            spawn(served);
+        }
+        (Some(inbound), Beginning::Tls(tls)) => {
             worker.spawn(secure(worker, client, source, inbound, place, tls.config()));
         }
-        (None, None) => Reply::refuse_connection(worker, &client),
+        (None, Beginning::Plaintext { .. }) => Reply::refuse_connection(worker, &client),
         // Nothing can be said before the handshake, which would cost more than who has too much is due.
-        (None, Some(_)) => client.reset_on_close(),
+        (None, Beginning::Tls(_)) => client.reset_on_close(),
     }
 }
 
@@ -70,7 +84,8 @@ async fn secure(
     // Where it failed the client was told by an alert, and there is nothing more to say.
     let Ok(secured) = secured else { return };
     match secured.alpn {
-        Alpn::Http1 | Alpn::None => connection::run(worker, client, inbound, place).await,
-        Alpn::Http2 => {}
+        Alpn::Http1 | Alpn::None => connection::run(worker, client, inbound, place, false).await,
+        // A task of its own: those of HTTP/1.1 would be as large as it is.
+        Alpn::Http2 => worker.spawn(http2::run(worker, client, None, inbound, place)),
     }
 }

@@ -1,14 +1,17 @@
 //! The life of one client connection: requests one after the other, each answered before the next one is read.
 
+use super::http2;
 use crate::connections::Inbound;
 use crate::request::body::RequestBody;
 use crate::request::reply::{Reply, RequestId};
 use crate::request::{self, Request};
+use crate::worker::protocols::Protocol;
 use crate::worker::unwind::CatchUnwind;
 use crate::worker::{ClientPlace, Worker};
 use relay_io::{IoError, LARGE_LEASE_BYTES, Lease, Received, Stream};
 use relay_wire::dialect::Dialect;
 use relay_wire::head::{FramingError, RequestHead};
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 const _: () = assert!(
@@ -16,32 +19,105 @@ const _: () = assert!(
     "spans of a head are 16 bits wide"
 );
 
-/// Serves the connection until either side ends it. A panic ends this connection and nothing else.
-pub async fn run(worker: &'static Worker, client: Stream, inbound: Inbound, _place: ClientPlace) {
-    let served = CatchUnwind::new(serve_all(worker, &client, &inbound));
-    if served.await.is_err() {
-        worker.note_panic();
-        client.reset_on_close();
+/// Serves the connection until either side ends it. A panic ends this connection and nothing else. Where `http2_allowed`, a client
+/// may begin with the preface of HTTP/2 (prior knowledge, RFC 9113 section 3.3).
+pub async fn run(
+    worker: &'static Worker,
+    client: Stream,
+    inbound: Inbound,
+    place: ClientPlace,
+    http2_allowed: bool,
+) {
+    let served = CatchUnwind::new(serve_all(worker, &client, &inbound, http2_allowed));
+    match served.await {
+        Ok(Left::Over) => {}
+        Ok(Left::Http2(begun)) => {
+            worker.spawn(http2::run(worker, client, Some(begun), inbound, place));
+        }
+        Err(_) => {
+            worker.note_panic();
+            client.reset_on_close();
+        }
     }
 }
 
-async fn serve_all(worker: &'static Worker, client: &Stream, inbound: &Inbound) {
+/// What is left to do when nothing more is served.
+enum Left {
+    Over,
+    /// It begins as HTTP/2 does, with what was read of it.
+    Http2(Lease),
+}
+
+async fn serve_all(
+    worker: &'static Worker,
+    client: &Stream,
+    inbound: &Inbound,
+    http2_allowed: bool,
+) -> Left {
     let mut next = None;
+    let mut is_first = true;
     loop {
-        let (head, lease) = match read_head(worker, client, next.take()).await {
-            Heard::Request(head, lease) => (head, lease),
-            Heard::Nothing => return,
-            Heard::Garbage(error) => return Reply::refuse_framing(worker, client, error).await,
-            Heard::TooSlow => return Reply::refuse_slow_head(worker, client).await,
-        };
-        let mut request = begin(worker, client, inbound, head, lease);
-        let reply = Reply::new(&request);
-        let done = request::serve(worker, &mut request, reply).await;
-        if !done.connection_goes_on() {
-            return done.close(worker, request).await;
+        let heard = read_head(worker, client, next.take()).await;
+        if std::mem::take(&mut is_first) {
+            match heard {
+                Heard::Garbage(_, lease) if http2_allowed && http2::begins_with(lease.filled()) => {
+                    return Left::Http2(lease);
+                }
+                _ => worker.note_protocol(Protocol::Http1, client.is_secured()),
+            }
         }
-        next = request.into_next();
+        let served = match heard {
+            Heard::Request(head, lease) => serve_one(worker, client, inbound, head, lease).await,
+            Heard::Nothing => return Left::Over,
+            Heard::Garbage(error, _) => {
+                Reply::refuse_framing(worker, client, error).await;
+                return Left::Over;
+            }
+            Heard::TooSlow => {
+                Reply::refuse_slow_head(worker, client).await;
+                return Left::Over;
+            }
+        };
+        match served {
+            ControlFlow::Continue(begun) => next = begun,
+            ControlFlow::Break(()) => return Left::Over,
+        }
     }
+}
+
+/// Serves the one request of a connection in memory, whose head is all that was read so far; or refuses it.
+pub async fn run_one(
+    worker: &'static Worker,
+    client: &Stream,
+    inbound: &Inbound,
+    head: Result<Lease, FramingError>,
+) {
+    let parsed = head.and_then(|lease| {
+        let head = RequestHead::parse(lease.filled(), &worker.head_limits)?;
+        Ok((head.ok_or(FramingError::Malformed)?, lease))
+    });
+    match parsed {
+        Ok((head, lease)) => drop(serve_one(worker, client, inbound, head, lease).await),
+        Err(error) => Reply::refuse_framing(worker, client, error).await,
+    }
+}
+
+/// Serves one request. The connection goes on with what was read behind it, or is closed.
+async fn serve_one(
+    worker: &'static Worker,
+    client: &Stream,
+    inbound: &Inbound,
+    head: RequestHead,
+    lease: Lease,
+) -> ControlFlow<(), Option<Lease>> {
+    let mut request = begin(worker, client, inbound, head, lease);
+    let reply = Reply::new(&request);
+    let done = request::serve(worker, &mut request, reply).await;
+    if !done.connection_goes_on() {
+        done.close(worker, request).await;
+        return ControlFlow::Break(());
+    }
+    ControlFlow::Continue(request.into_next())
 }
 
 fn begin<'c>(
@@ -74,7 +150,7 @@ enum Heard {
     Request(RequestHead, Lease),
     /// The client left, or the connection was idle for too long.
     Nothing,
-    Garbage(FramingError),
+    Garbage(FramingError, Lease),
     TooSlow,
 }
 
@@ -103,7 +179,7 @@ async fn read_head(worker: &'static Worker, client: &Stream, begun: Option<Lease
         match RequestHead::parse(lease.filled(), limits) {
             Ok(Some(head)) => return Heard::Request(head, lease),
             Ok(None) => {}
-            Err(error) => return Heard::Garbage(error),
+            Err(error) => return Heard::Garbage(error, lease),
         }
         if is_first_try {
             client.set_deadline(timeouts.request_head);

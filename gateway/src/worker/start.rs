@@ -1,5 +1,6 @@
 //! Starting a worker, and what it does besides serving: looking into its mailbox, and finishing.
 
+use super::drain::DrainBell;
 use super::mailbox::Mailbox;
 use super::{Clients, Figures, Heartbeats, Worker};
 use crate::accounts::{Accounts, Chooser};
@@ -7,7 +8,7 @@ use crate::config::Policy;
 use crate::connections::Connections;
 use crate::journal::{Acceptance, Writer};
 use crate::limits::{Allowances, InFlight};
-use crate::listen::accept;
+use crate::listen::accept::{self, Beginning};
 use crate::tls::Clients as TlsClients;
 use crate::tls::handshakes::Untold;
 use crate::tls::server::{Server, View};
@@ -140,15 +141,23 @@ async fn run(parts: Parts) -> io::Result<()> {
         untold_handshakes: Untold::default(),
         ending: Cell::new(false),
         draining_since: Cell::new(None),
+        drain_bell: DrainBell::default(),
         clocks: Cell::new((Instant::now(), SystemTime::now())),
         head_buffers: RefCell::default(),
         policy: parts.policy,
     }));
     let mut listeners = Vec::new();
-    for (socket, server) in parts.sockets.into_iter().zip(parts.servers) {
+    let settings = worker.policy.listeners.iter();
+    for ((socket, server), settings) in parts.sockets.into_iter().zip(parts.servers).zip(settings) {
         let listener = Rc::new(Listener::adopt(socket, engine)?);
         listeners.push(listener.clone());
-        spawn(accept::run(worker, listener, server.map(View::new)));
+        let beginning = match server {
+            Some(server) => Beginning::Tls(View::new(server)),
+            None => Beginning::Plaintext {
+                http2_allowed: settings.http2,
+            },
+        };
+        spawn(accept::run(worker, listener, beginning));
     }
     worker.mailbox.note_worker_started();
     let mut ticks: u32 = 0;
@@ -185,6 +194,7 @@ impl Worker {
             for listener in listeners {
                 listener.stop();
             }
+            self.drain_bell.ring();
         }
         // At every tick again: a connection may have become idle since.
         self.idle.clear();

@@ -21,6 +21,11 @@ impl Reply<'_, AwaitingHead> {
         refuse_without_request(worker, client, &Refusal::HeadTooSlow).await;
     }
 
+    /// Records a head that never became complete, where nothing can be answered: on a stream that does not exist yet.
+    pub fn record_slow_head(worker: &'static Worker) {
+        audit::record_unparsed(worker, RequestId::fresh(worker), &Refusal::HeadTooSlow);
+    }
+
     /// Refuses a connection that is one too many for where it comes from. Whoever opens them by the thousand gets no moment of
     /// waiting: what the kernel takes at once is sent.
     pub fn refuse_connection(worker: &'static Worker, client: &Stream) {

@@ -1,0 +1,307 @@
+//! One HTTP/2 connection of a client: taking its streams, and ending it.
+//!
+//! Each stream becomes a connection in memory, on which its one request is served as on any other connection (`stream`). Here
+//! stands what belongs to the whole: its limits and the watch over its frames, how long it may do nothing, and its end, before
+//! which the client is told which streams were taken (GOAWAY).
+
+mod session;
+mod stream;
+
+use crate::connections::Inbound;
+use crate::worker::drain::DrainSleeper;
+use crate::worker::protocols::{FloodKind, Protocol, StreamEnd};
+use crate::worker::{ClientPlace, Worker};
+use bytes::Bytes;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use relay_io::{Duplex, DuplexHandle, Ending, Lease, Stream};
+use session::Session;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// What a client begins with that knows of HTTP/2 without having been told (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bytes of one stream that wait in the protocol to be sent: what is on its way to a client that does not read.
+const SEND_BUFFER_BYTES: usize = 32 * 1024;
+
+/// Streams of one connection that have to be reset since the client breaks the protocol's rules, before it is ended.
+const ERROR_RESETS_MAX: usize = 128;
+
+/// How long streams are still taken after the client was told that none should come: those that were on their way.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a connection that is being closed waits for its client to have read the last of it.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The same where the client has earned no patience.
+const CUT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Could these bytes, the first on a connection, be the beginning of HTTP/2?
+pub fn begins_with(bytes: &[u8]) -> bool {
+    let shorter = bytes.len().min(PREFACE.len());
+    bytes[..shorter] == PREFACE[..shorter]
+}
+
+/// Serves the connection until either side ends it. `begun`: what was read of it already.
+pub async fn run(
+    worker: &'static Worker,
+    stream: Stream,
+    begun: Option<Lease>,
+    inbound: Inbound,
+    place: ClientPlace,
+) {
+    worker.note_protocol(Protocol::Http2, stream.is_secured());
+    let session = Session::new(worker, inbound, place);
+    let stall_timeout = worker.policy.timeouts.write_stall;
+    let (duplex, handle) =
+        Duplex::over(stream, begun, &worker.pool, stall_timeout, session.watch());
+    let was_orderly = serve(worker, &session, duplex, &handle).await;
+    let within = if was_orderly {
+        LINGER_TIMEOUT
+    } else {
+        CUT_TIMEOUT
+    };
+    handle.close(within).await;
+}
+
+/// Serves it. `false`: the client has broken rules.
+async fn serve(
+    worker: &'static Worker,
+    session: &Rc<Session>,
+    duplex: Duplex,
+    handle: &DuplexHandle,
+) -> bool {
+    handle.set_deadline(worker.policy.timeouts.request_head);
+    handle.stream().set_idle(true);
+    let mut handshake = pin!(settings(worker).handshake(duplex));
+    let begun = poll_fn(|context| match handle.poll_ended(context) {
+        Poll::Ready(_) => Poll::Ready(None),
+        Poll::Pending => handshake.as_mut().poll(context).map(Result::ok),
+    });
+    let Some(connection) = begun.await else {
+        if let Some(flood) = session.flood() {
+            worker.note_flood(FloodKind::Frames(flood));
+        }
+        return false;
+    };
+    let mut served = Served {
+        worker,
+        session,
+        handle,
+        connection,
+        drain: DrainSleeper::new(worker),
+        phase: Phase::Open,
+        clock: Clock::Head(0),
+        is_busy: false,
+    };
+    loop {
+        match poll_fn(|context| served.poll(context)).await {
+            Next::Stream(_, _, true) => worker.note_stream_end(StreamEnd::ResetByClient),
+            Next::Stream(request, respond, false) => served.begin(request, respond),
+            Next::Finish(reason) => {
+                served.finish(reason).await;
+                return reason == Reason::NO_ERROR;
+            }
+            Next::Over(error) => {
+                if error.as_ref().is_some_and(is_flood) {
+                    worker.note_flood(FloodKind::Protocol);
+                }
+                return error.is_none();
+            }
+        }
+    }
+}
+
+/// The protocol's own bounds were reached.
+fn is_flood(error: &h2::Error) -> bool {
+    error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
+}
+
+fn settings(worker: &Worker) -> Builder {
+    let limits = &worker.policy.limits;
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(limits.http2_streams_max)
+        .initial_window_size(limits.http2_stream_window_bytes)
+        .initial_connection_window_size(limits.http2_connection_window_bytes)
+        // Longer ones are answered with a bare 431.
+        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        // All at once may be reset because a provider fails, while clients are still sending.
+        .max_concurrent_reset_streams(2 * limits.http2_streams_max as usize)
+        .max_local_error_reset_streams(Some(ERROR_RESETS_MAX));
+    builder
+}
+
+/// A connection on which streams are taken.
+struct Served<'s> {
+    worker: &'static Worker,
+    session: &'s Rc<Session>,
+    handle: &'s DuplexHandle,
+    connection: Connection<Duplex, Bytes>,
+    drain: DrainSleeper,
+    phase: Phase,
+    clock: Clock,
+    is_busy: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The client was told at this time that no streams should come any more.
+    Leaving(Instant),
+    /// Nothing is received any more.
+    Shut,
+}
+
+/// What the connection's deadline stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    None,
+    /// No stream is open.
+    Idle,
+    /// No stream is open, and the client was told not to open any.
+    Grace,
+    /// A block of header fields is not complete, which began then.
+    Head(u64),
+}
+
+/// What there is to do next.
+enum Next {
+    /// A stream has come. The client may have reset it since.
+    Stream(Request<RecvStream>, SendResponse<Bytes>, bool),
+    /// Nothing more is to be done here: the client is told so, for this reason.
+    Finish(Reason),
+    /// It is over, for whatever reason.
+    Over(Option<h2::Error>),
+}
+
+impl Served<'_> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Next> {
+        self.session.sleep(context);
+        if let Some(reason) = self.must_finish(context) {
+            return Poll::Ready(Next::Finish(reason));
+        }
+        if self.phase == Phase::Open && self.drain.poll(context).is_ready() {
+            self.connection.graceful_shutdown();
+            self.phase = Phase::Leaving(Instant::now());
+        }
+        match self.connection.poll_accept(context) {
+            Poll::Ready(Some(Ok((request, mut respond)))) => {
+                let is_gone = respond.poll_reset(context).is_ready();
+                Poll::Ready(Next::Stream(request, respond, is_gone))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Next::Over(Some(error))),
+            Poll::Ready(None) => Poll::Ready(Next::Over(None)),
+            Poll::Pending => self.settle(),
+        }
+    }
+
+    /// Must the connection end, whatever is open on it?
+    fn must_finish(&mut self, context: &mut Context<'_>) -> Option<Reason> {
+        if let Some(flood) = self.session.flood() {
+            self.worker.note_flood(FloodKind::Frames(flood));
+            return Some(Reason::ENHANCE_YOUR_CALM);
+        }
+        let Poll::Ready(ending) = self.handle.poll_ended(context) else {
+            return None;
+        };
+        match ending {
+            Ending::Shut => {
+                self.phase = Phase::Shut;
+                None
+            }
+            Ending::Deadline if matches!(self.clock, Clock::Head(_)) => {
+                self.session.note_slow_head();
+                Some(Reason::ENHANCE_YOUR_CALM)
+            }
+            Ending::Deadline => Some(Reason::NO_ERROR),
+            // The protocol finds out by itself, and tells all streams.
+            Ending::Peer
+            | Ending::Refused
+            | Ending::Stalled
+            | Ending::Interrupted(_)
+            | Ending::Failed(_) => None,
+        }
+    }
+
+    /// All that has come was looked at: for what is there to wait now, and for how long?
+    fn settle(&mut self) -> Poll<Next> {
+        let is_busy = self.connection.has_streams() || self.session.has_streams();
+        if !is_busy && self.phase == Phase::Shut {
+            return Poll::Ready(Next::Finish(Reason::NO_ERROR));
+        }
+        let clock = match self.session.unfinished_head_since() {
+            Some(since_ms) => Clock::Head(since_ms),
+            None if is_busy => Clock::None,
+            None if self.phase == Phase::Open => Clock::Idle,
+            None => Clock::Grace,
+        };
+        let stream = self.handle.stream();
+        stream.set_idle(!is_busy && self.phase == Phase::Open);
+        if clock != self.clock {
+            self.clock = clock;
+            let timeouts = &self.worker.policy.timeouts;
+            match clock {
+                Clock::None => self.handle.clear_deadline(),
+                Clock::Idle => self.handle.set_deadline(timeouts.keep_alive_idle),
+                Clock::Grace => self.handle.set_deadline(GRACE),
+                Clock::Head(_) => self.handle.set_deadline(timeouts.request_head),
+            }
+        }
+        if is_busy != self.is_busy {
+            self.is_busy = is_busy;
+            // As long as somebody waits for an answer: that the client has left is noticed even where nothing is received,
+            // and the end of the process lets it come to its end.
+            if is_busy {
+                stream.watch_peer();
+            } else {
+                stream.unwatch_peer();
+            }
+        }
+        Poll::Pending
+    }
+
+    fn begin(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let is_late = match self.phase {
+            Phase::Open => false,
+            Phase::Leaving(since) => since.elapsed() >= GRACE,
+            Phase::Shut => true,
+        };
+        if is_late || self.session.is_full() {
+            // Nothing was done for it: the client may send it again (RFC 9113 section 8.7).
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return self.worker.note_stream_end(StreamEnd::Refused);
+        }
+        stream::begin(self.session, request, respond);
+    }
+
+    /// Tells the client why the connection ends, and that it does so now.
+    async fn finish(&mut self, reason: Reason) {
+        self.connection.abrupt_shutdown(reason);
+        // What can be said is said at once; nothing is waited for.
+        poll_fn(|context| {
+            let _ = self.connection.poll_closed(context);
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_beginning_of_the_preface_may_become_one() {
+        assert!((0..=PREFACE.len()).all(|bytes| begins_with(&PREFACE[..bytes])));
+        assert!(begins_with(&[PREFACE, b"and more"].concat()));
+        assert!(!begins_with(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r"));
+        assert!(!begins_with(b"POST / HTTP/1.1\r\n"));
+    }
+}
