@@ -96,8 +96,13 @@ impl Gateway {
                 "capabilities cannot be given up after the start: {error}"
             ))
         })?;
-        for address in &addresses {
-            log.event("listening", &[("address", address.to_string())]);
+        for (listener, address) in policy.listeners.iter().zip(&addresses) {
+            let members = [
+                ("address", address.to_string()),
+                ("tls", listener.tls.is_some().to_string()),
+                ("http2", listener.http2.to_string()),
+            ];
+            log.event("listening", &members);
         }
         log.event("admin", &[("address", admin_address.to_string())]);
         for fault in files.iter().flatten().flat_map(Files::unreadable) {

@@ -173,11 +173,24 @@ fn every_default_outside_of_lists_is_in_force() {
     assert!(commented.is_empty(), "{commented:?}");
 }
 
-/// A certificate that signs itself, and its key.
-fn certificate() -> (String, String) {
+/// A certificate that signs itself, under every name that the reference and the examples have for one.
+fn write_certificates(directory: &Path) {
     let names = vec!["relay.example".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).unwrap();
-    (made.cert.pem(), made.signing_key.serialize_pem())
+    for name in ["relay", "partners", "clients-ca", "provider-ca", "own-ca"] {
+        let at = |end: &str| directory.join(format!("{name}.{end}"));
+        fs::write(at("pem"), made.cert.pem()).unwrap();
+        fs::write(at("key"), made.signing_key.serialize_pem()).unwrap();
+        fs::set_permissions(at("key"), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+/// This configuration as a file, with everything that it names in the same directory.
+fn moved(text: &str, directory: &Path) -> PathBuf {
+    let file = directory.join("relay.toml");
+    let text = text.replace("/etc/codex-relay", directory.to_str().unwrap());
+    fs::write(&file, text).unwrap();
+    file
 }
 
 fn check(file: &Path, environment: &[&str]) -> (Output, String) {
@@ -212,23 +225,9 @@ fn the_examples_in_the_reference_are_meant_as_they_stand() {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("openai-2.key");
     fs::write(&key, "test-key\n").unwrap();
-    let (certificate, private) = certificate();
-    for (name, text) in [
-        ("relay.pem", &certificate),
-        ("relay.key", &private),
-        ("clients-ca.pem", &certificate),
-        ("provider-ca.pem", &certificate),
-    ] {
-        fs::write(directory.path().join(name), text).unwrap();
-    }
-    for private in ["relay.key", "openai-2.key"] {
-        let private = directory.path().join(private);
-        fs::set_permissions(private, fs::Permissions::from_mode(0o600)).unwrap();
-    }
-    let text = uncommented(&reference());
-    let text = text.replace("/etc/codex-relay", directory.path().to_str().unwrap());
-    let file = directory.path().join("relay.toml");
-    fs::write(&file, text).unwrap();
+    write_certificates(directory.path());
+    fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
+    let file = moved(&uncommented(&reference()), directory.path());
     let (_, text) = check(&file, &["OPENAI_API_KEY"]);
     let fine = "configuration is fine: 1 listener, 1 upstream, 2 accounts, 2 tenants\n";
     assert!(text.ends_with(fine), "{text}");
@@ -248,8 +247,16 @@ fn the_examples_are_fine() {
             &["OPENAI_EU_KEY", "OPENAI_US_KEY", "ANTHROPIC_KEY"],
             "2 listeners, 2 upstreams, 3 accounts, 2 tenants",
         ),
+        (
+            "tls.toml",
+            &["OPENAI_API_KEY", "OWN_MODELS_KEY"],
+            "3 listeners, 2 upstreams, 2 accounts, 1 tenant",
+        ),
     ] {
-        let file = config("examples").join(name);
+        let text = fs::read_to_string(config("examples").join(name)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        write_certificates(directory.path());
+        let file = moved(&text, directory.path());
         let (output, text) = check(&file, environment);
         let expected = format!("{}: configuration is fine: {parts}\n", file.display());
         assert_eq!((output.status.code(), text), (Some(0), expected));
@@ -262,7 +269,7 @@ fn the_examples_are_fine() {
         );
     }
     let examples = fs::read_dir(config("examples")).unwrap().count();
-    assert_eq!(examples, 2, "every example is checked here");
+    assert_eq!(examples, 3, "every example is checked here");
 }
 
 #[test]

@@ -237,11 +237,8 @@ impl Session {
         }
     }
 
-    /// The peer is told why: rustls has the alert ready.
+    /// The peer is told why: rustls has the alert ready, behind what was to be said before.
     fn encode_alert(&mut self, rest: &mut [u8]) {
-        if !self.side.state().wants_write() {
-            return;
-        }
         let mut sink = Sink {
             pool: &self.pool,
             into: &mut self.pool.none(),
@@ -250,8 +247,13 @@ impl Session {
             has_ended: &mut self.has_ended,
             rest_bytes: 0,
         };
-        // The failure itself is told by the caller.
-        let _ = self.side.process(rest, &mut sink, Job::None);
+        while self.side.state().wants_write() {
+            let (_, progress) = self.side.process(rest, &mut sink, Job::None);
+            // The failure itself is told by the caller.
+            if progress.is_err() {
+                return;
+            }
+        }
     }
 
     /// Encrypts the first bytes of a message, as many as fit one lease: all, if they are not more than about 64 KiB. Returns the

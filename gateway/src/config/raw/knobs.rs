@@ -179,7 +179,7 @@ pub(in crate::config) struct Limits {
     /// Stored responses whose account is remembered, over restarts the latest 65,536 at most; a power of two.
     #[schemars(range(min = 1_024, max = 16_777_216))]
     pub(in crate::config) stored_responses_max: usize,
-    /// Unfinished TLS handshakes, of clients and with upstreams, per worker; more wait.
+    /// Unfinished TLS handshakes of clients, per worker; more wait.
     #[schemars(range(min = 1, max = 65_536))]
     pub(in crate::config) tls_handshakes_max: usize,
     /// Streams of one HTTP/2 connection of a client that are open at one time.
