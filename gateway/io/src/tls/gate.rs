@@ -5,8 +5,10 @@
 //! before took, or until nothing else is left to do. Handshakes that we have begun ourselves stand in a line of their own: they
 //! are wanted by requests that were let in, and a flood of clients must not be in front of them.
 
-use std::cell::Cell;
+use crate::socket::{Interrupt, Interrupter};
+use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -16,11 +18,30 @@ const EMPTY_TURN: Duration = Duration::from_micros(20);
 /// After so many of them nothing else is left to do. The first one may have ended before what is ready now was looked at.
 const EMPTY_TURNS: u32 = 2;
 
+/// Where others wait for a place, a client may let us wait for so long: a few round trips, and not the whole time that a handshake may
+/// take. Else a handful of connections that never go on would keep everybody out.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The limits of one worker's handshakes.
 pub struct HandshakeGate {
     pub(super) accepting: Line,
     pub(super) connecting: Line,
-    unfinished: Semaphore,
+    free_places: Semaphore,
+    taken_places: RefCell<Vec<Rc<Taken>>>,
+}
+
+/// A handshake that has a place.
+struct Taken {
+    interrupter: Interrupter,
+    /// Since when its client lets us wait.
+    waits_since: Cell<Option<Instant>>,
+}
+
+/// The place of a client that is in the middle of a handshake; given back when dropped.
+pub(super) struct Place<'a> {
+    gate: &'a HandshakeGate,
+    taken: Rc<Taken>,
+    _permit: Option<SemaphorePermit<'a>>,
 }
 
 impl HandshakeGate {
@@ -29,14 +50,60 @@ impl HandshakeGate {
         Self {
             accepting: Line::new(),
             connecting: Line::new(),
-            unfinished: Semaphore::new(unfinished_max.min(Semaphore::MAX_PERMITS)),
+            free_places: Semaphore::new(unfinished_max.min(Semaphore::MAX_PERMITS)),
+            taken_places: RefCell::default(),
         }
     }
 
-    /// Waits for one of the places of clients that are in the middle of a handshake; given back when dropped.
-    pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
+    /// Waits for a place.
+    pub(super) async fn place(&self, interrupter: Interrupter) -> Place<'_> {
         // Fails only where a semaphore is closed, and this one never is.
-        self.unfinished.acquire().await.ok()
+        let permit = self.free_places.acquire().await.ok();
+        let taken = Rc::new(Taken {
+            interrupter,
+            waits_since: Cell::new(None),
+        });
+        self.taken_places.borrow_mut().push(taken.clone());
+        Place {
+            gate: self,
+            taken,
+            _permit: permit,
+        }
+    }
+
+    /// Somebody waits for a place: the client that has let us wait longest is given up, if that is too long.
+    pub(super) fn give_up_slowest(&self) {
+        if self.free_places.available_permits() > 0 {
+            return;
+        }
+        let taken = self.taken_places.borrow();
+        let waiting = taken
+            .iter()
+            .filter(|place| place.waits_since.get().is_some());
+        if let Some(slowest) = waiting.min_by_key(|place| place.waits_since.get())
+            && let Some(since) = slowest.waits_since.get()
+            && since.elapsed() >= PATIENCE
+        {
+            slowest.waits_since.set(None);
+            slowest.interrupter.interrupt(Interrupt::Deadline);
+        }
+    }
+}
+
+impl Place<'_> {
+    /// Waits for the client.
+    pub(super) async fn wait<T>(&self, client: impl Future<Output = T>) -> T {
+        self.taken.waits_since.set(Some(Instant::now()));
+        let waited = client.await;
+        self.taken.waits_since.set(None);
+        waited
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut taken = self.gate.taken_places.borrow_mut();
+        taken.retain(|place| !Rc::ptr_eq(place, &self.taken));
     }
 }
 

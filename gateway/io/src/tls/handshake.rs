@@ -1,6 +1,6 @@
 //! Handshakes.
 
-use super::gate::Line;
+use super::gate::{Line, Place};
 use super::session::Session;
 use super::{HandshakeGate, Secured, Tls, TlsError};
 use crate::either::{Either, either};
@@ -13,7 +13,6 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::SemaphorePermit;
 
 /// How often who waits for a place looks whether its time is over.
 const IN_LINE: Duration = Duration::from_millis(250);
@@ -32,9 +31,10 @@ impl Stream {
     ) -> Result<Secured, TlsError> {
         // Who says nothing takes no place.
         self.readable().await?;
-        let _place = self.place(gate).await?;
+        let place = self.place(gate).await?;
         let session = Session::server(config, pool)?;
-        self.shake_hands(session, &gate.accepting).await
+        self.shake_hands(session, &gate.accepting, Some(&place))
+            .await
     }
 
     /// Begins TLS with a server, which has to prove to be `name`. The deadline that is set on the stream bounds it.
@@ -53,16 +53,14 @@ impl Stream {
         session.begin()?;
         drop(step);
         self.send_flight(&mut session).await?;
-        self.shake_hands(session, &gate.connecting).await
+        self.shake_hands(session, &gate.connecting, None).await
     }
 
     /// Waits for a place, and leaves the line once the stream is interrupted.
-    async fn place<'a>(
-        &self,
-        gate: &'a HandshakeGate,
-    ) -> Result<Option<SemaphorePermit<'a>>, TlsError> {
-        let mut place = pin!(gate.place());
+    async fn place<'a>(&self, gate: &'a HandshakeGate) -> Result<Place<'a>, TlsError> {
+        let mut place = pin!(gate.place(self.interrupter()));
         loop {
+            gate.give_up_slowest();
             let waited = either(place.as_mut(), pause(IN_LINE)).await;
             self.check()?;
             if let Either::First(place) = waited {
@@ -76,13 +74,23 @@ impl Stream {
         self.tcp().is_ok_and(|tcp| tcp.tls().is_some())
     }
 
-    async fn shake_hands(&self, mut session: Session, line: &Line) -> Result<Secured, TlsError> {
+    async fn shake_hands(
+        &self,
+        mut session: Session,
+        line: &Line,
+        place: Option<&Place<'_>>,
+    ) -> Result<Secured, TlsError> {
         let tcp = self.tcp()?;
         // Data may come right behind the last flight.
         let mut nothing = session.pool().none();
         while !session.is_established() {
-            let received = self.receive_flight(tcp, &mut session).await?;
+            let flight = self.receive_flight(tcp, &mut session);
+            let received = match place {
+                Some(place) => place.wait(flight).await?,
+                None => flight.await?,
+            };
             let step = line.step(|| self.loop_turn()).await;
+            self.check()?;
             let outcome = session.feed(received, &mut nothing);
             drop(step);
             let sent = self.send_flight(&mut session).await;
@@ -96,12 +104,15 @@ impl Stream {
 
     /// Waits without a buffer: who does not go on costs none.
     async fn receive_flight(&self, tcp: &Tcp, session: &mut Session) -> Result<Lease, TlsError> {
-        self.readable().await?;
-        let mut lease = session.room(Pool::small);
-        match tcp.receive_now(&mut lease) {
-            Ok(0) => Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
-            Ok(_) => Ok(lease),
-            Err(error) => Err(error.into()),
+        loop {
+            self.readable().await?;
+            let mut lease = session.room(Pool::small);
+            match tcp.receive_now(&mut lease) {
+                Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
+                Ok(_) => return Ok(lease),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => session.put_back(lease),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 
