@@ -3,8 +3,9 @@
 //! A disk that hangs holds up nothing but this: the files are read on a thread of their own.
 
 use super::log::Log;
+use super::metrics::tls::Reloads;
 use crate::tls::server::{Asked, Event, Files};
-use metrics::{counter, gauge};
+use metrics::gauge;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
@@ -110,6 +111,7 @@ async fn go_on(
     mut orders: mpsc::Receiver<oneshot::Sender<Vec<Found>>>,
     tell: mpsc::UnboundedSender<Found>,
 ) {
+    let reloads = Reloads::default();
     let mut pause = Duration::ZERO;
     loop {
         let order = tokio::select! {
@@ -129,7 +131,10 @@ async fn go_on(
             false => INTERVAL,
         };
         for found in &looked.found {
-            count(found);
+            match found.event {
+                Event::Replaced(_) => reloads.replaced.increment(1),
+                Event::Refused(_) => reloads.refused.increment(1),
+            }
             // Whoever writes the log ends with the process.
             let _ = tell.send(found.clone());
         }
@@ -176,12 +181,4 @@ fn publish(files: &Files, now: SystemTime) {
         gauge!("relay_tls_certificate_expiry_seconds", "listener" => listener.clone(), "file" => file)
             .set(left.trunc());
     }
-}
-
-fn count(found: &Found) {
-    let result = match found.event {
-        Event::Replaced(_) => "replaced",
-        Event::Refused(_) => "refused",
-    };
-    counter!("relay_tls_reloads_total", "result" => result).increment(1);
 }

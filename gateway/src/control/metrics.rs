@@ -7,7 +7,8 @@ pub(super) mod accounts;
 mod connections;
 pub(super) mod journal;
 mod limits;
-mod tls;
+mod protocols;
+pub(super) mod tls;
 
 pub use connections::Counted;
 
@@ -110,6 +111,7 @@ impl Metrics {
         accounts::describe();
         journal::describe();
         limits::describe();
+        protocols::describe();
         tls::describe();
         Ok(Self {
             exporter,
@@ -137,6 +139,7 @@ impl Metrics {
         let now = self.accounts.health.clock().now();
         accounts::read(policy, self.accounts, now);
         limits::read(policy, self.allowances, Instant::now());
+        protocols::read(&self.figures);
         tls::read(&self.figures);
         let sum = |of: fn(&Figures) -> &AtomicU64| -> u64 {
             self.figures

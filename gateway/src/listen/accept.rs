@@ -81,11 +81,15 @@ async fn secure(
     let secured = client.accept_tls(config, gate, pool).await;
     client.clear_deadline();
     worker.note_handshake(source, &secured);
-    // Where it failed the client was told by an alert, and there is nothing more to say.
-    let Ok(secured) = secured else { return };
+    let Ok(secured) = secured else {
+        // The client was told why by an alert. What has come behind would turn the close into a reset, which could overtake it.
+        client.finish_sending();
+        let _ = client.read_now(&mut pool.small());
+        return;
+    };
+    // Tasks of their own: this one would stay as large as the larger of them.
     match secured.alpn {
-        Alpn::Http1 | Alpn::None => connection::run(worker, client, inbound, place, false).await,
-        // A task of its own: those of HTTP/1.1 would be as large as it is.
+        Alpn::Http1 | Alpn::None => spawn(connection::run(worker, client, inbound, place, false)),
         Alpn::Http2 => worker.spawn(http2::run(worker, client, None, inbound, place)),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::tls::handshakes::{Reason, VERSIONS};
 use crate::worker::Figures;
-use metrics::{Unit, counter, describe_counter, describe_gauge};
+use metrics::{Counter, Unit, counter, describe_counter, describe_gauge};
 
 pub(super) fn describe() {
     describe_counter!(
@@ -22,6 +22,26 @@ pub(super) fn describe() {
         Unit::Seconds,
         "Time until the first certificate of a chain in force expires; negative once it has"
     );
+}
+
+/// Replaced and refused files, there from the start: what must stay zero is shown as that.
+pub(in crate::control) struct Reloads {
+    pub(in crate::control) replaced: Counter,
+    pub(in crate::control) refused: Counter,
+}
+
+impl Default for Reloads {
+    fn default() -> Self {
+        let of = |result: &'static str| {
+            let counter = counter!("relay_tls_reloads_total", "result" => result);
+            counter.increment(0);
+            counter
+        };
+        Self {
+            replaced: of("replaced"),
+            refused: of("refused"),
+        }
+    }
 }
 
 pub(super) fn read(figures: &[&'static Figures]) {
