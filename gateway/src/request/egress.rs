@@ -20,9 +20,10 @@ use super::route::Candidate;
 use super::websocket;
 use crate::accounts::Slot;
 use crate::config::policy::UpstreamId;
+use crate::tls::Offer;
 use crate::upstreams::Connection;
 use crate::worker::{HeldBytes, Worker};
-use connect::Choice;
+use connect::Wanted;
 use relay_io::{Interrupt, IoError, Lease, Received, Stream};
 use relay_wire::body::{BodyParser, Sender};
 use relay_wire::dialect::{Dialect, Edit, RequestScan};
@@ -111,10 +112,18 @@ pub async fn open(
         upstream,
         edit.as_ref(),
     );
-    let mut choice = Choice::Any;
+    // HTTP/2 has no upgrade of this kind (RFC 9113 section 8.6).
+    let offer = match &request.websocket {
+        Some(_) => Offer::Http1,
+        None => Offer::Configured,
+    };
+    let mut wanted = Wanted {
+        offer,
+        behind: None,
+    };
     let outcome = loop {
         let (connection, waited) =
-            match connect::connect(worker, request.client, &candidate, choice).await {
+            match connect::connect(worker, request.client, &candidate, wanted).await {
                 Ok(connected) => connected,
                 Err(failure) => break Err(failure),
             };
@@ -131,11 +140,11 @@ pub async fn open(
                 break Ok((begun, connection, overhead));
             }
             Err(Failure::Broken)
-                if matches!(choice, Choice::Any)
+                if wanted.behind.is_none()
                     && connection.may_ask_again()
                     && request.body.can_be_sent_again() =>
             {
-                choice = Choice::Fresh(connection.number());
+                wanted.behind = Some(connection.number());
                 connection.close();
             }
             Err(failure) => break Err(failure),

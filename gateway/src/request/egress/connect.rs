@@ -30,12 +30,12 @@ const HEARD_STEPS_MAX: u32 = 50;
 
 /// Which connections will do.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Choice {
-    /// Any that works.
-    Any,
-    /// One that was opened behind the shared one of this number (0: none), and is not one that was kept: another has just
-    /// failed.
-    Fresh(u64),
+pub(super) struct Wanted {
+    /// What may be spoken on it.
+    pub(super) offer: Offer,
+    /// Another one has just failed: none that was kept, and of the shared ones only those behind that of this number (0: it was
+    /// not shared).
+    pub(super) behind: Option<u64>,
 }
 
 /// A connection of this account from this address, and how long the provider took to take it. Where a cap is reached, idle
@@ -44,9 +44,9 @@ pub(super) async fn connect(
     worker: &'static Worker,
     client: &Stream,
     candidate: &Candidate,
-    choice: Choice,
+    wanted: Wanted,
 ) -> Result<(Connection, Duration), Failure> {
-    let mut outcome = connect_now(worker, client, candidate, choice).await;
+    let mut outcome = connect_now(worker, client, candidate, wanted).await;
     for calls in 0..=CALLS_MAX {
         let short = match outcome {
             Err(Failure::TenantConnectionsFull) => Short::Tenant(candidate.tenant),
@@ -66,7 +66,7 @@ pub(super) async fn connect(
                 LetGo::Nothing => continue,
             },
         }
-        outcome = connect_now(worker, client, candidate, choice).await;
+        outcome = connect_now(worker, client, candidate, wanted).await;
     }
     outcome
 }
@@ -97,25 +97,25 @@ async fn connect_now(
     worker: &'static Worker,
     client: &Stream,
     candidate: &Candidate,
-    choice: Choice,
+    wanted: Wanted,
 ) -> Result<(Connection, Duration), Failure> {
     let (account, source) = (candidate.slot.account, candidate.slot.source);
     let began_at = Instant::now();
     let upstream = worker.policy.upstream(candidate.upstream);
-    if worker.idle.expects_shared(account, upstream) {
-        let begun = share::connect(worker, client, candidate, choice).await?;
+    if wanted.offer == Offer::Configured && worker.idle.expects_shared(account, upstream) {
+        let begun = share::connect(worker, client, candidate, wanted).await?;
         if let Some(connection) = begun {
             return Ok((connection, began_at.elapsed()));
         }
     }
     let tenant = worker.connections.counted(candidate.tenant);
     let addresses = worker.addresses_of(candidate.upstream);
-    if matches!(choice, Choice::Any)
+    if wanted.behind.is_none()
         && let Some(kept) = worker.idle.take(account, source, &addresses, tenant)?
     {
         return Ok((kept, Duration::ZERO));
     }
-    let goal = Goal::of(candidate, tenant, Offer::Configured);
+    let goal = Goal::of(candidate, tenant, wanted.offer);
     let connection = match open::open(worker, client, &goal).await? {
         (opened, Spoken::Http1) => own(worker, opened),
         // It was left to the provider, which has changed its mind.

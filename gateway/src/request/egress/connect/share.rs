@@ -1,7 +1,7 @@
 //! A place on a connection that several requests share.
 
 use super::open::{Goal, Spoken, open};
-use super::{Choice, check_wanted, own};
+use super::{Wanted, check_wanted, own};
 use crate::request::egress::Failure;
 use crate::request::route::Candidate;
 use crate::tls::Offer;
@@ -20,14 +20,11 @@ pub(super) async fn connect(
     worker: &'static Worker,
     client: &Stream,
     candidate: &Candidate,
-    choice: Choice,
+    wanted: Wanted,
 ) -> Result<Option<Connection>, Failure> {
     let (account, source) = (candidate.slot.account, candidate.slot.source);
     let addresses = worker.addresses_of(candidate.upstream);
-    let after = match choice {
-        Choice::Any => 0,
-        Choice::Fresh(number) => number,
-    };
+    let after = wanted.behind.unwrap_or(0);
     let begun = worker
         .idle
         .begin_shared(worker, account, source, &addresses, after);
