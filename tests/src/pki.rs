@@ -136,6 +136,25 @@ impl Authority {
         }
     }
 
+    /// Somebody below this one who may not issue anything, and does so all the same.
+    ///
+    /// # Panics
+    /// If no key can be made.
+    pub fn impostor(&self, name: &str) -> Self {
+        let mut params = authority_params(name);
+        params.is_ca = IsCa::ExplicitNoCa;
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::signed_by(params, key, &self.issuer);
+        let issuer = issuer.expect("parameters of a certificate");
+        let mut chain = vec![issuer.as_ref().clone()];
+        chain.extend(self.chain.iter().cloned());
+        Self {
+            issuer,
+            chain,
+            root: self.root.clone(),
+        }
+    }
+
     /// A server of these names and addresses.
     pub fn server(&self, names: &[&str]) -> Identity {
         self.issue(&Leaf::server(names))

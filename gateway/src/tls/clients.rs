@@ -9,7 +9,7 @@ use crate::config::Policy;
 use crate::config::policy::{Account, AccountId, Protocol, UpstreamTls};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
-use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -171,7 +171,10 @@ fn roots_of_system() -> Result<RootCertStore, Untrusting> {
 pub fn reason(error: &Error) -> Cow<'static, str> {
     match error {
         Error::InvalidCertificate(why) => certificate_reason(why),
-        Error::NoApplicationProtocol => "no protocol in common (ALPN)".into(),
+        Error::NoApplicationProtocol
+        | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            "no protocol in common (ALPN)".into()
+        }
         Error::AlertReceived(alert) => format!("refused by the upstream: alert {alert:?}").into(),
         Error::PeerIncompatible(what) => format!("nothing in common: {what:?}").into(),
         Error::PeerMisbehaved(what) => format!("the upstream breaks the protocol: {what:?}").into(),
