@@ -399,8 +399,9 @@ impl Stream {
     }
 
     /// Is the connection still as it was left: open, and nothing to read? What arrives on an idle upstream connection is
-    /// its end, or an answer that nobody asked for.
+    /// its end, or an answer that nobody asked for. Not while somebody waits to read from it.
     pub fn is_quiet(&self) -> bool {
+        self.socket.transport.catch_up();
         self.socket.is_quiet()
     }
 

@@ -141,6 +141,15 @@ impl Transport {
         }
     }
 
+    /// Takes note of what is nothing to read. Not while somebody waits to read.
+    pub(crate) fn catch_up(&self) {
+        if let Self::Tcp(tcp) = self
+            && let Some(tls) = tcp.tls()
+        {
+            tls.catch_up(tcp);
+        }
+    }
+
     /// Open, and nothing to read.
     pub(crate) fn is_quiet(&self) -> bool {
         match self {

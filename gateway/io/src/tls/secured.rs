@@ -16,8 +16,10 @@ pub(crate) struct Tls {
     unsent: RefCell<Option<Lease>>,
     /// How much of a message `unsent` is: what its send reports once it was sent.
     awaited_bytes: Cell<usize>,
-    /// A read is under way: its lease may hold the beginning of a record.
+    /// A read is under way.
     reads: Cell<bool>,
+    /// Its lease holds the beginning of a record.
+    reads_on: Cell<bool>,
     /// A send is under way: its lease comes before `unsent`.
     sends: Cell<bool>,
     /// The receiving side was not shut by ourselves.
@@ -35,6 +37,7 @@ impl Tls {
             unsent: RefCell::new(None),
             awaited_bytes: Cell::new(0),
             reads: Cell::new(false),
+            reads_on: Cell::new(false),
             sends: Cell::new(false),
             receives: Cell::new(true),
             is_mute: Cell::new(false),
@@ -67,13 +70,15 @@ impl Tls {
                 return (outcome, lease);
             }
             // Nothing large is kept waiting for the rest of a record.
-            if self.session.borrow().wanted_bytes() > SMALL_LEASE_BYTES
+            let wanted_bytes = self.session.borrow().wanted_bytes();
+            if wanted_bytes > SMALL_LEASE_BYTES
                 && let Err(error) = tcp.readable().await
             {
                 return (Err(error), lease);
             }
             let is_lent = lease.is_empty();
             let buffer = self.room(&mut lease);
+            self.reads_on.set(!buffer.is_empty());
             self.reads.set(true);
             let (outcome, buffer) = tcp.read(buffer).await;
             self.reads.set(false);
@@ -262,17 +267,23 @@ impl Tls {
         !self.sends.get() && self.unsent.borrow().is_none() && !self.session.borrow().has_outgoing()
     }
 
-    /// Open, and nothing to read. What the protocol itself says in between (new tickets, mostly) is taken note of.
+    /// Open, and nothing to read.
     pub(crate) fn is_quiet(&self, tcp: &Tcp) -> bool {
-        let mut nothing = self.session.borrow().pool().none();
-        let waits = match self.reads.get() {
-            true => tcp.is_quiet(),
-            // Whatever plaintext there is finds no room, and stays.
-            false => self
-                .receive_now(tcp, &mut nothing)
-                .is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
+        let has_begun = match self.reads.get() {
+            true => self.reads_on.get(),
+            false => self.session.borrow().has_sealed(),
         };
-        waits && !self.has_news() && !self.session.borrow().has_sealed()
+        !has_begun && !self.has_news() && tcp.is_quiet()
+    }
+
+    /// Takes note of what the protocol itself has said meanwhile (new tickets, mostly). Only for who does not wait to read at the
+    /// same time: plaintext that is found stays for the next read, and wakes nobody.
+    pub(crate) fn catch_up(&self, tcp: &Tcp) {
+        if !self.reads.get() && !tcp.is_quiet() {
+            let mut nothing = self.session.borrow().pool().none();
+            // An end and a failure are told by the next read, too.
+            let _ = self.receive_now(tcp, &mut nothing);
+        }
     }
 
     /// For a connection that is to end in a way that cannot be taken for an orderly one.

@@ -1,7 +1,7 @@
 //! Plaintext that goes through, whatever the records.
 
 use super::peer::{Client, VERSIONS, pair};
-use crate::rig::{LIMIT, meanwhile, on_each_engine};
+use crate::rig::{LIMIT, meanwhile, on_each_engine, until};
 use relay_io::{Pool, Received, Stream, spawn};
 use rustls::version::TLS13;
 use std::cell::RefCell;
@@ -226,5 +226,42 @@ fn a_heartbeat_is_a_record_of_its_own() {
             rest,
             [b": alive\n".repeat(beats), b"event".to_vec()].concat()
         );
+    });
+}
+
+#[test]
+fn what_arrives_while_somebody_looks_whether_the_connection_is_quiet_is_received() {
+    on_each_engine(async |worker| {
+        // The first one waits with a buffer in the kernel, the others without: for its first byte, or the rest of a large record.
+        for (size, cut) in [(100, 50), (100, 0), (16_384, 10_000)] {
+            let (stream, mut client) = pair(worker, &[&TLS13]).await;
+            client.sock.set_nodelay(true).unwrap();
+            client.conn.writer().write_all(&bytes(size)).unwrap();
+            let mut record = Vec::new();
+            client.conn.write_tls(&mut record).unwrap();
+            let (first, second) = record.split_at(cut);
+            client.sock.write_all(first).unwrap();
+            let received = Rc::new(RefCell::new(None));
+            stream.set_deadline(LIMIT);
+            stream.set_idle(true);
+            let stream = Rc::new(stream);
+            let (reading, outcome) = (stream.clone(), received.clone());
+            spawn(async move {
+                let lease = receive_exactly(&reading, &Pool::new(), size).await;
+                outcome.replace(Some(lease));
+            });
+            // Several turns of the loop, in which the task comes to its wait.
+            for _ in 0..10 {
+                relay_io::pause(std::time::Duration::from_millis(1)).await;
+            }
+            if cut > 0 {
+                // A record has begun.
+                worker.wheel.end_idle();
+            }
+            client.sock.write_all(second).unwrap();
+            worker.wheel.end_idle();
+            until("all is received", || received.borrow().is_some()).await;
+            assert!(received.take().unwrap() == bytes(size));
+        }
     });
 }
