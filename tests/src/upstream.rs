@@ -484,6 +484,14 @@ impl Exchange {
         self.options.at_head || self.read_body()
     }
 
+    /// Says that nothing more will be sent, and waits for the gateway to end the connection.
+    pub(crate) fn finish(&mut self) {
+        let _ = self.stream.finish_sending();
+        self.stream.set_patience(DEADLINE);
+        while self.read() {}
+        self.over = true;
+    }
+
     /// What goes out behind the last answer, as far as it is taken.
     pub(crate) fn write_on(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.stream.write(bytes)

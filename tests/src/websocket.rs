@@ -6,9 +6,10 @@ use crate::{Request, Wire};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use tungstenite::handshake::derive_accept_key;
+pub use tungstenite::protocol::Role;
+use tungstenite::protocol::WebSocketConfig;
 pub use tungstenite::protocol::frame::coding::CloseCode;
 pub use tungstenite::protocol::{CloseFrame, Message, WebSocket};
-use tungstenite::protocol::{Role, WebSocketConfig};
 pub use tungstenite::{Bytes, Error};
 
 /// The key of every request here, and what belongs to it.
@@ -87,7 +88,7 @@ impl Exchange {
         let mut socket = WebSocket::from_raw_socket(&mut *self, Role::Server, Some(config()));
         talk(&mut socket);
         drop(socket);
-        self.close();
+        self.finish();
     }
 }
 

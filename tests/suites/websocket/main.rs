@@ -1,5 +1,9 @@
 //! WebSocket: what is agreed on, what passes, how it ends, and what it costs.
 
+mod ends;
+mod handshake;
+mod limits;
+mod metering;
 mod passage;
 
 use relay_tests::websocket::{Message, ProviderSocket};

@@ -24,6 +24,16 @@ pub(super) enum Way {
     FromProvider = 1,
 }
 
+impl Way {
+    /// The other one.
+    fn back(self) -> Self {
+        match self {
+            Self::FromClient => Self::FromProvider,
+            Self::FromProvider => Self::FromClient,
+        }
+    }
+}
+
 /// What is known of one way.
 pub(super) struct Direction {
     reader: RefCell<FrameReader>,
@@ -276,7 +286,13 @@ impl Tunnel<'_> {
             Some(IoError::Interrupted(reason)) => Some(*reason),
             _ => None,
         };
+        // The time in which it must take what is sent to it runs on the same socket.
+        let is_stalled = self.directions[way.back() as usize].is_sending();
         match (way, reason) {
+            (Way::FromClient, Some(Interrupt::Deadline)) if is_stalled => {
+                self.client_is_gone(Ending::ClientStalled);
+            }
+            (Way::FromProvider, Some(Interrupt::Deadline)) if is_stalled => self.provider_is_gone(),
             (_, Some(Interrupt::Deadline)) => {
                 let why = if self.has_lasted_too_long() {
                     "it was open for too long"

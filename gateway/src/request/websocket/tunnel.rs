@@ -275,13 +275,13 @@ impl Tunnel<'_> {
         self.conclude(end);
         self.client.set_idle(false);
         self.closing.replace(Some(closing));
-        for way in [Way::FromClient, Way::FromProvider] {
-            self.send_close(way);
-        }
         for stream in [self.client, self.upstream] {
             // Where only reading was ended, the reason can still be told.
             stream.forgive_deadline();
             stream.set_deadline(CLOSE_TIMEOUT);
+        }
+        for way in [Way::FromClient, Way::FromProvider] {
+            self.send_close(way);
         }
     }
 

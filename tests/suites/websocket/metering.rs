@@ -1,0 +1,191 @@
+//! What is charged: what the provider has counted, response by response, once.
+
+use super::{config, provider};
+use relay_tests::websocket::{
+    Message, ProviderSocket, completed, create, created, ended, next, open, respond, response,
+    upgrade,
+};
+use relay_tests::{Gateway, Upstream, eventually};
+use serde_json::Value;
+
+/// The records of responses in the WebSocket of this name, once there are so many and its own.
+fn records(gateway: &Gateway, id: &str, count: usize) -> Vec<Value> {
+    gateway.log().wait_for(id, |lines| {
+        let lines = lines.iter().map(|line| &line.json);
+        let of_it: Vec<Value> = lines
+            .filter(|line| line["request_id"] == id)
+            .cloned()
+            .collect();
+        let (whole, responses): (Vec<_>, Vec<_>) =
+            of_it.into_iter().partition(|line| line["status"] == 101);
+        (whole.len() == 1 && responses.len() == count).then_some(responses)
+    })
+}
+
+fn tokens(record: &Value) -> [u64; 4] {
+    let of = |name: &str| {
+        record[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{name}: {record}"))
+    };
+    [
+        of("input_tokens"),
+        of("cached_tokens"),
+        of("output_tokens"),
+        of("reasoning_tokens"),
+    ]
+}
+
+fn start(talk: impl Fn(&mut ProviderSocket<'_>) + Send + Sync + 'static) -> (Upstream, Gateway) {
+    let upstream = provider(talk);
+    let config = config(upstream.address()).price(&["gpt-5"], "input = 1, output = 10");
+    let gateway = Gateway::start(&config);
+    (upstream, gateway)
+}
+
+#[test]
+fn each_response_is_charged_once_as_the_provider_has_counted_it() {
+    let (_upstream, gateway) = start(respond);
+    let (_, mut socket) = open(gateway.address(), &upgrade().id("talk"));
+    for number in 1..=3 {
+        socket.send(create("gpt-5")).unwrap();
+        for event in response(&format!("resp_{number}"), 7) {
+            assert_eq!(next(&mut socket), Message::text(event));
+        }
+    }
+    // What asks for nothing costs nothing.
+    socket
+        .send(Message::text(r#"{"type":"response.cancel"}"#))
+        .unwrap();
+    socket.send(Message::text("not JSON")).unwrap();
+    socket.close(None).unwrap();
+    ended(&mut socket);
+    for record in records(&gateway, "talk", 3) {
+        assert_eq!(tokens(&record), [11, 3, 7, 2], "{record}");
+        assert_eq!(record["known"], "final", "{record}");
+        assert_eq!(record["model"], "gpt-5", "{record}");
+        assert_eq!(
+            (&record["status"], &record["ended"]),
+            (&200.into(), &"complete".into())
+        );
+        assert_eq!(
+            (&record["tenant"], &record["account"]),
+            (&"acme".into(), &"first".into())
+        );
+        assert_eq!(record["events"], 3, "{record}");
+    }
+    for (kind, count) in [("input", 33.0), ("output", 21.0)] {
+        let labels = ["tenant=\"acme\"", &format!("kind=\"{kind}\"")];
+        eventually(kind, || {
+            (gateway.metric("relay_tokens_total", &labels) == count).then_some(())
+        });
+    }
+    let whole = gateway.log().wait_for("the whole", |lines| {
+        let mut lines = lines.iter().map(|line| &line.json);
+        lines.find(|line| line["status"] == 101).cloned()
+    });
+    assert_eq!(whole["input_tokens"], Value::Null, "{whole}");
+    let passed = |name: &str| whole[name].as_u64().unwrap();
+    assert!(
+        passed("bytes_in") > 250 && passed("bytes_out") > 900,
+        "{whole}"
+    );
+}
+
+#[test]
+fn what_was_cut_is_estimated() {
+    let (_upstream, gateway) = start(|socket| {
+        next(socket);
+        for _ in 0..5 {
+            let delta = r#"{"type":"response.output_text.delta","delta":"x"}"#;
+            socket.send(Message::text(delta)).unwrap();
+        }
+        let _ = socket.read();
+    });
+    let (_, mut socket) = open(gateway.address(), &upgrade().id("cut"));
+    socket.send(create("gpt-5")).unwrap();
+    for _ in 0..5 {
+        next(&mut socket);
+    }
+    drop(socket);
+    let record = records(&gateway, "cut", 1).remove(0);
+    assert_eq!(
+        (&record["known"], &record["ended"]),
+        (&"estimated".into(), &"client_gone".into())
+    );
+    let asked = create("gpt-5").into_text().unwrap().len() as u64;
+    assert_eq!(tokens(&record), [asked.div_ceil(4), 0, 5, 0], "{record}");
+}
+
+#[test]
+fn what_the_provider_has_refused_costs_nothing() {
+    let (_upstream, gateway) = start(|socket| {
+        let error =
+            r#"{"type":"error","status":400,"error":{"code":"invalid_prompt","message":"no"}}"#;
+        next(socket);
+        socket.send(Message::text(error)).unwrap();
+        // While one is being made another one is refused; that one goes on.
+        next(socket);
+        socket.send(Message::text(created("resp_1"))).unwrap();
+        next(socket);
+        socket.send(Message::text(error)).unwrap();
+        socket.send(Message::text(completed("resp_1", 7))).unwrap();
+        let _ = socket.read();
+    });
+    let (_, mut socket) = open(gateway.address(), &upgrade().id("refused"));
+    socket.send(create("gpt-5")).unwrap();
+    next(&mut socket);
+    socket.send(create("gpt-5")).unwrap();
+    next(&mut socket);
+    socket.send(create("gpt-5")).unwrap();
+    next(&mut socket);
+    next(&mut socket);
+    drop(socket);
+    let records = records(&gateway, "refused", 3);
+    let statuses: Vec<_> = records
+        .iter()
+        .map(|record| record["status"].as_u64().unwrap())
+        .collect();
+    assert_eq!(statuses, [400, 400, 200]);
+    assert_eq!(tokens(&records[2]), [11, 3, 7, 2]);
+    for record in &records[..2] {
+        assert_eq!(record["input_tokens"], Value::Null, "{record}");
+    }
+}
+
+#[test]
+fn messages_in_any_form_are_read() {
+    let (_upstream, gateway) = start(respond);
+    let (_, socket) = open(gateway.address(), &upgrade().id("odd"));
+    let mut wire = socket.into_inner();
+    // In fragments, with a mask, a ping between them, byte by byte.
+    let text = create("gpt-5").into_text().unwrap();
+    let (first, second) = text.as_bytes().split_at(60);
+    let frame = |opcode: u8, payload: &[u8]| {
+        let key = [0x11, 0xa2, 0x33, 0xc4];
+        let masked = payload
+            .iter()
+            .zip(key.iter().cycle())
+            .map(|(byte, key)| byte ^ key);
+        let head = [&[opcode, 0x80 | payload.len() as u8], &key[..]].concat();
+        head.into_iter().chain(masked).collect::<Vec<u8>>()
+    };
+    let mut bytes = frame(0x01, first);
+    bytes.extend(frame(0x89, b"ping"));
+    bytes.extend(frame(0x80, second));
+    for byte in bytes {
+        std::io::Write::write_all(&mut wire, &[byte]).unwrap();
+    }
+    let role = relay_tests::websocket::Role::Client;
+    let mut socket = relay_tests::websocket::WebSocket::from_raw_socket(wire, role, None);
+    for event in response("resp_1", 7) {
+        assert_eq!(next(&mut socket), Message::text(event));
+    }
+    socket.close(None).unwrap();
+    ended(&mut socket);
+    let record = records(&gateway, "odd", 1).remove(0);
+    assert_eq!(
+        (tokens(&record), &record["model"]),
+        ([11, 3, 7, 2], &"gpt-5".into())
+    );
+}
