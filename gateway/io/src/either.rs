@@ -50,3 +50,43 @@ pub async fn both<A: Future, B: Future>(first: A, second: B) -> (A::Output, B::O
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{Ready, pending, ready};
+    use std::task::{Context, Waker};
+
+    /// Ready when it is looked at for the second time.
+    async fn later<T>(value: T) -> T {
+        let mut was_seen = false;
+        std::future::poll_fn(|_| {
+            if std::mem::replace(&mut was_seen, true) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        value
+    }
+
+    #[test]
+    fn both_end_and_what_has_ended_is_not_polled_again() {
+        let mut context = Context::from_waker(Waker::noop());
+        // A future like this one panics where it is polled when it is over.
+        let at_once: Ready<i32> = ready(1);
+        let mut joined = pin!(both(at_once, later("later")));
+        assert_eq!(joined.as_mut().poll(&mut context), Poll::Pending);
+        assert_eq!(
+            joined.as_mut().poll(&mut context),
+            Poll::Ready((1, "later"))
+        );
+        let mut turned = pin!(both(later(2), ready(3)));
+        assert_eq!(turned.as_mut().poll(&mut context), Poll::Pending);
+        assert_eq!(turned.as_mut().poll(&mut context), Poll::Ready((2, 3)));
+        let mut never = pin!(both(ready(4), pending::<()>()));
+        assert_eq!(never.as_mut().poll(&mut context), Poll::Pending);
+        assert_eq!(never.as_mut().poll(&mut context), Poll::Pending);
+    }
+}

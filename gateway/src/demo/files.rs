@@ -33,7 +33,8 @@ impl Files {
              [admin]\naddress = \"127.0.0.1:0\"\n\n\
              [kernel]\nmode = \"off\"\n\n\
              [[listener]]\naddress = \"127.0.0.1:{port}\"\n\n\
-             [[upstream]]\nname = \"demo-provider\"\nbase_url = \"http://{provider}\"\n\n",
+             [[upstream]]\nname = \"demo-provider\"\nbase_url = \"http://{provider}\"\n\
+             websocket = true\n\n",
             state_dir = quoted(&files.dir.join("state")),
         );
         for ((account, egress), credential) in ACCOUNTS.iter().zip(credentials) {

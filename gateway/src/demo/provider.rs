@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
+use axum::{Extension, Router};
 use futures_core::Stream;
+use hyper::upgrade::OnUpgrade;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -26,6 +27,7 @@ mod ask;
 mod chat;
 mod messages;
 mod responses;
+mod socket;
 
 /// Time between two events of a stream, about the pace of a real model.
 const EVENT_PAUSE: Duration = Duration::from_millis(30);
@@ -119,6 +121,7 @@ async fn handle(
     method: Method,
     uri: Uri,
     headers: HeaderMap,
+    upgrade: Option<Extension<OnUpgrade>>,
     body: Bytes,
 ) -> Response {
     let authorization = headers
@@ -138,8 +141,14 @@ async fn handle(
         peer,
         account,
         line: format!("{method} {uri}"),
-        headers,
+        headers: headers.clone(),
     });
+    if let Some(Extension(upgrade)) = upgrade
+        && (&method, uri.path()) == (&Method::GET, "/v1/responses")
+        && headers.contains_key("sec-websocket-key")
+    {
+        return socket::open(&headers, upgrade);
+    }
     let dialect = match (&method, uri.path()) {
         (&Method::GET, "/v1/models") => return models(),
         (&Method::POST, "/v1/responses") => Dialect::Responses,

@@ -107,10 +107,25 @@ fn no_connection_is_used_again() {
 
 #[test]
 fn a_client_that_is_gone_is_told_to_its_provider_within_a_second() {
-    for resets in [false, true] {
-        let (upstream, heard) = listening(|_| {});
+    // Many leave without a word when they have what they wanted.
+    for (resets, asks, wanted) in [
+        (false, false, "complete"),
+        (true, false, "complete"),
+        (false, true, "client_gone"),
+        (true, true, "client_gone"),
+    ] {
+        let (upstream, heard) = listening(move |socket| {
+            if asks {
+                next(socket);
+                socket.send(Message::text(created("resp_1"))).unwrap();
+            }
+        });
         let gateway = Gateway::start(&config(upstream.address()));
-        let (_, socket) = open(gateway.address(), &upgrade().id("gone"));
+        let (_, mut socket) = open(gateway.address(), &upgrade().id("gone"));
+        if asks {
+            socket.send(create("gpt-5")).unwrap();
+            next(&mut socket);
+        }
         let left_at = Instant::now();
         let wire = socket.into_inner();
         if resets {
@@ -120,7 +135,7 @@ fn a_client_that_is_gone_is_told_to_its_provider_within_a_second() {
         let (_, ended_at) = upstream.wait_ended(0);
         assert!(ended_at.saturating_duration_since(left_at) < Duration::from_secs(1));
         assert_eq!(heard_code(&heard), Some(1001));
-        assert_eq!(record(&gateway, "gone")["ended"], "client_gone");
+        assert_eq!(record(&gateway, "gone")["ended"], wanted);
         assert_nothing_left(&gateway);
     }
 }

@@ -1,10 +1,14 @@
 //! What either side says arrives as it was said.
 
 use super::{config, echo, provider};
+use relay_tests::request::HOST;
 use relay_tests::websocket::{
     ClientSocket, Message, WebSocket, closed, next, open, over, switching, upgrade,
 };
-use relay_tests::{Exchange, Gateway, Signal, Upstream, Wire, eventually};
+use relay_tests::{
+    Authority, Config, Exchange, Gateway, ListenerTls, Signal, TlsClient, TlsServer, Upstream,
+    Wire, eventually,
+};
 use std::io::{Read, Write};
 use std::time::Duration;
 
@@ -227,6 +231,33 @@ fn a_provider_that_does_not_read_stops_its_client_and_nothing_is_lost() {
     assert_eq!(next(&mut socket), Message::text("still talking"));
     send_on(&mut socket, stalled);
     assert_eq!(next(&mut socket), Message::text("all of it"));
+}
+
+#[test]
+fn over_tls_on_both_sides_and_to_a_provider_that_would_rather_speak_http2() {
+    let authority = Authority::default();
+    let identity = authority.server(&[HOST, "127.0.0.1"]);
+    let server = TlsServer::new(&identity).alpn(&["h2", "http/1.1"]);
+    for protocol in ["http1", "http2", "auto"] {
+        let upstream = Upstream::secure(&server, |exchange: &mut Exchange| {
+            exchange.websocket(&[], echo);
+        });
+        let config = Config::simple_secure(upstream.address(), &authority)
+            .protocol("openai", protocol)
+            .websocket()
+            .tls(ListenerTls::new(&identity));
+        let gateway = Gateway::start(&config);
+        let client = TlsClient::trusting(&authority).alpn(&["http/1.1"]);
+        let wire = client.connect(gateway.address(), HOST).unwrap();
+        let (_, mut socket) = over(wire, &upgrade().bytes());
+        for length in [1, 1000, 300_000] {
+            let message = Message::binary(vec![7; length]);
+            socket.send(message.clone()).unwrap();
+            assert_eq!(next(&mut socket), message, "{protocol}");
+        }
+        socket.close(None).unwrap();
+        assert_eq!(closed(&mut socket), None, "{protocol}");
+    }
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(super) struct Turn {
     pub(super) name: &'static str,
     model: &'static str,
     credential: Credential,
+    /// It opens a WebSocket instead of sending POST.
+    by_websocket: bool,
     ending: Ending,
 }
 
@@ -48,24 +50,35 @@ pub(super) const TURNS: &[Turn] = &[
         name: "tool call",
         model: "demo",
         credential: Credential::Bearer,
+        by_websocket: false,
         ending: Ending::ToolUsed,
     },
     Turn {
         name: "tool call with X-API-Key",
         model: "demo",
         credential: Credential::ApiKeyHeader,
+        by_websocket: false,
+        ending: Ending::ToolUsed,
+    },
+    Turn {
+        name: "tool call over WebSocket",
+        model: "demo",
+        credential: Credential::Bearer,
+        by_websocket: true,
         ending: Ending::ToolUsed,
     },
     Turn {
         name: "broken stream",
         model: "demo-break",
         credential: Credential::Bearer,
+        by_websocket: false,
         ending: Ending::Failed("stream disconnected before completion"),
     },
     Turn {
         name: "wrong key",
         model: "demo",
         credential: Credential::Wrong,
+        by_websocket: false,
         ending: Ending::Failed("401 Unauthorized"),
     },
 ];
@@ -118,10 +131,20 @@ fn config(turn: &Turn, demo: &Demo) -> String {
          name = \"gw\"\n\
          base_url = {base_url:?}\n\
          wire_api = \"responses\"\n\
+         supports_websockets = {by_websocket}\n\
          {credential}\n",
+        by_websocket = turn.by_websocket,
         model = turn.model,
         base_url = demo.base_url,
     )
+}
+
+/// Did the provider see what the turn was to send? A client whose WebSocket fails goes on with POST.
+pub(super) fn check_transport(turn: &Turn, demo: &Demo) -> Result<(), String> {
+    if turn.by_websocket && !demo.has_seen("GET /v1/responses") {
+        return Err("no WebSocket was opened".to_owned());
+    }
+    Ok(())
 }
 
 /// Has the turn ended as it should? If not: what is wrong.

@@ -79,6 +79,11 @@ impl Demo {
         }
     }
 
+    /// Its provider has got a request of this method and target.
+    pub(super) fn has_seen(&self, line: &str) -> bool {
+        self.text().contains(&format!("provider has seen {line}"))
+    }
+
     /// Shows what the client and the demo have written.
     pub(super) fn blame(&self, transcript: &Transcript, reason: &str) -> Box<dyn Error> {
         println!("== demo ({})\n{}", self.log.display(), self.text());

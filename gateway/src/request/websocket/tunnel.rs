@@ -186,14 +186,19 @@ impl Tunnel<'_> {
         self.client.has_passed(self.total_deadline)
     }
 
+    /// Nothing is asked for that is not over, and nothing is being said.
+    fn is_idle(&self) -> bool {
+        !self.is_extended
+            && self.talk.borrow().is_idle()
+            && self.directions.iter().all(Direction::is_between_messages)
+    }
+
     /// Something has passed: the time without anything begins anew.
     pub(super) fn touch(&self) {
         if self.is_ending() {
             return;
         }
-        let is_idle = !self.is_extended
-            && self.talk.borrow().is_idle()
-            && self.directions.iter().all(Direction::is_between_messages);
+        let is_idle = self.is_idle();
         self.client.set_idle(is_idle);
         if self.worker.is_draining() {
             if is_idle {
@@ -342,8 +347,13 @@ impl Tunnel<'_> {
         self.close_with(End::of(Ending::UpstreamBroken), code::INTERNAL_ERROR, why);
     }
 
-    /// The client is gone without a close: the provider hears of it, as far as it can be told, and is not waited for.
+    /// The client is gone without a close, as many do when they have what they wanted: the provider hears of it, as far as it can be
+    /// told, and is not waited for.
     pub(super) fn client_is_gone(&self, ending: Ending) {
+        let ending = match ending {
+            Ending::ClientGone if self.is_idle() => Ending::Complete,
+            other => other,
+        };
         self.close_with(End::of(ending), code::GOING_AWAY, "the client has left");
         for stream in [self.upstream, self.client] {
             stream.interrupter().interrupt(Interrupt::Tied);
