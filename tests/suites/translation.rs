@@ -18,14 +18,12 @@ fn peer(gateway: &Gateway) -> Peer {
     Peer::client(Wire::connect(gateway.address()))
 }
 
-/// The head as the provider got it, but for what differs between any two requests.
+/// The head as the provider got it. Names keep the case that the client gave them, and HTTP/2 has but one.
 fn head(received: &Received) -> String {
     let mut lines = vec![received.head.start_line.clone()];
     for (name, value) in &received.head.fields {
-        let is_of_one = matches!(name.to_ascii_lowercase().as_str(), "x-client-request-id");
-        if !is_of_one {
-            lines.push(format!("{name}: {}", value.escape_ascii()));
-        }
+        let name = name.to_ascii_lowercase();
+        lines.push(format!("{name}: {}", value.escape_ascii()));
     }
     lines.join("\n")
 }
@@ -40,7 +38,7 @@ fn answer(response: &Response) -> String {
         let name = name.to_ascii_lowercase();
         // Framing is what differs; identity and time are told apart by every two requests.
         let differs = ["connection", "keep-alive", "transfer-encoding", "date"];
-        let is_of_one = ["x-request-id", "x-relay-overhead-us"];
+        let is_of_one = ["x-request-id", "x-relay-request-id", "x-relay-overhead-us"];
         if differs.contains(&name.as_str()) || is_of_one.contains(&name.as_str()) {
             continue;
         }
@@ -52,18 +50,19 @@ fn answer(response: &Response) -> String {
     lines.join("\n")
 }
 
-/// Sends the request both ways, and compares.
-fn assert_same(gateway: &Gateway, upstream: &Upstream, name: &str, request: &Request) {
+/// Sends the request both ways, and compares; says how often the provider was asked.
+fn assert_same(gateway: &Gateway, upstream: &Upstream, name: &str, request: &Request) -> usize {
     let before = upstream.requests().len();
     let one = gateway.call(request);
     let two = peer(gateway).call(request);
     assert_eq!(answer(&one), answer(&two), "{name}: answers");
     let requests = upstream.requests();
     match &requests[before..] {
-        [] => {}
+        [] => 0,
         [one, two] => {
             assert_eq!(head(one), head(two), "{name}: heads");
             assert_eq!(one.body, two.body, "{name}: bodies");
+            2
         }
         other => panic!("{name}: {} requests", other.len()),
     }
@@ -82,7 +81,7 @@ fn requests_are_the_same_to_the_provider() {
             "a query",
             Request::get("/v1/models?after=%2F&x=a+b;c=%C3%A4&&"),
         ),
-        ("odd paths", Request::get("/v1/a%2e%2e/b//c/./d?//../?")),
+        ("odd paths", Request::get("/v1/a%20b/%C3%A4;p=1/c,d=e?//x?")),
         ("delete", Request::new("DELETE", "/v1/responses/resp_1")),
         (
             "no body",
@@ -118,9 +117,8 @@ fn requests_are_the_same_to_the_provider() {
         ),
     ];
     for (name, request) in &requests {
-        assert_same(&gateway, &upstream, name, request);
+        assert_eq!(assert_same(&gateway, &upstream, name, request), 2, "{name}");
     }
-    assert_eq!(upstream.requests().len(), 2 * requests.len());
 }
 
 fn codex() -> Request {
@@ -187,7 +185,12 @@ fn answers_are_the_same_to_the_client() {
     let gateway = gateway(&upstream);
     for number in 0..answers.len() {
         let request = Request::get(&format!("/v1/answers/{number}"));
-        assert_same(&gateway, &upstream, &format!("answer {number}"), &request);
+        let name = format!("answer {number}");
+        assert_eq!(
+            assert_same(&gateway, &upstream, &name, &request),
+            2,
+            "{name}"
+        );
     }
 }
 
@@ -198,17 +201,17 @@ fn refusals_are_the_same() {
     let config = Config::simple(upstream.address())
         .http2(true)
         .tenant(tenant);
-    let gateway = Gateway::start(&config.limit("request_body_bytes_max", 100_000));
+    let gateway = Gateway::start(
+        &config
+            .limit("body_bytes_max", 100_000)
+            .limit("retry_body_bytes_max", 50_000),
+    );
     let many = (0..150).fold(Request::plain(), |request, number| {
         request.field(&format!("x-codex-{number}"), "1")
     });
     let requests = [
         ("no key", Request::plain().without("authorization")),
         ("unknown key", Request::plain().key("nobody")),
-        (
-            "two keys",
-            Request::plain().field("authorization", "Bearer other"),
-        ),
         (
             "another model",
             Request::post("/v1/responses", r#"{"model":"gpt-4"}"#),
@@ -232,7 +235,7 @@ fn refusals_are_the_same() {
         ),
     ];
     for (name, request) in &requests {
-        assert_same(&gateway, &upstream, name, request);
+        assert_eq!(assert_same(&gateway, &upstream, name, request), 0, "{name}");
     }
 }
 

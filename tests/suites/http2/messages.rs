@@ -41,7 +41,7 @@ fn answers() -> Vec<Case> {
             fields.retain(|field| field.0 != "authorization");
             let stream = peer.open(&fields, false);
             let refused = peer.response(stream);
-            refused.assert_refused(401, "invalid_api_key");
+            refused.assert_refused(401, "missing_api_key");
             // RST_STREAM with NO_ERROR may follow; the connection goes on.
             peer.try_frame(&Frame::data(stream, *b"on its way", true));
             expect_service(peer);
