@@ -223,7 +223,7 @@ fn refusals_are_the_same() {
         ),
         ("a method of nobody", Request::new("BREW", "/v1/responses")),
         ("TRACE", Request::new("TRACE", "/v1/responses")),
-        ("elsewhere", Request::get("/other/path")),
+        ("a path that climbs", Request::get("/v1/a/../b")),
         (
             "too long",
             Request::get(&format!("/v1/{}", "x".repeat(9000))),
