@@ -11,7 +11,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Method, Request};
-use relay_io::{Far, Lease, SMALL_LEASE_BYTES, Stream, pipe};
+use relay_io::{Far, Lease, SMALL_LEASE_BYTES, Stream, TINY_LEASE_BYTES, pipe};
 use relay_wire::head::{Framing, FramingError};
 use relay_wire::translate::{
     AnswerEvent, AnswerReader, BodyWriter, LengthMismatch, RequestError, request_head,
@@ -66,7 +66,9 @@ pub(super) fn begin(
 /// The head as if it had been received.
 fn lease_of(session: &Session, text: &[u8]) -> Lease {
     let pool = &session.worker.pool;
-    let mut lease = if text.len() <= SMALL_LEASE_BYTES {
+    let mut lease = if text.len() <= TINY_LEASE_BYTES {
+        pool.tiny()
+    } else if text.len() <= SMALL_LEASE_BYTES {
         pool.small()
     } else {
         pool.large()
