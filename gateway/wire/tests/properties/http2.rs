@@ -3,7 +3,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use relay_wire::http2::{Flood, FrameWatch, Unfinished};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// With empty SETTINGS.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A frame of any type with any flags; mostly a few bytes, sometimes a length that nothing follows.
 fn frame() -> impl Strategy<Value = Vec<u8>> {
