@@ -1,0 +1,98 @@
+//! Clients that keep the gateway waiting, rather than busy.
+
+use super::{Attacker, CLOSED_WITHIN, Scene, block, get, post, stream};
+use relay_tests::config::TENANT_KEY;
+use relay_tests::eventually;
+use relay_tests::http2::{Frame, PREFACE, code, setting};
+use std::thread;
+use std::time::Duration;
+
+/// Byte by byte: the head of a request takes no longer than one of HTTP/1.1 may.
+#[test]
+fn slow_blocks() {
+    let scene = Scene::with(|config| config.timeout("request_head", "500ms"));
+    let others = scene.bystander(|| {
+        let mut attacker = Attacker::connect(&scene.gateway);
+        attacker.send(&[Frame::begin_headers(1, block("GET", &[]), true)]);
+        let mut rounds = 0;
+        while !attacker.is_over() {
+            // The pace of the attack; nothing is expected to have happened by then.
+            thread::sleep(Duration::from_millis(50));
+            attacker.send(&[Frame::continuation(1, [0], false)]);
+            rounds += 1;
+            assert!(rounds < 31, "not ended");
+        }
+        let end = attacker.wait_end(rounds);
+        assert!(
+            end.after <= CLOSED_WITHIN + Duration::from_millis(500),
+            "{end:?}"
+        );
+    });
+    assert!(others > 0, "nobody else was served");
+    scene.assert_small("a slow block");
+}
+
+/// Nothing behind the preface, or half of it.
+#[test]
+fn slow_beginnings() {
+    let scene = Scene::with(|config| {
+        config
+            .timeout("request_head", "500ms")
+            .timeout("keep_alive_idle", "600ms")
+    });
+    let others = scene.bystander(|| {
+        for attacker in [
+            Attacker::connect(&scene.gateway),
+            Attacker::begin(&scene.gateway, &PREFACE[..10]),
+        ] {
+            attacker.wait_end(0);
+        }
+    });
+    assert!(others > 0, "nobody else was served");
+}
+
+/// As many answers as streams are allowed, of which not a byte is taken: they cost little while they wait, and not for ever.
+#[test]
+fn closed_windows() {
+    const STREAMS: u32 = 100;
+    let scene = Scene::with(|config| config.timeout("write_stall", "2s"));
+    let closed = [(setting::INITIAL_WINDOW_SIZE, 0)];
+    let others = scene.bystander(|| {
+        let mut attacker = Attacker::with_settings(&scene.gateway, &closed);
+        let key = format!("Bearer {TENANT_KEY}");
+        let fields = [("authorization", key.as_str())];
+        let requests =
+            (0..STREAMS).map(|number| Frame::headers(stream(number), block("GET", &fields), true));
+        attacker.send(&requests.collect::<Vec<_>>());
+        eventually("all answers have come", || {
+            let completed = scene.upstream.completed();
+            (completed >= STREAMS as usize).then_some(())
+        });
+        scene.assert_small("a hundred answers that nobody takes");
+        eventually("all streams are given up", || {
+            (scene.gateway.metric("relay_streams_open", &[]) <= 1.0).then_some(())
+        });
+        attacker.leave();
+    });
+    assert!(others > 0, "nobody else was served");
+}
+
+/// Bodies that begin and do not go on are held no longer than those of HTTP/1.1.
+#[test]
+fn requests_that_do_not_end() {
+    const STREAMS: u32 = 100;
+    let scene = Scene::with(|config| config.timeout("request_body_idle", "500ms"));
+    let others = scene.bystander(|| {
+        let mut attacker = Attacker::connect(&scene.gateway);
+        for number in 0..STREAMS {
+            attacker.send(&[
+                post(stream(number)),
+                Frame::data(stream(number), [b'a'; 500], false),
+            ]);
+        }
+        scene.assert_small("a hundred bodies that do not end");
+        attacker.send(&[get(stream(STREAMS)), Frame::goaway(0, code::NO_ERROR)]);
+        attacker.wait_end(0);
+    });
+    assert!(others > 0, "nobody else was served");
+}
