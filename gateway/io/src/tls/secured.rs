@@ -269,10 +269,8 @@ impl Tls {
 
     /// Open, and nothing to read.
     pub(crate) fn is_quiet(&self, tcp: &Tcp) -> bool {
-        let has_begun = match self.reads.get() {
-            true => self.reads_on.get(),
-            false => self.session.borrow().has_sealed(),
-        };
+        let has_begun =
+            self.reads.get() && self.reads_on.get() || self.session.borrow().has_sealed();
         !has_begun && !self.has_news() && tcp.is_quiet()
     }
 
