@@ -48,6 +48,7 @@ mod floods {
             (FrameKind::Priority, 0, 5, (992, Flood::Control)),
             (FrameKind::GoAway, 0, 8, (992, Flood::Control)),
             (FrameKind::Unknown, 0, 0, (992, Flood::Control)),
+            (FrameKind::Unknown, 0, 16_384, (58, Flood::Control)),
             (FrameKind::Data, 0, 0, (992, Flood::Control)),
             (FrameKind::Continuation, 0, 9, (992, Flood::Control)),
             (FrameKind::WindowUpdate, 0, 4, (10_000, Flood::WindowUpdate)),

@@ -59,6 +59,8 @@ const SETTINGS_COST: u64 = 8;
 /// Browsers send a priority or two with each request.
 const CONTROL_PER_REQUEST: u64 = 4;
 const CONTROL_BYTES_SENT: u64 = 1024;
+/// What is received to be thrown away costs by its length, too.
+const CONTROL_PAYLOAD_BYTES: u64 = 1024;
 
 /// Some clients answer each piece of a stream with two of them.
 const WINDOW_UPDATE: Budget = Budget::new(10_000, 1000);
@@ -321,7 +323,10 @@ impl FrameWatch {
             | FrameKind::PushPromise
             | FrameKind::Ping
             | FrameKind::GoAway
-            | FrameKind::Unknown => self.spend_control(1),
+            | FrameKind::Unknown => {
+                let payload_bytes = u64::from(frame.payload_bytes);
+                self.spend_control(1 + payload_bytes / CONTROL_PAYLOAD_BYTES)
+            }
         }
     }
 
