@@ -27,6 +27,7 @@ use crate::journal::{Acceptance, Reader};
 use crate::kernel::Kernel;
 use crate::limits::{Allowances, InFlight};
 use crate::state::StateStore;
+use crate::tls::Clients;
 use crate::tls::server::Files;
 use crate::worker::Figures;
 use crate::worker::mailbox::Mailbox;
@@ -95,6 +96,8 @@ pub struct Control {
     pub connections: &'static Connections,
     /// What the listeners shake hands with.
     pub files: Vec<Files>,
+    /// TLS towards providers.
+    pub tls_clients: Arc<Clients>,
 }
 
 /// How the gateway ended.
@@ -158,6 +161,7 @@ async fn serve(control: Control) -> io::Result<End> {
         kernel,
         connections,
         files,
+        tls_clients,
     } = control;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -201,6 +205,7 @@ async fn serve(control: Control) -> io::Result<End> {
         mailbox,
         connections,
         accounts,
+        tls: tls_clients,
     });
     let mut drain_ends_at = None;
     let mut last_word = None;
@@ -211,7 +216,8 @@ async fn serve(control: Control) -> io::Result<End> {
         intake.tick().await;
         let log = &mut intake.log;
         enforcement.tick(&policy, log).await;
-        oddities.tell(&policy, log);
+        oddities.tell(&policy, &mut intake.upstream_tls, &mut intake.log);
+        let log = &mut intake.log;
         replaced.tell(log);
         state.note(&watch.tick(&policy, accounts.health.clock().now(), log));
         state.tick(log);

@@ -169,6 +169,7 @@ impl Gateway {
             kernel,
             connections,
             files: files.into_iter().flatten().collect(),
+            tls_clients: tls_clients.clone(),
         };
         let cores = relay_io::allowed_cores();
         let reports_max = reports_max(acceptance.is_strict(), connections_max);

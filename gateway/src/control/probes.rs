@@ -2,20 +2,24 @@
 //! probe is a cheap request from one of the account's addresses. Its failure means for the account's health what a request's
 //! would mean; that it goes well means less, for it is not what tenants ask.
 
+mod channel;
 mod exchange;
 mod schedule;
 
 use super::log::Log;
 use super::metrics::accounts::count_probe;
+use super::upstream_tls::Refusals;
 use crate::accounts::Accounts;
 use crate::config::Policy;
-use crate::config::policy::{Probe, UpstreamId};
+use crate::config::policy::{AccountId, Probe, UpstreamId};
 use crate::connections::Connections;
 use crate::health::{Cause, Health, Moment, Standing, State, Trial, Wish};
 use crate::request::egress::Failure;
+use crate::tls::Clients;
 use crate::worker::mailbox::Mailbox;
 use exchange::Means;
 use schedule::{Next, Schedule, Target};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -34,20 +38,34 @@ pub(super) struct Prober {
     pub(super) mailbox: &'static Mailbox,
     pub(super) connections: &'static Connections,
     pub(super) accounts: &'static Accounts,
+    pub(super) tls: Arc<Clients>,
 }
 
-/// Answers that tell nothing of the account: the probe itself is probably not what the provider has.
-pub(super) struct Oddities(mpsc::Receiver<(UpstreamId, u16)>);
+/// What the operator is told of.
+enum Oddity {
+    /// An answer that tells nothing of the account: the probe itself is probably not what the provider has.
+    Status(UpstreamId, u16),
+    /// There was no agreement on TLS.
+    Tls(AccountId, Cow<'static, str>),
+}
+
+/// Oddities that are to be told.
+pub(super) struct Oddities(mpsc::Receiver<Oddity>);
 
 impl Oddities {
     /// Says what has come.
-    pub(super) fn tell(&mut self, policy: &Policy, log: &mut Log) {
-        while let Ok((upstream, status)) = self.0.try_recv() {
-            let members = [
-                ("upstream", policy.upstream(upstream).name.clone()),
-                ("status", status.to_string()),
-            ];
-            log.warning("probe_answer_unexpected", &members);
+    pub(super) fn tell(&mut self, policy: &Policy, refusals: &mut Refusals, log: &mut Log) {
+        while let Ok(oddity) = self.0.try_recv() {
+            match oddity {
+                Oddity::Status(upstream, status) => {
+                    let members = [
+                        ("upstream", policy.upstream(upstream).name.clone()),
+                        ("status", status.to_string()),
+                    ];
+                    log.warning("probe_answer_unexpected", &members);
+                }
+                Oddity::Tls(account, reason) => refusals.tell(policy, account, &reason, log),
+            }
         }
     }
 }
@@ -75,7 +93,7 @@ struct Round {
     prober: Prober,
     upstream: UpstreamId,
     probe: Probe,
-    odd: mpsc::Sender<(UpstreamId, u16)>,
+    odd: mpsc::Sender<Oddity>,
     /// The status that was told last.
     odd_status: AtomicU16,
 }
@@ -112,6 +130,7 @@ impl Round {
             mailbox,
             connections,
             accounts,
+            tls,
         } = &self.prober;
         let health = &accounts.health;
         let addresses = mailbox.addresses();
@@ -120,8 +139,15 @@ impl Round {
             connections,
             clock: health.clock(),
             addresses: &addresses[usize::from(self.upstream.0)],
+            tls,
         };
         let outcome = exchange::ask(means, target, &self.probe).await;
+        let outcome = outcome.map_err(|failed| {
+            if let Some(reason) = failed.tls_reason {
+                let _ = self.odd.try_send(Oddity::Tls(target.account, reason));
+            }
+            failed.failure
+        });
         count_probe(policy, target.account, result(&outcome));
         let (account, address, now) = (target.account, target.address, health.clock().now());
         match outcome {
@@ -129,7 +155,7 @@ impl Round {
             Ok(status) => {
                 if self.odd_status.swap(status, Ordering::Relaxed) != status {
                     // Where many wait, one more tells nothing new.
-                    let _ = self.odd.try_send((self.upstream, status));
+                    let _ = self.odd.try_send(Oddity::Status(self.upstream, status));
                 }
             }
             Err(failure) => {
@@ -201,7 +227,6 @@ fn admit(health: &'static Health, target: Target, now: Moment) -> Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::policy::AccountId;
     use crate::health::{Fault, Order};
     use std::path::Path;
 

@@ -16,7 +16,8 @@ pub(in crate::control) struct Opened {
     pub(in crate::control) stream: TcpStream,
     /// Where it came from by this host: from the address that was asked for.
     pub(in crate::control) local: SocketAddr,
-    _places: UpstreamPlaces,
+    /// Its place, for as long as it is open.
+    pub(in crate::control) places: UpstreamPlaces,
 }
 
 /// Why there is none.
@@ -56,7 +57,7 @@ pub(in crate::control) async fn open(
         Ok((stream, local)) => Ok(Opened {
             stream,
             local,
-            _places: places,
+            places,
         }),
         Err(error) => Err(Failure::Failed { error, origin }),
     }
