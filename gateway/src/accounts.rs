@@ -4,7 +4,7 @@ use crate::affinity::{Affinity, account_hash};
 use crate::budget::RetryBudgets;
 use crate::choice::{Choice, Free, Reason, Terms, View, Views, Wanted, choose, free_places};
 use crate::config::Policy;
-use crate::config::policy::{Account, AccountId, TenantId, UpstreamId};
+use crate::config::policy::{Account, AccountId, Protocol, TenantId, UpstreamId};
 use crate::health::{Clock, Health, Moment, Standing, Trial};
 use crate::limits::{InFlight, Place};
 use crate::waiting::WaitingRooms;
@@ -225,7 +225,7 @@ impl Chooser {
             is_near: true,
             is_tried: false,
             pending: self.in_flight.of_account(id),
-            places: requests_max(settings),
+            places: requests_max(&self.policy, settings),
             weight: settings.weight,
             latency_ms: 0,
             name_hash: self.name_hashes[usize::from(id.0)],
@@ -242,7 +242,9 @@ impl Chooser {
         ask: &Ask<'_>,
     ) -> Option<Slot> {
         let settings = self.policy.account(id);
-        let place = self.in_flight.enter_account(id, requests_max(settings))?;
+        let place = self
+            .in_flight
+            .enter_account(id, requests_max(&self.policy, settings))?;
         let health = &self.accounts.health;
         let turn = &self.turns[usize::from(id.0)];
         turn.set(turn.get().wrapping_add(1));
@@ -283,10 +285,24 @@ fn as_tried(standing: Standing, tried: Tried, may_panic: bool) -> (Standing, boo
     }
 }
 
-/// Each request in flight needs a connection of its own: where an account has no more of them, another one is asked at once.
-fn requests_max(settings: &Account) -> u32 {
-    let connections_max = settings.max_connections.unwrap_or(u32::MAX);
-    settings.max_concurrent.min(connections_max)
+/// How many requests an account may have in flight. Where each needs a connection of its own there are no more than connections:
+/// another account is asked at once then. Where connections are shared each worker has one of its own for each address, and only
+/// those beyond that are filled for certain.
+fn requests_max(policy: &Policy, settings: &Account) -> u32 {
+    let Some(connections_max) = settings.max_connections else {
+        return settings.max_concurrent;
+    };
+    let upstream = policy.upstream(settings.upstream);
+    let apart = policy.node.workers.saturating_mul(settings.egress.len());
+    let apart = u32::try_from(apart).unwrap_or(u32::MAX);
+    let fit = match connections_max.checked_sub(apart) {
+        Some(spare) if upstream.protocol == Protocol::Http2 => {
+            let filled = (spare + 1).saturating_mul(policy.limits.upstream_http2_streams_max);
+            filled.saturating_add(apart - 1)
+        }
+        _ => connections_max,
+    };
+    settings.max_concurrent.min(fit)
 }
 
 /// At least one: 0 means that it is not known.

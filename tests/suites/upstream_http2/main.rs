@@ -1,6 +1,9 @@
 //! Providers that speak HTTP/2: several requests share a connection, and none of them is another one's concern.
 
 mod answers;
+mod broken;
+mod hostile;
+mod sharing;
 
 use relay_tests::Config;
 use relay_tests::openai::{completed, created, delta};
