@@ -102,7 +102,7 @@ impl Pair {
         let certified = CertifiedKey::new(chain, key);
         certified
             .keys_match()
-            .map_err(|error| mismatch(files, error))?;
+            .map_err(|error| mismatch(files, &error))?;
         let warnings = facts.warnings(now).into_iter().map(fault);
         Ok(Self {
             warnings: warnings.chain(key_warning).collect(),
@@ -113,7 +113,7 @@ impl Pair {
     }
 }
 
-fn mismatch(files: &CertificateFiles, error: rustls::Error) -> Fault {
+fn mismatch(files: &CertificateFiles, error: &rustls::Error) -> Fault {
     if matches!(error, rustls::Error::InconsistentKeys(_)) {
         return Fault {
             role: Role::Key,
@@ -310,7 +310,7 @@ impl Facts {
 
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
     match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         _ => Err("holds a certificate that cannot be read".to_owned()),
     }
 }
