@@ -109,6 +109,7 @@ impl Rules {
     }
 
     /// The whole of it. Nothing is ever taken before the handshake is over (0-RTT, RFC 8446 section 8: it could be sent again).
+    /// Which suite it is, the client's order decides: all of them are good, and it knows whether it has AES in hardware.
     fn config(
         &self,
         pairs: &[Arc<Pair>],
