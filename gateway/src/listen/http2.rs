@@ -212,15 +212,15 @@ impl Served<'_> {
             return None;
         };
         match ending {
-            Ending::Shut => {
-                self.phase = Phase::Shut;
-                None
-            }
             Ending::Deadline if matches!(self.clock, Clock::Head(_)) => {
                 self.session.note_slow_head();
                 Some(Reason::ENHANCE_YOUR_CALM)
             }
-            Ending::Deadline => Some(Reason::NO_ERROR),
+            // A stream that has come at the last moment is still served.
+            Ending::Shut | Ending::Deadline => {
+                self.phase = Phase::Shut;
+                None
+            }
             // The protocol finds out by itself, and tells all streams.
             Ending::Peer
             | Ending::Refused
