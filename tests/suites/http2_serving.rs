@@ -2,9 +2,7 @@
 
 use relay_tests::http::{LAST_CHUNK, chunk, response};
 use relay_tests::http2::{Frame, Peer, code, setting};
-use relay_tests::{
-    Config, Ending, Gateway, Request, Signal, Upstream, Wire, eventually, openai,
-};
+use relay_tests::{Config, Ending, Gateway, Request, Signal, Upstream, Wire, eventually, openai};
 use std::time::Duration;
 
 /// More than all windows and buffers on the way hold.
@@ -57,7 +55,10 @@ fn a_plain_answer() {
         }
     }
     let counted = "relay_client_connections_by_protocol_total";
-    assert_eq!(gateway.metric(counted, &["protocol=\"http2\"", "tls=\"false\""]), 1.0);
+    assert_eq!(
+        gateway.metric(counted, &["protocol=\"http2\"", "tls=\"false\""]),
+        1.0
+    );
 }
 
 #[test]
@@ -100,7 +101,11 @@ fn each_event_arrives_before_the_next_one_is_sent() {
 fn large_bodies_in_both_directions() {
     let upstream = Upstream::start(|exchange| {
         let body = exchange.request.body.clone();
-        exchange.send(response(200, &[("content-type", "application/json")], &body));
+        exchange.send(response(
+            200,
+            &[("content-type", "application/json")],
+            &body,
+        ));
     });
     let gateway = Gateway::start(&config(&upstream));
     let mut client = connect(&gateway);
@@ -125,7 +130,11 @@ fn an_answer_that_breaks_off_is_reset_behind_what_came_of_it() {
     let (payload, ending) = client.finish_response(stream);
     assert_ne!(ending, Ending::Complete);
     let begun = [openai::created(), openai::delta("a")].concat();
-    assert!(payload.starts_with(&begun), "{}", String::from_utf8_lossy(&payload));
+    assert!(
+        payload.starts_with(&begun),
+        "{}",
+        String::from_utf8_lossy(&payload)
+    );
     client.expect_reset(stream, &[code::CANCEL, code::INTERNAL_ERROR]);
     client.expect_alive();
 }
@@ -163,7 +172,11 @@ fn a_client_that_leaves_ends_all_its_streams() {
 fn a_hundred_streams_at_a_time() {
     let upstream = Upstream::start(|exchange| {
         let body = exchange.request.body.clone();
-        exchange.send(response(200, &[("content-type", "application/json")], &body));
+        exchange.send(response(
+            200,
+            &[("content-type", "application/json")],
+            &body,
+        ));
     });
     let account = relay_tests::Account::first().set("max_concurrent", 200);
     let config = Config::for_upstream(upstream.address()).account(account);
@@ -185,7 +198,11 @@ fn a_stream_that_is_not_read_holds_up_no_other() {
     let upstream = Upstream::start(|exchange| {
         if exchange.request.target == "/v1/large" {
             let body = vec![b'x'; LARGE_BYTES];
-            exchange.send(response(200, &[("content-type", "application/json")], &body));
+            exchange.send(response(
+                200,
+                &[("content-type", "application/json")],
+                &body,
+            ));
         } else {
             exchange.send(openai::plain());
         }
@@ -213,7 +230,11 @@ fn a_stream_that_is_not_read_holds_up_no_other() {
 #[test]
 fn a_window_that_never_opens_ends_its_stream_and_what_is_done_for_it() {
     for answer in [
-        response(200, &[("content-type", "application/json")], &[b'x'; LARGE_BYTES]),
+        response(
+            200,
+            &[("content-type", "application/json")],
+            &[b'x'; LARGE_BYTES],
+        ),
         // So short that the gateway is done with it but for the window.
         openai::plain(),
     ] {
@@ -236,13 +257,17 @@ fn refusals_are_the_same_as_ever() {
     let many = (0..30).fold(Request::plain(), |request, number| {
         request.field(&format!("x-field-{number}"), "value")
     });
-    client.call(&many).assert_refused(431, "header_fields_too_large");
+    client
+        .call(&many)
+        .assert_refused(431, "header_fields_too_large");
     let long = Request::get(&format!("/v1/{}", "x".repeat(5000)));
     client.call(&long).assert_refused(414, "target_too_long");
     let unknown = Request::plain().key("nobody");
     client.call(&unknown).assert_refused(401, "invalid_api_key");
     let other = Request::new("BREW", "/v1/pot");
-    client.call(&other).assert_refused(405, "method_not_allowed");
+    client
+        .call(&other)
+        .assert_refused(405, "method_not_allowed");
     client.expect_alive();
 }
 
