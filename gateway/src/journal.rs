@@ -26,7 +26,7 @@ mod tests;
 
 pub use acceptance::{Acceptance, Withheld};
 pub use disk::Failure;
-pub use entry::Entry;
+pub use entry::{Closed, ClosedBy, Entry};
 pub use frame::{Header, Span};
 pub use queue::{QUEUE_REPORTS, Reader, Record, RecordPlace, Report, Writer, queue};
 pub use read::{Entries, Filter, Gap, Item, Loss};

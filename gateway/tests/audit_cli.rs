@@ -64,6 +64,7 @@ fn entry(number: u64) -> Entry<&'static str> {
         cost: Money::from_nano(usage.map_or(0, |_| 500_000_000)),
         limit: None,
         shadowed: LimitSet::EMPTY,
+        closed: None,
         ended: if is_refused { "refused" } else { "complete" },
     }
 }

@@ -89,6 +89,7 @@ fn entry(sequence: u64) -> Entry<String> {
         cost: Money::from_nano(rng.u64(..1 << 40)),
         limit: rng.bool().then_some((Scope::Key, Limit::TokensPerDay)),
         shadowed: LimitSet::EMPTY,
+        closed: None,
         ended: "complete".to_owned(),
     }
 }

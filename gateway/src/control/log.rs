@@ -198,5 +198,9 @@ fn write_record(line: &mut Line<'_>, policy: &Policy, record: &Record) {
         let names: Vec<_> = record.shadowed.iter().map(Limit::as_str).collect();
         line.text("shadowed", &names.join(","));
     }
+    if let Some(closed) = record.closed {
+        line.text("closed_by", closed.by.as_str());
+        line.number("close_code", closed.code.into());
+    }
     line.text("ended", record.ended);
 }

@@ -52,7 +52,41 @@ pub struct Entry<N = Arc<str>> {
     pub cost: Money,
     pub limit: Option<(Scope, Limit)>,
     pub shadowed: LimitSet,
+    pub closed: Option<Closed>,
     pub ended: N,
+}
+
+/// With which code a WebSocket was closed, and by whom: the side that began it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The side.
+    pub by: ClosedBy,
+    /// The code; 1005 where it named none (RFC 6455 section 7.1.5).
+    pub code: u16,
+}
+
+/// Who closes a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+#[repr(u8)]
+pub enum ClosedBy {
+    Client = 1,
+    Provider = 2,
+    Gateway = 3,
+}
+
+impl ClosedBy {
+    /// All of them, for tables.
+    pub const ALL: [Self; 3] = [Self::Client, Self::Provider, Self::Gateway];
+
+    /// A name for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Provider => "provider",
+            Self::Gateway => "gateway",
+        }
+    }
 }
 
 impl<'a> Entry<&'a str> {
@@ -92,6 +126,7 @@ impl<'a> Entry<&'a str> {
             cost: record.cost,
             limit: record.limit,
             shadowed: record.shadowed,
+            closed: record.closed,
             ended: record.ended,
         }
     }
@@ -131,6 +166,7 @@ impl<N> Entry<N> {
             cost: self.cost,
             limit: self.limit,
             shadowed: self.shadowed,
+            closed: self.closed,
             ended: name(&self.ended),
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! Numbers without a size are LEB128. The time and the names come first: whoever looks for one tenant reads no further.
 
-use super::entry::{Entry, RequestName};
+use super::entry::{Closed, ClosedBy, Entry, RequestName};
 use super::names::{self, Glossary, Names};
 use crate::config::policy::{Limit, LimitSet, Money, Scope};
 use crate::usage::Known;
@@ -48,6 +48,7 @@ mod flag {
     pub(super) const SHADOWED: u64 = 1 << 21;
     /// The model has no number: its name stands behind everything else.
     pub(super) const MODEL_TEXT: u64 = 1 << 22;
+    pub(super) const CLOSED: u64 = 1 << 23;
 
     /// Each stands for a name's number.
     pub(super) const NAMES: u64 =
@@ -98,6 +99,10 @@ pub(super) fn encode(entry: &Entry<&str>, names: &mut Names, out: &mut Vec<u8>) 
     if let Some(name) = model_text.map(names::cut) {
         push(out, name.len() as u64);
         out.extend_from_slice(name.as_bytes());
+    }
+    if let Some(Closed { by, code }) = entry.closed {
+        out.push(by as u8);
+        push(out, code.into());
     }
 }
 
@@ -161,6 +166,7 @@ fn flags(entry: &Entry<&str>, has_own_name: bool, has_model_text: bool) -> u64 {
         (entry.queued.is_some(), flag::QUEUED),
         (entry.limit.is_some(), flag::LIMIT),
         (!entry.shadowed.is_empty(), flag::SHADOWED),
+        (entry.closed.is_some(), flag::CLOSED),
     ]
     .into_iter()
     .filter(|(has, _)| *has)
@@ -286,10 +292,11 @@ impl<'a> Beginning<'a> {
             shadowed: input
                 .optional(has(flag::SHADOWED), Input::integer)?
                 .map_or(LimitSet::EMPTY, LimitSet::from_bits),
-            // The last: its place is behind everything else.
+            // Of a model that has no number the name stands here.
             model: input
                 .optional(has(flag::MODEL_TEXT), Input::text)?
                 .or(model),
+            closed: input.optional(has(flag::CLOSED), Input::closed)?.flatten(),
         })
     }
 }
@@ -400,6 +407,15 @@ impl<'a> Input<'a> {
             output_tokens: self.varint()?,
             reasoning_tokens: self.varint()?,
         })
+    }
+
+    /// By somebody of a later version: as if by nobody.
+    fn closed(&mut self) -> Option<Option<Closed>> {
+        let number = self.byte()?;
+        let code = self.integer()?;
+        let mut all = ClosedBy::ALL.into_iter();
+        let by = all.find(|&by| by as u8 == number);
+        Some(by.map(|by| Closed { by, code }))
     }
 
     fn text(&mut self) -> Option<&'a str> {

@@ -4,6 +4,7 @@
 //! record and counts the loss; the request it was about is not held up. Where no record may be lost, a request is given a
 //! place in the queue before it is served, which nothing else can take.
 
+use super::entry::Closed;
 use crate::config::policy::{AccountId, Limit, LimitSet, Money, Scope, TenantId};
 use crate::request::authenticate::KeyId;
 use crate::request::reply::RequestId;
@@ -105,6 +106,8 @@ pub struct Record {
     pub limit: Option<(Scope, Limit)>,
     /// Limits that would have refused it, had they not been shadows.
     pub shadowed: LimitSet,
+    /// Who has closed it, if it was a WebSocket that somebody has.
+    pub closed: Option<Closed>,
     /// How it ended, from a closed set.
     pub ended: &'static str,
 }

@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use super::reply::{EARLY_STATUS, RequestId};
 use super::route::{Asked, Candidate};
 use crate::config::policy::{Allowance, LimitSet, Money, TenantId};
-use crate::journal::{Record, RecordPlace, Report, Withheld};
+use crate::journal::{Closed, Record, RecordPlace, Report, Withheld};
 use crate::worker::Worker;
 use relay_wire::dialect::Dialect;
 use std::time::{Duration, Instant, SystemTime};
@@ -78,6 +78,7 @@ fn blank(request_id: RequestId, route: Option<Dialect>, time: SystemTime) -> Rec
         cost: Money::ZERO,
         limit: None,
         shadowed: LimitSet::EMPTY,
+        closed: None,
         ended: "",
     }
 }
@@ -257,12 +258,14 @@ impl Trail {
         [bytes_in, bytes_out]: [u64; 2],
         ended: &'static str,
         code: Option<&'static str>,
+        closed: Option<Closed>,
     ) {
         self.record.status = 101;
         self.record.bytes_in = bytes_in;
         self.record.bytes_out = bytes_out;
         self.record.ended = ended;
         self.record.code = code;
+        self.record.closed = closed;
     }
 
     /// The request is over: reports it.

@@ -48,6 +48,7 @@ pub(crate) fn entry<'e>(tenant: &'e str, model: &'e str) -> Entry<&'e str> {
         cost: Money::from_nano(7),
         limit: None,
         shadowed: LimitSet::EMPTY,
+        closed: None,
         ended: "complete",
     }
 }

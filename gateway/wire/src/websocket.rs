@@ -22,6 +22,8 @@ pub mod code {
     pub const GOING_AWAY: u16 = 1001;
     /// The other side has broken the protocol.
     pub const PROTOCOL_ERROR: u16 = 1002;
+    /// Never sent: stands for a close without a code.
+    pub const NO_STATUS: u16 = 1005;
     /// A message is against the endpoint's rules.
     pub const POLICY_VIOLATION: u16 = 1008;
     /// A message is too large.

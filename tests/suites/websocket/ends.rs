@@ -65,6 +65,19 @@ fn record(gateway: &Gateway, id: &str) -> Value {
     })
 }
 
+fn assert_closed_by(record: &Value, by: &str, code: u16) {
+    let found = (
+        &record["closed_by"],
+        &record["close_code"],
+        &record["ended"],
+    );
+    assert_eq!(
+        found,
+        (&by.into(), &code.into(), &"complete".into()),
+        "{record}"
+    );
+}
+
 #[test]
 fn a_close_goes_from_end_to_end_whoever_begins() {
     let frame = || CloseFrame {
@@ -79,7 +92,7 @@ fn a_close_goes_from_end_to_end_whoever_begins() {
     assert_eq!(answer.map(|(code, _)| code), Some(3001));
     ended(&mut socket);
     assert_eq!(heard.recv().unwrap(), Some((3001, "enough".to_owned())));
-    assert_eq!(record(&gateway, "by-client")["ended"], "complete");
+    assert_closed_by(&record(&gateway, "by-client"), "client", 3001);
     assert_nothing_left(&gateway);
 
     let (upstream, heard) = listening(move |socket| socket.close(Some(frame())).unwrap());
@@ -88,7 +101,7 @@ fn a_close_goes_from_end_to_end_whoever_begins() {
     assert_eq!(closed(&mut socket), Some((3001, "enough".to_owned())));
     ended(&mut socket);
     assert_eq!(heard_code(&heard), Some(3001));
-    assert_eq!(record(&gateway, "by-provider")["ended"], "complete");
+    assert_closed_by(&record(&gateway, "by-provider"), "provider", 3001);
     assert_nothing_left(&gateway);
 }
 
@@ -135,7 +148,11 @@ fn a_client_that_is_gone_is_told_to_its_provider_within_a_second() {
         let (_, ended_at) = upstream.wait_ended(0);
         assert!(ended_at.saturating_duration_since(left_at) < Duration::from_secs(1));
         assert_eq!(heard_code(&heard), Some(1001));
-        assert_eq!(record(&gateway, "gone")["ended"], wanted);
+        let record = record(&gateway, "gone");
+        assert_eq!(
+            (&record["ended"], &record["closed_by"]),
+            (&wanted.into(), &Value::Null)
+        );
         assert_nothing_left(&gateway);
     }
 }
@@ -211,6 +228,8 @@ fn a_client_that_breaks_the_protocol_is_closed_and_so_is_its_provider() {
         assert_eq!(heard_code(&heard), Some(code), "{bytes:x?}");
         let record = record(&gateway, "broken");
         assert_eq!(record["ended"], "refused", "{record}");
+        assert_eq!(record["closed_by"], "gateway", "{record}");
+        assert_eq!(record["close_code"], code, "{record}");
         assert!(
             record["code"].as_str().unwrap().starts_with("websocket_"),
             "{record}"

@@ -25,7 +25,7 @@ enum Value<'e> {
 type Column = (&'static str, for<'e> fn(&'e Entry<&'e str>) -> Value<'e>);
 
 /// In the order of a line of the log.
-const COLUMNS: [Column; 35] = [
+const COLUMNS: [Column; 37] = [
     ("time", |one| owned(Some(show_us(one.time_us)))),
     ("sequence", |one| Value::Number(one.sequence)),
     ("request_id", |one| foreign(Some(&one.request_id))),
@@ -68,6 +68,12 @@ const COLUMNS: [Column; 35] = [
     ("limit", |one| text(limit(one).map(Limit::as_str))),
     ("limit_of", |one| text(scope(one).map(Scope::as_str))),
     ("shadowed", |one| owned(shadowed(one.shadowed))),
+    ("closed_by", |one| {
+        text(one.closed.map(|closed| closed.by.as_str()))
+    }),
+    ("close_code", |one| {
+        number(one.closed.map(|closed| closed.code.into()))
+    }),
     ("ended", |one| text(Some(one.ended))),
 ];
 

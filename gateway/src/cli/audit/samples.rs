@@ -46,6 +46,7 @@ pub(super) fn answered() -> Entry<&'static str> {
         shadowed: LimitSet::EMPTY
             .with(Limit::RequestsPerDay)
             .with(Limit::TokensPerDay),
+        closed: None,
         ended: "complete",
     }
 }
@@ -83,6 +84,7 @@ pub(super) fn unparsed() -> Entry<&'static str> {
         cost: Money::ZERO,
         limit: None,
         shadowed: LimitSet::EMPTY,
+        closed: None,
         ended: "refused",
     }
 }

@@ -1,6 +1,6 @@
 //! Entries of every kind.
 
-use super::super::Entry;
+use super::super::{Closed, ClosedBy, Entry};
 use crate::config::policy::{Limit, LimitSet, Money, Scope};
 use crate::usage::Known;
 use fastrand::Rng;
@@ -78,6 +78,10 @@ pub(in crate::journal) fn entry(sequence: u64, seed: u64) -> Entry {
             (scope, rng.choice(Limit::ALL).unwrap())
         }),
         shadowed: LimitSet::from_bits(rng.u16(..) & rng.u16(..)),
+        closed: maybe(rng, |rng| Closed {
+            by: rng.choice(ClosedBy::ALL).unwrap(),
+            code: rng.u16(..),
+        }),
         ended: name(rng, "ended"),
     }
 }

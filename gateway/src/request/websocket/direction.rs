@@ -90,8 +90,8 @@ struct Step {
     refusal: Option<Refusal>,
     /// The same, because of how it was said.
     violation: Option<Violation>,
-    /// The sender has closed its side.
-    is_closed: bool,
+    /// The sender has closed its side, with this code if it named one.
+    closed: Option<Option<u16>>,
 }
 
 impl Tunnel<'_> {
@@ -141,9 +141,9 @@ impl Tunnel<'_> {
                 // What follows cannot be read.
                 return self.break_off(violation);
             }
-            if step.is_closed {
+            if let Some(code) = step.closed {
                 direction.note_closed();
-                return self.note_closed(way);
+                return self.note_closed(way, code);
             }
             self.touch();
         }
@@ -218,8 +218,8 @@ impl Tunnel<'_> {
                         step.refusal = step.refusal.or(Some(refusal));
                     }
                     start = Some(end);
-                    if matches!(what, Ended::Close(_)) {
-                        step.is_closed = true;
+                    if let Ended::Close(code) = what {
+                        step.closed = Some(code);
                         break;
                     }
                 }
@@ -238,7 +238,7 @@ impl Tunnel<'_> {
         let kept = reader.unfinished_header().len();
         step.passes = match stop {
             Some(last) => last.filter(|end| *end > 0),
-            None if step.is_closed => Some(at),
+            None if step.closed.is_some() => Some(at),
             None => bytes.len().checked_sub(kept),
         };
         direction.is_between_frames.set(is_between_frames);

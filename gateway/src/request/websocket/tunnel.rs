@@ -6,6 +6,7 @@
 use super::Handshake;
 use super::direction::{Direction, Way};
 use super::talk::{Place, Talk};
+use crate::journal::{Closed, ClosedBy};
 use crate::request::Request;
 use crate::request::audit::Trail;
 use crate::request::authenticate::Caller;
@@ -56,6 +57,8 @@ pub(super) struct End {
     pub name: &'static str,
     /// Why the gateway ends it, if it is a refusal.
     pub code: Option<&'static str>,
+    /// Who has closed it, if anybody has.
+    pub closed: Option<Closed>,
 }
 
 impl End {
@@ -64,6 +67,7 @@ impl End {
             ending,
             name: ending.as_str(),
             code: None,
+            closed: None,
         }
     }
 }
@@ -150,7 +154,7 @@ pub async fn tunnel<'c>(
         tunnel.conclude(End::of(Ending::ClientGone));
     }
     let (end, bytes) = tunnel.over();
-    trail.note_tunnel(bytes, end.name, end.code);
+    trail.note_tunnel(bytes, end.name, end.code, end.closed);
     trail.note_charge(&meter::settle(permit, &Transcript::of_tunnel(), 0));
     let Answer { connection, .. } = *answer;
     connection.close();
@@ -220,8 +224,18 @@ impl Tunnel<'_> {
     }
 
     /// One side has sent its close, which was passed on: the other one has a moment to answer it.
-    pub(super) fn note_closed(&self, way: Way) {
-        self.conclude(End::of(Ending::Complete));
+    pub(super) fn note_closed(&self, way: Way, code: Option<u16>) {
+        let by = match way {
+            Way::FromClient => ClosedBy::Client,
+            Way::FromProvider => ClosedBy::Provider,
+        };
+        self.conclude(End {
+            closed: Some(Closed {
+                by,
+                code: code.unwrap_or(code::NO_STATUS),
+            }),
+            ..End::of(Ending::Complete)
+        });
         self.client.set_idle(false);
         match way {
             Way::FromClient => {
@@ -251,9 +265,9 @@ impl Tunnel<'_> {
             code::POLICY_VIOLATION
         };
         let end = End {
-            ending: Ending::Complete,
             name: "refused",
             code: Some(shape.code),
+            ..End::of(Ending::Complete)
         };
         let closing = Closing {
             code,
@@ -277,7 +291,14 @@ impl Tunnel<'_> {
         if self.is_closing() {
             return;
         }
-        self.conclude(end);
+        let by = ClosedBy::Gateway;
+        self.conclude(End {
+            closed: Some(Closed {
+                by,
+                code: closing.code,
+            }),
+            ..end
+        });
         self.client.set_idle(false);
         self.closing.replace(Some(closing));
         for stream in [self.client, self.upstream] {
@@ -328,9 +349,9 @@ impl Tunnel<'_> {
             ),
         };
         let end = End {
-            ending: Ending::Complete,
             name: "refused",
             code: Some(name),
+            ..End::of(Ending::Complete)
         };
         self.close_with(end, code, reason);
     }
@@ -354,6 +375,8 @@ impl Tunnel<'_> {
             Ending::ClientGone if self.is_idle() => Ending::Complete,
             other => other,
         };
+        // Nobody has closed it.
+        self.conclude(End::of(ending));
         self.close_with(End::of(ending), code::GOING_AWAY, "the client has left");
         for stream in [self.upstream, self.client] {
             stream.interrupter().interrupt(Interrupt::Tied);
