@@ -42,7 +42,17 @@ pub fn open(address: SocketAddr, request: &Request) -> (Head, ClientSocket) {
 ///
 /// # Panics
 /// If it is not agreed to.
-pub fn over(mut wire: Wire, bytes: &[u8]) -> (Head, ClientSocket) {
+pub fn over(wire: Wire, bytes: &[u8]) -> (Head, ClientSocket) {
+    let (head, wire, rest) = switch(wire, bytes);
+    let socket = WebSocket::from_partially_read(wire, rest, Role::Client, Some(config()));
+    (head, socket)
+}
+
+/// The same, to go on with byte by byte: what has come behind the head is the beginning of what is heard.
+///
+/// # Panics
+/// If it is not agreed to.
+pub fn switch(mut wire: Wire, bytes: &[u8]) -> (Head, Wire, Vec<u8>) {
     wire.write_all(bytes).expect("a gateway that reads");
     let mut buffer = Vec::new();
     let head = loop {
@@ -60,8 +70,7 @@ pub fn over(mut wire: Wire, bytes: &[u8]) -> (Head, ClientSocket) {
     assert_eq!(head.value("upgrade"), Some("websocket"));
     assert_eq!(head.value("connection"), Some("Upgrade"));
     let rest = buffer.split_off(head.bytes);
-    let socket = WebSocket::from_partially_read(wire, rest, Role::Client, Some(config()));
-    (head, socket)
+    (head, wire, rest)
 }
 
 /// No limits of their own: what passes is the gateway's to say.

@@ -3,7 +3,7 @@
 use super::{config, echo, provider};
 use relay_tests::request::HOST;
 use relay_tests::websocket::{
-    ClientSocket, Message, WebSocket, closed, next, open, over, switching, upgrade,
+    ClientSocket, Message, WebSocket, closed, next, open, over, switch, switching, upgrade,
 };
 use relay_tests::{
     Authority, Config, Exchange, Gateway, ListenerTls, Signal, TlsClient, TlsServer, Upstream,
@@ -109,12 +109,11 @@ fn frames_pass_as_they_are_however_they_come() {
     };
     let gateway = Gateway::start(&config(upstream.address()));
     for pieces in [1, 3, 1000] {
-        let (_, socket) = open(gateway.address(), &upgrade());
-        let mut wire = socket.into_inner();
+        let wire = Wire::connect(gateway.address());
+        let (_, mut wire, mut heard) = switch(wire, &upgrade().bytes());
         for piece in from_client.chunks(pieces) {
             wire.write_all(piece).unwrap();
         }
-        let mut heard = Vec::new();
         wire.read_to_end(&mut heard).unwrap();
         assert_eq!(heard, from_provider, "in pieces of {pieces}");
     }
