@@ -103,6 +103,7 @@ impl Names {
             }),
             limit: None,
             shadowed: LimitSet::EMPTY,
+            closed: None,
             ended: if is_refused { "refused" } else { "complete" },
         }
     }
