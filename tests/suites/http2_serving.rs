@@ -16,12 +16,17 @@ fn connect(gateway: &Gateway) -> Peer {
     Peer::client(Wire::connect(gateway.address()))
 }
 
-/// An upstream that sends one event each time the signal comes.
+/// The beginning of a stream, up to the first output: what comes before that is held back for a while.
+fn begun() -> Vec<u8> {
+    [openai::created(), openai::delta("begun")].concat()
+}
+
+/// An upstream that begins a stream, and sends one more event each time the signal comes.
 fn paced(texts: &'static [&'static str], go_on: &Signal) -> Upstream {
     let go_on = go_on.clone();
     Upstream::start(move |exchange| {
         exchange.send(openai::STREAM_HEAD);
-        exchange.send(chunk(&openai::created()));
+        exchange.send(chunk(&begun()));
         for text in texts {
             go_on.wait();
             exchange.send(chunk(&openai::delta(text)));
@@ -35,7 +40,7 @@ fn paced(texts: &'static [&'static str], go_on: &Signal) -> Upstream {
 fn waiting() -> Upstream {
     Upstream::start(|exchange| {
         exchange.send(openai::STREAM_HEAD);
-        exchange.send(chunk(&openai::created()));
+        exchange.send(chunk(&begun()));
         exchange.wait_closed();
     })
 }
@@ -85,7 +90,7 @@ fn each_event_arrives_before_the_next_one_is_sent() {
     let mut client = connect(&gateway);
     let stream = client.request(&Request::streamed());
     assert_eq!(client.begin_response(stream).status(), 200);
-    let mut event = openai::created();
+    let mut event = begun();
     for next in texts {
         assert_eq!(client.read_payload(stream, event.len()), event);
         event = openai::delta(next);
@@ -146,7 +151,7 @@ fn a_client_that_resets_its_stream_ends_what_is_done_for_it() {
     let mut client = connect(&gateway);
     let stream = client.request(&Request::streamed().id("left"));
     client.begin_response(stream);
-    client.read_payload(stream, openai::created().len());
+    client.read_payload(stream, begun().len());
     client.cancel(stream);
     upstream.wait_ended(0);
     assert_eq!(gateway.logged("left")["ended"], "client_gone");
@@ -288,7 +293,7 @@ fn while_the_gateway_drains_streams_that_run_come_to_their_end() {
     go_on.send();
     let (payload, ending) = client.finish_response(stream);
     assert_eq!(ending, Ending::Complete);
-    let whole = [openai::created(), openai::delta("one"), openai::completed()].concat();
+    let whole = [begun(), openai::delta("one"), openai::completed()].concat();
     assert_eq!(payload, whole);
     client.expect_closed();
     gateway.stop();
