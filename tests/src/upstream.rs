@@ -509,9 +509,11 @@ impl Exchange {
     /// What has come behind the last request and was not taken yet; waits for it.
     pub(crate) fn read_on(&mut self, room: &mut [u8]) -> std::io::Result<usize> {
         while self.buffer.is_empty() {
-            if self.over || !self.read() && self.over {
+            if self.over {
                 return Ok(0);
             }
+            // A time-out is no end.
+            self.read();
         }
         let taken = room.len().min(self.buffer.len());
         room[..taken].copy_from_slice(&self.buffer[..taken]);

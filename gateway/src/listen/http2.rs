@@ -99,20 +99,16 @@ async fn serve(
         clock: Clock::Head(0),
         is_busy: false,
     };
-    loop {
-        match poll_fn(|context| served.poll(context)).await {
-            Next::Stream(_, _, true) => worker.note_stream_end(StreamEnd::ResetByClient),
-            Next::Stream(request, respond, false) => served.begin(request, respond),
-            Next::Finish(reason) => {
-                served.finish(reason).await;
-                return reason == Reason::NO_ERROR;
+    match poll_fn(|context| served.poll(context)).await {
+        Last::Finish(reason) => {
+            served.finish(reason).await;
+            reason == Reason::NO_ERROR
+        }
+        Last::Over(error) => {
+            if error.as_ref().is_some_and(is_flood) {
+                worker.note_flood(FloodKind::Protocol);
             }
-            Next::Over(error) => {
-                if error.as_ref().is_some_and(is_flood) {
-                    worker.note_flood(FloodKind::Protocol);
-                }
-                return error.is_none();
-            }
+            error.is_none()
         }
     }
 }
@@ -171,10 +167,8 @@ enum Clock {
     Head(u64),
 }
 
-/// What there is to do next.
-enum Next {
-    /// A stream has come. The client may have reset it since.
-    Stream(Request<RecvStream>, SendResponse<Bytes>, bool),
+/// How a connection comes to its end.
+enum Last {
     /// Nothing more is to be done here: the client is told so, for this reason.
     Finish(Reason),
     /// It is over, for whatever reason.
@@ -182,23 +176,23 @@ enum Next {
 }
 
 impl Served<'_> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Next> {
+    /// Takes the streams that have come, and waits for what must be done besides.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Last> {
         self.session.sleep(context);
-        if let Some(reason) = self.must_finish(context) {
-            return Poll::Ready(Next::Finish(reason));
-        }
-        if self.phase == Phase::Open && self.drain.poll(context).is_ready() {
-            self.connection.graceful_shutdown();
-            self.phase = Phase::Leaving(Instant::now());
-        }
-        match self.connection.poll_accept(context) {
-            Poll::Ready(Some(Ok((request, mut respond)))) => {
-                let is_gone = respond.poll_reset(context).is_ready();
-                Poll::Ready(Next::Stream(request, respond, is_gone))
+        loop {
+            if let Some(reason) = self.must_finish(context) {
+                return Poll::Ready(Last::Finish(reason));
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Next::Over(Some(error))),
-            Poll::Ready(None) => Poll::Ready(Next::Over(None)),
-            Poll::Pending => self.settle(),
+            if self.phase == Phase::Open && self.drain.poll(context).is_ready() {
+                self.connection.graceful_shutdown();
+                self.phase = Phase::Leaving(Instant::now());
+            }
+            match self.connection.poll_accept(context) {
+                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond, context),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Last::Over(Some(error))),
+                Poll::Ready(None) => return Poll::Ready(Last::Over(None)),
+                Poll::Pending => return self.settle(),
+            }
         }
     }
 
@@ -231,10 +225,10 @@ impl Served<'_> {
     }
 
     /// All that has come was looked at: for what is there to wait now, and for how long?
-    fn settle(&mut self) -> Poll<Next> {
+    fn settle(&mut self) -> Poll<Last> {
         let is_busy = self.connection.has_streams() || self.session.has_streams();
         if !is_busy && self.phase == Phase::Shut {
-            return Poll::Ready(Next::Finish(Reason::NO_ERROR));
+            return Poll::Ready(Last::Finish(Reason::NO_ERROR));
         }
         let clock = match self.session.unfinished_head_since() {
             Some(since_ms) => Clock::Head(since_ms),
@@ -267,7 +261,15 @@ impl Served<'_> {
         Poll::Pending
     }
 
-    fn begin(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    fn begin(
+        &self,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        context: &mut Context<'_>,
+    ) {
+        if respond.poll_reset(context).is_ready() {
+            return self.worker.note_stream_end(StreamEnd::ResetByClient);
+        }
         let is_late = match self.phase {
             Phase::Open => false,
             Phase::Leaving(since) => since.elapsed() >= GRACE,

@@ -1,7 +1,7 @@
 //! Field blocks in several frames: nothing may come in between.
 
-use crate::{Case, case, expect_answer, finished, get, held, post, unfinished};
-use relay_tests::http2::{Frame, Peer, code, flag, kind};
+use crate::{Case, FrameOf, Opened, case, expect_answer, finished, get, held, post, unfinished};
+use relay_tests::http2::{Frame, code, flag, kind};
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = whole();
@@ -107,7 +107,7 @@ fn broken() -> Vec<Case> {
             },
         ));
     }
-    let of_streams: [(&str, fn(u32) -> Frame); 6] = [
+    let of_streams: [(&str, FrameOf); 6] = [
         ("DATA", |stream| Frame::data(stream, *b"body", true)),
         ("HEADERS", |stream| {
             Frame::headers(stream, get("/v1/malformed"), true)
@@ -138,7 +138,7 @@ fn broken() -> Vec<Case> {
 
 /// CONTINUATION where no block is open.
 fn misplaced() -> Vec<Case> {
-    let streams: [(&str, fn(&mut Peer) -> u32); 4] = [
+    let streams: [(&str, Opened); 4] = [
         ("an idle stream", |_| 1),
         ("a stream whose request is complete", held),
         ("a stream whose request is not", unfinished),

@@ -174,6 +174,12 @@ const MALFORMED: &str = "malformed";
 
 type Field = (String, String);
 
+/// Makes a frame of a stream.
+type FrameOf = fn(u32) -> Frame;
+
+/// Brings a stream into a state, and says which stream it is.
+type Opened = fn(&mut Peer) -> u32;
+
 fn field(name: &str, value: &str) -> Field {
     (name.to_owned(), value.to_owned())
 }

@@ -1,8 +1,8 @@
 //! The life of a stream, and its number.
 
 use crate::{
-    Case, case, expect_answer, expect_nothing_of, expect_service, finished, get, held, post,
-    unfinished,
+    Case, FrameOf, Opened, case, expect_answer, expect_nothing_of, expect_service, finished, get,
+    held, post, unfinished,
 };
 use relay_tests::http2::{Frame, Peer, code};
 
@@ -109,7 +109,7 @@ fn expect_reset_or_refusal(peer: &mut Peer, stream: u32, codes: &[u32]) {
 }
 
 fn closed() -> Vec<Case> {
-    let ends: [(&str, fn(&mut Peer) -> u32); 2] = [
+    let ends: [(&str, Opened); 2] = [
         ("was answered", finished),
         ("the client has reset", |peer| {
             let stream = held(peer);
@@ -117,7 +117,7 @@ fn closed() -> Vec<Case> {
             stream
         }),
     ];
-    let frames: [(&str, fn(u32) -> Frame); 2] = [
+    let frames: [(&str, FrameOf); 2] = [
         ("DATA", |stream| Frame::data(stream, *b"body", true)),
         ("HEADERS", |stream| {
             Frame::headers(stream, get("/v1/malformed"), true)
