@@ -1,4 +1,5 @@
 //! WebSocket: what is agreed on, what passes, how it ends, and what it costs.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod ends;
 mod handshake;
