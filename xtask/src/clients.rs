@@ -106,8 +106,8 @@ fn codex_cli(binary: &Path) -> Result<String, Box<dyn Error>> {
     let demo = Demo::start(binary, &cache)?;
     for turn in codex::TURNS {
         let transcript = codex::run(turn, &demo, &cache)?;
-        let checked = codex::check(turn, &transcript)
-            .and_then(|()| codex::check_transport(turn, &demo));
+        let checked =
+            codex::check(turn, &transcript).and_then(|()| codex::check_transport(turn, &demo));
         if let Err(reason) = checked {
             return Err(demo.blame(&transcript, &format!("Codex CLI, {}: {reason}", turn.name)));
         }

@@ -15,7 +15,7 @@ fn start(tenant: Tenant) -> (Upstream, Gateway) {
 
 /// Asks for a response and gets it: the number-th here.
 fn ask(socket: &mut ClientSocket, model: &str, number: usize) {
-    socket.send(create(model)).unwrap();
+    socket.send(create(model)).expect("an open WebSocket");
     for event in response(&format!("resp_{number}"), 7) {
         assert_eq!(next(socket), Message::text(event));
     }
@@ -23,15 +23,15 @@ fn ask(socket: &mut ClientSocket, model: &str, number: usize) {
 
 /// The client is told why in the dialect's own form, and then the connection is closed with this code.
 fn assert_refused(socket: &mut ClientSocket, status: u16, code: &str, close: u16) {
-    let told = next(socket).into_text().unwrap();
-    let told: Value = serde_json::from_str(&told).unwrap();
+    let told = next(socket).into_text().expect("text");
+    let told: Value = serde_json::from_str(&told).expect("JSON");
     assert_eq!(
         (&told["type"], &told["status"]),
         (&"error".into(), &status.into()),
         "{told}"
     );
     assert_eq!(told["error"]["code"], code, "{told}");
-    let (found, reason) = closed(socket).unwrap();
+    let (found, reason) = closed(socket).expect("a code");
     assert_eq!(found, close, "{reason}");
     assert!(reason.starts_with(code), "{reason}");
 }
@@ -44,7 +44,7 @@ fn asked_of(upstream: &Upstream, connection: usize) -> usize {
     let head_end = received
         .windows(4)
         .position(|four| four == b"\r\n\r\n")
-        .unwrap()
+        .expect("a head")
         + 4;
     let (mut at, mut count) = (head_end, 0);
     while at + 2 <= received.len() {

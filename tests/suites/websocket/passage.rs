@@ -162,7 +162,7 @@ fn send_until_stalled(socket: &mut WebSocket<impl Read + Write>) -> u32 {
 fn send_on(socket: &mut WebSocket<impl Read + Write>, stalled: u32) {
     eventually("room again", || socket.flush().is_ok().then_some(()));
     for number in stalled + 1..MUCH {
-        socket.send(big(number)).unwrap();
+        socket.send(big(number)).expect("an open WebSocket");
     }
 }
 
