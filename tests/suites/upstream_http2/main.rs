@@ -1,5 +1,6 @@
 //! Providers that speak HTTP/2: several requests share a connection, and none of them is another one's concern.
 
+mod alive;
 mod answers;
 mod broken;
 mod hostile;

@@ -1,6 +1,7 @@
 //! TLS towards providers: who is believed to be one, who is not, and what ties two connections together.
 
 mod accepted;
+mod probes;
 mod refused;
 mod sessions;
 
