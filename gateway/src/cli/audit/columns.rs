@@ -274,7 +274,7 @@ mod tests {
             line.contains(",200,,2,balanced,429,3.001,61,820.500,4200.000,"),
             "{line}"
         );
-        let end = ",final,0.0018,,,\"requests_per_day,tokens_per_day\",complete\r\n";
+        let end = ",final,0.0018,,,\"requests_per_day,tokens_per_day\",,,complete\r\n";
         assert!(line.ends_with(end), "{line}");
     }
 
