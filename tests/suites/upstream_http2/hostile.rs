@@ -7,6 +7,9 @@ use relay_tests::{Ending, Gateway, Request};
 
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
+/// A name, and what is done on the stream.
+type Case = (&'static str, fn(&mut Peer, u32));
+
 fn head(peer: &mut Peer, stream: u32, fields: Fields<'_>, end: bool) {
     peer.try_frame(&Frame::headers(stream, hpack::block(fields), end));
 }
@@ -36,12 +39,12 @@ fn assert_hostile(name: &str, act: fn(&mut Peer, u32)) {
 
 #[test]
 fn heads_that_are_malformed() {
-    let cases: [(&str, fn(&mut Peer, u32)); 10] = [
+    let cases: [Case; 10] = [
         ("no status", |peer, stream| {
-            head(peer, stream, &[("content-type", "text/plain")], true)
+            head(peer, stream, &[("content-type", "text/plain")], true);
         }),
         ("a status that is none", |peer, stream| {
-            head(peer, stream, &[(":status", "2x0")], true)
+            head(peer, stream, &[(":status", "2x0")], true);
         }),
         ("upper case", |peer, stream| {
             head(peer, stream, &[(":status", "200"), ("X-Upper", "1")], true);
@@ -72,7 +75,7 @@ fn heads_that_are_malformed() {
             peer.try_frame(&Frame::data(stream, *b"{}", true));
         }),
         ("a switch of protocols", |peer, stream| {
-            head(peer, stream, &[(":status", "101")], true)
+            head(peer, stream, &[(":status", "101")], true);
         }),
         ("an early answer that ends", |peer, stream| {
             head(peer, stream, &[(":status", "103")], true);
@@ -107,7 +110,7 @@ fn heads_that_are_malformed() {
 
 #[test]
 fn bodies_that_are_not_as_announced() {
-    let cases: [(&str, fn(&mut Peer, u32)); 3] = [
+    let cases: [Case; 3] = [
         ("too short", |peer, stream| {
             head(
                 peer,
@@ -142,7 +145,7 @@ fn bodies_that_are_not_as_announced() {
 
 #[test]
 fn frames_that_break_the_connection() {
-    let cases: [(&str, fn(&mut Peer, u32)); 7] = [
+    let cases: [Case; 7] = [
         ("data before a head", |peer, stream| {
             peer.try_frame(&Frame::data(stream, *b"{}", true));
         }),
@@ -150,7 +153,7 @@ fn frames_that_break_the_connection() {
             peer.try_frame(&Frame::data(0, *b"{}", false));
         }),
         ("a head on stream 0", |peer, _| {
-            head(peer, 0, &[(":status", "200")], true)
+            head(peer, 0, &[(":status", "200")], true);
         }),
         ("a push", |peer, stream| {
             let promise = [&[0, 0, 0, 2][..], &hpack::block(&[(":method", "GET")])].concat();
