@@ -210,7 +210,7 @@ impl Served<'_> {
                 self.session.note_slow_head();
                 Some(Reason::ENHANCE_YOUR_CALM)
             }
-            // A stream that has come at the last moment is still served.
+            // A stream that was begun at the last moment is still served.
             Ending::Shut | Ending::Deadline => {
                 self.phase = Phase::Shut;
                 None
