@@ -95,6 +95,12 @@ enum Command {
         /// Port of the gateway on loopback; without it 8787, or any free one while that is taken
         #[arg(long)]
         port: Option<u16>,
+        /// Certificate of localhost, in PEM: the gateway listens with TLS, too
+        #[arg(long, requires = "certificate_key")]
+        certificate: Option<PathBuf>,
+        /// Its private key
+        #[arg(long, requires = "certificate")]
+        certificate_key: Option<PathBuf>,
     },
     /// Read the database of accounts' state for a gateway that starts
     #[command(name = READER_SUBCOMMAND, hide = true)]
@@ -176,7 +182,17 @@ pub(crate) fn main() -> ExitCode {
         (Some(Command::Usage(options)), _) => usage::run(&options),
         (Some(Command::Kernel { command }), _) => kernel::run(&command),
         (Some(Command::ReadState { directory }), _) => read_for_parent(&directory),
-        (Some(Command::Demo { port }), _) => demo::run(demo::Options { port }),
+        (
+            Some(Command::Demo {
+                port,
+                certificate,
+                certificate_key,
+            }),
+            _,
+        ) => demo::run(&demo::Options {
+            port,
+            certificate: certificate.zip(certificate_key),
+        }),
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 /// The directory; removed when dropped.
 pub(super) struct Files {
@@ -18,6 +18,7 @@ impl Files {
     /// Writes a configuration with one provider, the demo's accounts and one tenant.
     pub(super) fn write(
         port: u16,
+        certificate: Option<&(PathBuf, PathBuf)>,
         provider: SocketAddr,
         credentials: &[String],
         tenant_key: &[u8],
@@ -32,11 +33,20 @@ impl Files {
              [node]\nname = \"demo\"\nstate_dir = {state_dir}\n\n\
              [admin]\naddress = \"127.0.0.1:0\"\n\n\
              [kernel]\nmode = \"off\"\n\n\
-             [[listener]]\naddress = \"127.0.0.1:{port}\"\n\n\
+             [[listener]]\naddress = \"127.0.0.1:{port}\"\nhttp2 = true\n\n\
              [[upstream]]\nname = \"demo-provider\"\nbase_url = \"http://{provider}\"\n\
              websocket = true\n\n",
             state_dir = quoted(&files.dir.join("state")),
         );
+        if let Some((certificate, key)) = certificate {
+            let _ = write!(
+                config,
+                "[[listener]]\naddress = \"127.0.0.1:0\"\n[listener.tls]\n\
+                 certificates = [{{ certificate_file = {}, key_file = {} }}]\n\n",
+                quoted(&path::absolute(certificate)?),
+                quoted(&path::absolute(key)?),
+            );
+        }
         for ((account, egress), credential) in ACCOUNTS.iter().zip(credentials) {
             files.write_private(account, credential)?;
             let _ = write!(
@@ -97,7 +107,7 @@ mod tests {
     fn the_configuration_is_valid_and_gone_afterwards() {
         let provider = SocketAddr::from(([127, 0, 0, 1], 9));
         let credentials = ["first".to_owned(), "second".to_owned()];
-        let files = Files::write(0, provider, &credentials, b"key").unwrap();
+        let files = Files::write(0, None, provider, &credentials, b"key").unwrap();
         let loaded = config::load(&files.config()).unwrap();
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
         // A demo asks for no privileges and changes nothing on the host.

@@ -3,14 +3,23 @@
 use super::files::Files;
 use std::net::SocketAddr;
 
-/// The text. The lines `base URL: …` and `key: …` are read by programs, too.
-pub(super) fn text(gateway: SocketAddr, key: &str, admin: SocketAddr, files: &Files) -> String {
+/// The text. The lines `base URL: …`, `secure base URL: …` and `key: …` are read by programs, too.
+pub(super) fn text(
+    gateway: SocketAddr,
+    secure: Option<SocketAddr>,
+    key: &str,
+    admin: SocketAddr,
+    files: &Files,
+) -> String {
     let base_url = format!("http://{gateway}/v1");
+    let secure = secure.map_or_else(String::new, |address| {
+        format!("secure base URL: https://localhost:{}/v1\n", address.port())
+    });
     let (config, log) = (files.config(), files.log());
     format!(
         r#"
 base URL: {base_url}
-key: {key}
+{secure}key: {key}
 
 curl:
     curl -N {base_url}/responses -H 'Authorization: Bearer {key}' \

@@ -18,6 +18,7 @@ use provider::Seen;
 use serde_json::json;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use tokio::sync::mpsc;
@@ -32,14 +33,16 @@ const ACCOUNTS: [(&str, Ipv4Addr); 2] = [
 ];
 
 /// What can be chosen.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The gateway's port on loopback; if none is chosen 8787, or any free one while that is taken.
     pub port: Option<u16>,
+    /// The files of a certificate and its key, to listen with TLS on another port.
+    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 /// Shows the gateway at work, and serves until Ctrl-C.
-pub fn run(options: Options) -> ExitCode {
+pub fn run(options: &Options) -> ExitCode {
     match show(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -49,14 +52,21 @@ pub fn run(options: Options) -> ExitCode {
     }
 }
 
-fn show(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+fn show(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let credentials = ACCOUNTS.map(|_| format!("sk-demo-{:016x}", fastrand::u64(..)));
     let (provider, mut seen) = start_provider(&credentials)?;
     let key = crate::keys::generate()?;
-    let files = Files::write(listen_port(options), provider, &credentials, key.expose())?;
+    let files = Files::write(
+        listen_port(options),
+        options.certificate.as_ref(),
+        provider,
+        &credentials,
+        key.expose(),
+    )?;
     let loaded = config::load(&files.config())?;
     let gateway = Gateway::start(loaded.policy, &loaded.warnings, Reader::InProcess)?;
     let address = *gateway.listeners.first().ok_or("there is no listener")?;
+    let secure = gateway.listeners.get(1).copied();
 
     // Not `println!`, which panics where nobody reads any more.
     let mut out = io::stdout();
@@ -74,7 +84,7 @@ fn show(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         writeln!(out, "{}", outcome(stream, &answer, &seen)?)?;
     }
     let key = std::str::from_utf8(key.expose())?;
-    out.write_all(instructions::text(address, key, gateway.admin, &files).as_bytes())?;
+    out.write_all(instructions::text(address, secure, key, gateway.admin, &files).as_bytes())?;
 
     thread::spawn(move || {
         while let Some(seen) = seen.blocking_recv() {
@@ -116,7 +126,7 @@ fn start_provider(
 }
 
 /// The port that was chosen; else the usual one while it is free; else 0, for any.
-fn listen_port(options: Options) -> u16 {
+fn listen_port(options: &Options) -> u16 {
     options
         .port
         .unwrap_or_else(|| TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).map_or(0, |_free| PORT))
