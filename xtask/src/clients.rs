@@ -5,15 +5,18 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use self::demo::Demo;
 use self::transcript::Transcript;
-use crate::{Outcome, tools, workspace};
+use crate::{Outcome, workspace};
 
+mod certificate;
 mod codex;
 mod demo;
 mod packages;
+mod tools;
 mod transcript;
 
 /// A client that takes longer hangs; the slowest of them needs half a minute.
@@ -60,7 +63,7 @@ pub(crate) fn run(args: &[String]) -> Outcome {
             return Err(format!("takes `--sdks-only` or nothing, got `{}`", args.join(" ")).into());
         }
     };
-    tools::install_packages()?;
+    crate::tools::install_packages()?;
     let binary = workspace::gateway_binary()?;
     println!("{}", sdks(&binary)?);
     if !sdks_only {
@@ -79,22 +82,50 @@ pub(crate) fn sdks(binary: &Path) -> Result<String, Box<dyn Error>> {
     std::fs::copy(checks.join("node/sdk.mjs"), &script)?;
 
     let demo = Demo::start(binary, &cache)?;
-    let mut closing_lines = Vec::new();
+    let mut clients = Vec::new();
     for (name, program, script) in [
         ("openai-python", "python", checks.join("python/sdk.py")),
         ("openai-node", "node", script),
     ] {
-        let mut client = Command::new(cache.program(program));
-        client
-            .arg(script)
-            .env("RELAY_BASE_URL", &demo.base_url)
-            .env("RELAY_KEY", &demo.key);
-        let transcript = Transcript::of(name, &mut client, &cache, CLIENT_LIMIT)?;
+        for (name, base_url) in [
+            (name.to_owned(), &demo.base_url),
+            (format!("{name} over TLS"), &demo.secure_base_url),
+        ] {
+            let mut client = Command::new(cache.program(program));
+            client
+                .arg(&script)
+                .env("RELAY_BASE_URL", base_url)
+                .env("RELAY_KEY", &demo.key)
+                .env("SSL_CERT_FILE", &demo.certificate.authority)
+                .env("NODE_EXTRA_CA_CERTS", &demo.certificate.authority);
+            clients.push((name, client));
+        }
+    }
+    // They wait more than they work: all at once they take little longer than one.
+    let transcripts: Vec<_> = thread::scope(|scope| {
+        let cache = &cache;
+        let run = |(name, mut client): (String, Command)| {
+            scope.spawn(move || {
+                let file = name.replace(' ', "-");
+                Transcript::of(&file, &mut client, cache, CLIENT_LIMIT)
+                    .map_err(|error| error.to_string())
+            })
+        };
+        let running: Vec<_> = clients.into_iter().map(run).collect();
+        running
+            .into_iter()
+            .map(thread::ScopedJoinHandle::join)
+            .collect()
+    });
+    let mut closing_lines = Vec::new();
+    for transcript in transcripts {
+        let transcript = transcript.map_err(|_| "a client could not be watched")??;
         if !transcript.succeeded {
-            return Err(demo.blame(&transcript, &format!("{name} failed")));
+            return Err(demo.blame(&transcript, &format!("{} failed", transcript.name)));
         }
         closing_lines.push(transcript.last_line().to_owned());
     }
+    closing_lines.push(tools::run(&demo, &cache)?);
     demo.stop()?;
     Ok(closing_lines.join("; "))
 }
@@ -105,9 +136,11 @@ fn codex_cli(binary: &Path) -> Result<String, Box<dyn Error>> {
     packages::install_codex(&cache)?;
     let demo = Demo::start(binary, &cache)?;
     for turn in codex::TURNS {
+        let before = codex::Seen::of(&demo)?;
         let transcript = codex::run(turn, &demo, &cache)?;
-        let checked =
-            codex::check(turn, &transcript).and_then(|()| codex::check_transport(turn, &demo));
+        let after = codex::Seen::of(&demo)?;
+        let checked = codex::check(turn, &transcript)
+            .and_then(|()| codex::check_transport(turn, &before, &after));
         if let Err(reason) = checked {
             return Err(demo.blame(&transcript, &format!("Codex CLI, {}: {reason}", turn.name)));
         }

@@ -29,7 +29,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "clients",
-        about: "real clients against `codex-relay demo`: openai-python, openai-node, Codex CLI\n\
+        about: "real clients against `codex-relay demo`: openai-python, openai-node, curl, nghttp, h2load, Codex CLI\n\
                 --sdks-only  leave out Codex CLI",
         run: clients::run,
     },

@@ -17,7 +17,8 @@ struct Tool {
     packages: &'static [&'static str],
 }
 
-/// `cc` links every program and compiles zstd; Python runs the SDK clients, and brings Node.js as a package of its own.
+/// `cc` links every program and compiles zstd; Python runs the SDK clients, and brings Node.js as a package of its own;
+/// the others are clients themselves, but for OpenSSL, which makes the certificate that is shown to them.
 const TOOLS: &[Tool] = &[
     Tool {
         name: "C compiler",
@@ -28,6 +29,26 @@ const TOOLS: &[Tool] = &[
         name: "Python 3 with venv",
         probe: &["python3", "-c", "import venv, ensurepip"],
         packages: &["python3", "python3-venv"],
+    },
+    Tool {
+        name: "OpenSSL",
+        probe: &["openssl", "version"],
+        packages: &["openssl"],
+    },
+    Tool {
+        name: "curl",
+        probe: &["curl", "--version"],
+        packages: &["curl"],
+    },
+    Tool {
+        name: "nghttp and h2load",
+        probe: &["h2load", "--version"],
+        packages: &["nghttp2-client"],
+    },
+    Tool {
+        name: "sslscan",
+        probe: &["sslscan", "--version"],
+        packages: &["sslscan"],
     },
 ];
 

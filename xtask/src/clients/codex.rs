@@ -24,6 +24,8 @@ pub(super) struct Turn {
     credential: Credential,
     /// It opens a WebSocket instead of sending POST.
     by_websocket: bool,
+    /// It goes over TLS, and so by HTTP/2 where it sends POST.
+    secure: bool,
     ending: Ending,
 }
 
@@ -51,6 +53,7 @@ pub(super) const TURNS: &[Turn] = &[
         model: "demo",
         credential: Credential::Bearer,
         by_websocket: false,
+        secure: false,
         ending: Ending::ToolUsed,
     },
     Turn {
@@ -58,6 +61,7 @@ pub(super) const TURNS: &[Turn] = &[
         model: "demo",
         credential: Credential::ApiKeyHeader,
         by_websocket: false,
+        secure: false,
         ending: Ending::ToolUsed,
     },
     Turn {
@@ -65,13 +69,39 @@ pub(super) const TURNS: &[Turn] = &[
         model: "demo",
         credential: Credential::Bearer,
         by_websocket: true,
+        secure: false,
         ending: Ending::ToolUsed,
+    },
+    Turn {
+        name: "tool call over TLS and HTTP/2",
+        model: "demo",
+        credential: Credential::Bearer,
+        by_websocket: false,
+        secure: true,
+        ending: Ending::ToolUsed,
+    },
+    Turn {
+        name: "tool call over TLS and WebSocket",
+        model: "demo",
+        credential: Credential::Bearer,
+        by_websocket: true,
+        secure: true,
+        ending: Ending::ToolUsed,
+    },
+    Turn {
+        name: "broken stream over TLS and HTTP/2",
+        model: "demo-break",
+        credential: Credential::Bearer,
+        by_websocket: false,
+        secure: true,
+        ending: Ending::Failed("stream disconnected before completion"),
     },
     Turn {
         name: "broken stream",
         model: "demo-break",
         credential: Credential::Bearer,
         by_websocket: false,
+        secure: false,
         ending: Ending::Failed("stream disconnected before completion"),
     },
     Turn {
@@ -79,6 +109,7 @@ pub(super) const TURNS: &[Turn] = &[
         model: "demo",
         credential: Credential::Wrong,
         by_websocket: false,
+        secure: false,
         ending: Ending::Failed("401 Unauthorized"),
     },
 ];
@@ -112,6 +143,7 @@ pub(super) fn run(turn: &Turn, demo: &Demo, cache: &Cache) -> Result<Transcript,
         .current_dir(&work)
         .env("CODEX_HOME", &home)
         .env("GW_KEY", key)
+        .env("CODEX_CA_CERTIFICATE", &demo.certificate.authority)
         .env("PATH", packages::path_with(&cache.dir.join("venv/bin"))?);
     Transcript::of("codex", &mut client, cache, TURN_LIMIT)
 }
@@ -135,14 +167,37 @@ fn config(turn: &Turn, demo: &Demo) -> String {
          {credential}\n",
         by_websocket = turn.by_websocket,
         model = turn.model,
-        base_url = demo.base_url,
+        base_url = if turn.secure {
+            &demo.secure_base_url
+        } else {
+            &demo.base_url
+        },
     )
 }
 
-/// Did the provider see what the turn was to send? A client whose WebSocket fails goes on with POST.
-pub(super) fn check_transport(turn: &Turn, demo: &Demo) -> Result<(), String> {
-    if turn.by_websocket && !demo.has_seen("GET /v1/responses") {
+/// What has been seen of requests, counted.
+pub(super) struct Seen {
+    websockets: usize,
+    http2_streams: u64,
+}
+
+impl Seen {
+    /// Until now.
+    pub(super) fn of(demo: &Demo) -> Result<Self, Box<dyn Error>> {
+        Ok(Self {
+            websockets: demo.times_seen("GET /v1/responses"),
+            http2_streams: demo.http2_streams()?,
+        })
+    }
+}
+
+/// Did the turn go by what it was to go? A client whose WebSocket fails goes on with POST, and one without HTTP/2 with HTTP/1.1.
+pub(super) fn check_transport(turn: &Turn, before: &Seen, after: &Seen) -> Result<(), String> {
+    if turn.by_websocket && after.websockets == before.websockets {
         return Err("no WebSocket was opened".to_owned());
+    }
+    if turn.secure && !turn.by_websocket && after.http2_streams == before.http2_streams {
+        return Err("it has not spoken HTTP/2".to_owned());
     }
     Ok(())
 }

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Cache;
+use super::certificate::Certificate;
 use super::transcript::Transcript;
+use crate::command;
 
 /// From the start to the line with the key; the demo makes two requests before.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -21,8 +23,13 @@ pub(super) struct Demo {
     log: PathBuf,
     /// What clients are given as the base URL.
     pub(super) base_url: String,
+    /// The same over TLS.
+    pub(super) secure_base_url: String,
     /// The tenant's key.
     pub(super) key: String,
+    /// What the gateway shows over TLS.
+    pub(super) certificate: Certificate,
+    metrics: String,
 }
 
 impl Demo {
@@ -30,8 +37,13 @@ impl Demo {
     pub(super) fn start(binary: &Path, cache: &Cache) -> Result<Self, Box<dyn Error>> {
         let log = cache.transcript("demo");
         let file = File::create(&log)?;
+        let certificate = Certificate::make(cache)?;
         let child = Command::new(binary)
             .arg("demo")
+            .arg("--certificate")
+            .arg(&certificate.certificate)
+            .arg("--certificate-key")
+            .arg(&certificate.key)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
@@ -41,13 +53,19 @@ impl Demo {
             child,
             log,
             base_url: String::new(),
+            secure_base_url: String::new(),
             key: String::new(),
+            certificate,
+            metrics: String::new(),
         };
         let began = Instant::now();
         loop {
             let text = demo.text();
-            if let Some((base_url, key)) = settings(&text) {
-                (demo.base_url, demo.key) = (base_url.to_owned(), key.to_owned());
+            if let Some([base_url, secure_base_url, key, metrics]) = settings(&text) {
+                demo.base_url = base_url;
+                demo.secure_base_url = secure_base_url;
+                demo.key = key;
+                demo.metrics = metrics;
                 return Ok(demo);
             }
             if let Some(status) = demo.child.try_wait()? {
@@ -79,9 +97,24 @@ impl Demo {
         }
     }
 
-    /// Its provider has got a request of this method and target.
-    pub(super) fn has_seen(&self, line: &str) -> bool {
-        self.text().contains(&format!("provider has seen {line}"))
+    /// How often the provider has seen a request that begins like this.
+    pub(super) fn times_seen(&self, line: &str) -> usize {
+        self.text()
+            .matches(&format!("provider has seen {line}"))
+            .count()
+    }
+
+    /// How many streams of HTTP/2 the gateway has served.
+    pub(super) fn http2_streams(&self) -> Result<u64, Box<dyn Error>> {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--fail"])
+            .arg(&self.metrics);
+        let text = command::output(&mut curl)?;
+        let mut lines = text.lines();
+        let count = lines.find_map(|line| line.strip_prefix("relay_http2_streams_total "));
+        Ok(count
+            .ok_or("the streams of HTTP/2 are not counted")?
+            .parse()?)
     }
 
     /// Shows what the client and the demo have written.
@@ -112,27 +145,18 @@ impl Drop for Demo {
     }
 }
 
-/// The base URL and the key, once both lines are there to their ends.
-fn settings(text: &str) -> Option<(&str, &str)> {
+/// Base URLs, key and address of the metrics, once all lines are there to their ends.
+fn settings(text: &str) -> Option<[String; 4]> {
     let value = |label: &str| {
         let mut lines = text.split_inclusive('\n');
-        lines
-            .find_map(|line| line.strip_prefix(label)?.strip_suffix('\n'))
-            .map(str::trim)
+        let line = lines.find_map(|line| line.strip_prefix(label)?.strip_suffix('\n'))?;
+        // More may stand behind.
+        line.split_whitespace().next().map(str::to_owned)
     };
-    Some((value("base URL: ")?, value("key: ")?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_are_read_once_both_lines_are_whole() {
-        let text = "provider: 127.0.0.1:9\nbase URL: http://127.0.0.1:8787/v1\nkey: abc\n";
-        assert_eq!(settings(text), Some(("http://127.0.0.1:8787/v1", "abc")));
-        for length in 0..text.len() {
-            assert_eq!(settings(&text[..length]), None, "after {length} bytes");
-        }
-    }
+    Some([
+        value("base URL: ")?,
+        value("secure base URL: ")?,
+        value("key: ")?,
+        value("Metrics: ")?,
+    ])
 }
