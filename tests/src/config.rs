@@ -1,6 +1,10 @@
 //! The configuration file, put together from typed parts: whatever a test does not set stays at its default.
 
-use crate::pki::{Authority, Identity};
+mod listener;
+
+pub use listener::ListenerTls;
+
+use crate::pki::Authority;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
@@ -76,58 +80,6 @@ impl Account {
     /// The provider's key.
     pub fn key(&self) -> &str {
         &self.key
-    }
-}
-
-/// `[listener.tls]`
-#[derive(Clone, Debug)]
-pub struct ListenerTls {
-    certificates: Vec<String>,
-    more: Vec<(String, String)>,
-    files: Vec<(String, String)>,
-}
-
-impl ListenerTls {
-    /// Shows this certificate, which is in `gateway.pem` and `gateway.key`.
-    pub fn new(identity: &Identity) -> Self {
-        let empty = Self {
-            certificates: Vec::new(),
-            more: Vec::new(),
-            files: Vec::new(),
-        };
-        empty.certificate("gateway", identity)
-    }
-
-    /// One more certificate, in `NAME.pem` and `NAME.key`.
-    pub fn certificate(mut self, name: &str, identity: &Identity) -> Self {
-        let (certificate, key) = (format!("{name}.pem"), format!("{name}.key"));
-        self.certificates.push(format!(
-            "{{ certificate_file = {certificate:?}, key_file = {key:?} }}"
-        ));
-        self.files.push((certificate, identity.chain_pem()));
-        self.files.push((key, identity.key_pem().to_owned()));
-        self
-    }
-
-    /// Asks clients for certificates of this authority, which is in `clients.pem`: `"required"` or `"optional"`.
-    pub fn clients(mut self, authority: &Authority, wanted: &str) -> Self {
-        self.files.push(("clients.pem".to_owned(), authority.pem()));
-        self.set("client_ca_file", "\"clients.pem\"")
-            .set("client_certificates", format!("{wanted:?}"))
-    }
-
-    /// Any other key, with its value in TOML.
-    pub fn set(mut self, key: &str, value: impl Display) -> Self {
-        self.more.push((key.to_owned(), value.to_string()));
-        self
-    }
-
-    fn table(&self) -> String {
-        let mut table = format!("{{ certificates = [{}]", self.certificates.join(", "));
-        for (key, value) in &self.more {
-            let _ = write!(table, ", {key} = {value}");
-        }
-        table + " }"
     }
 }
 
