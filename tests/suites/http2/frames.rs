@@ -110,7 +110,7 @@ fn sizes() -> Vec<Case> {
             "the largest length there is, before anything of it",
             |peer| {
                 peer.send([0xff, 0xff, 0xff, kind::PING, 0, 0, 0, 0, 0]);
-                expect_connection_error(peer, code::FRAME_SIZE_ERROR);
+                crate::expect_oversized_refused(peer);
             },
         ),
     ];

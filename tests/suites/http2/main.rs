@@ -242,6 +242,16 @@ fn expect_connection_error(peer: &mut Peer, code: u32) -> u32 {
     peer.expect_goaway(&[code, code::PROTOCOL_ERROR])
 }
 
+/// The same of a frame with a length beyond all measure: who watches for floods sees it before the codec does, and takes it for one
+/// (RFC 9113, section 10.5, leaves that to the server).
+fn expect_oversized_refused(peer: &mut Peer) {
+    peer.expect_goaway(&[
+        code::FRAME_SIZE_ERROR,
+        code::PROTOCOL_ERROR,
+        code::ENHANCE_YOUR_CALM,
+    ]);
+}
+
 /// As `expect_malformed`, or an error of the connection: the library makes that of names, values and pseudo-headers that it
 /// cannot even represent. RFC 9113, section 5.4.1, lets an endpoint do so with any error of a stream, and no honest client
 /// sends any of them.

@@ -1,6 +1,8 @@
 //! How a connection begins.
 
-use crate::{Case, case, expect_answer, expect_service, from_the_start, get};
+use crate::{
+    Case, case, expect_answer, expect_oversized_refused, expect_service, from_the_start, get,
+};
 use relay_tests::http;
 use relay_tests::http2::{Frame, PREFACE, Peer, code, kind};
 use std::io::Read;
@@ -64,11 +66,11 @@ pub(crate) fn cases() -> Vec<Case> {
         case("9113 3.4", "a second preface", |peer| {
             // Read as a frame, `PRI` is a length beyond all limits.
             peer.send(PREFACE);
-            peer.expect_goaway(&[code::PROTOCOL_ERROR, code::FRAME_SIZE_ERROR]);
+            expect_oversized_refused(peer);
         }),
         case("9113 3.4", "HTTP/1.1 behind the preface", |peer| {
             peer.send("GET /v1/malformed HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
-            peer.expect_goaway(&[code::PROTOCOL_ERROR, code::FRAME_SIZE_ERROR]);
+            expect_oversized_refused(peer);
         }),
         from_the_start("9113 3.1", "`Upgrade: h2c`, which is no more", |peer| {
             peer.send(
