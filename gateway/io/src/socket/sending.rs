@@ -1,6 +1,7 @@
 //! Sending on a connection.
 
 use super::{IoError, NEVER, Stream};
+use crate::lease::Lease;
 use std::io::IoSlice;
 use std::time::Duration;
 
@@ -47,6 +48,21 @@ impl Stream {
             self.wheel.schedule(&self.socket);
         }
         outcome
+    }
+
+    /// Sends all that a lease holds, beneath any session. The deadline that is set bounds it.
+    pub(crate) async fn send_beneath(&self, flight: &mut Lease) -> Result<(), IoError> {
+        let tcp = self.tcp().map_err(IoError::Socket)?;
+        while !flight.is_empty() {
+            self.check()?;
+            // Else the deadline would end only what is received.
+            self.socket.waits_to_write.set(true);
+            let sent = tcp.send(&[IoSlice::new(flight.filled())]).await;
+            self.socket.waits_to_write.set(false);
+            self.check()?;
+            flight.consume(sent.map_err(IoError::Socket)?);
+        }
+        Ok(())
     }
 
     /// Sends what the kernel takes of `parts` at once; for last words that nothing waits for.

@@ -81,10 +81,6 @@ impl Tcp {
         self.operations().readable(false).await
     }
 
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        self.operations().writable(false).await
-    }
-
     pub(crate) async fn read(&self, lease: Lease) -> (io::Result<usize>, Lease) {
         self.operations().read(lease).await
     }

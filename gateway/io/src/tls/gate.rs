@@ -5,8 +5,10 @@
 //! before took, or until nothing else is left to do. Handshakes that we have begun ourselves stand in a line of their own: they
 //! are wanted by requests that were let in, and a flood of clients must not be in front of them.
 
+use crate::engine::{Engine, pause};
 use crate::socket::{Interrupt, Interrupter};
-use std::cell::{Cell, RefCell};
+use monoio::net::unix::UnixDatagram;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -22,12 +24,17 @@ const EMPTY_TURNS: u32 = 2;
 /// take. Else a handful of connections that never go on would keep everybody out.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// A turn of the loop, where there is no descriptor to see it by.
+const TURN_WITHOUT_DESCRIPTOR: Duration = Duration::from_millis(1);
+
 /// The limits of one worker's handshakes.
 pub struct HandshakeGate {
     pub(super) accepting: Line,
     pub(super) connecting: Line,
     free_places: Semaphore,
     taken_places: RefCell<Vec<Rc<Taken>>>,
+    /// A socket that nobody sends on, so that there always is room to write; made when first needed.
+    always_writable: OnceCell<Option<UnixDatagram>>,
 }
 
 /// A handshake that has a place.
@@ -52,6 +59,25 @@ impl HandshakeGate {
             connecting: Line::new(),
             free_places: Semaphore::new(unfinished_max.min(Semaphore::MAX_PERMITS)),
             taken_places: RefCell::default(),
+            always_writable: OnceCell::new(),
+        }
+    }
+
+    /// Ends after the loop has looked once at what else is ready. Waits for no peer: everybody in line waits for it.
+    pub(super) async fn loop_turn(&self, engine: Engine) {
+        // With epoll it would be known without asking that there is room to write; the ring says so in its next turn.
+        if engine == Engine::Epoll {
+            return pause(Duration::ZERO).await;
+        }
+        let socket = self
+            .always_writable
+            .get_or_init(|| UnixDatagram::unbound().ok());
+        let ended = match socket {
+            Some(socket) => socket.writable(false).await.is_ok(),
+            None => false,
+        };
+        if !ended {
+            pause(TURN_WITHOUT_DESCRIPTOR).await;
         }
     }
 

@@ -1,15 +1,15 @@
 //! Handshakes.
 
-use super::gate::{Line, Place};
+use super::gate::Place;
 use super::session::Session;
 use super::{HandshakeGate, Secured, Tls, TlsError};
 use crate::either::{Either, either};
-use crate::engine::{Engine, pause};
+use crate::engine::pause;
 use crate::lease::{Lease, Pool};
 use crate::socket::{Stream, Tcp};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +33,7 @@ impl Stream {
         self.readable().await?;
         let place = self.place(gate).await?;
         let session = Session::server(config, pool)?;
-        self.shake_hands(session, &gate.accepting, Some(&place))
-            .await
+        self.shake_hands(session, gate, Some(&place)).await
     }
 
     /// Begins TLS with a server, which has to prove to be `name`. The deadline that is set on the stream bounds it.
@@ -49,11 +48,11 @@ impl Stream {
         pool: &Pool,
     ) -> Result<Secured, TlsError> {
         let mut session = Session::client(config, name, pool)?;
-        let step = gate.connecting.step(|| self.loop_turn()).await;
+        let step = gate.connecting.step(|| gate.loop_turn(self.engine())).await;
         session.begin()?;
         drop(step);
         self.send_flight(&mut session).await?;
-        self.shake_hands(session, &gate.connecting, None).await
+        self.shake_hands(session, gate, None).await
     }
 
     /// Waits for a place, and leaves the line once the stream is interrupted.
@@ -77,10 +76,14 @@ impl Stream {
     async fn shake_hands(
         &self,
         mut session: Session,
-        line: &Line,
+        gate: &HandshakeGate,
         place: Option<&Place<'_>>,
     ) -> Result<Secured, TlsError> {
         let tcp = self.tcp()?;
+        let line = match place {
+            Some(_) => &gate.accepting,
+            None => &gate.connecting,
+        };
         // Data may come right behind the last flight.
         let mut nothing = session.pool().none();
         while !session.is_established() {
@@ -89,7 +92,7 @@ impl Stream {
                 Some(place) => place.wait(flight).await?,
                 None => flight.await?,
             };
-            let step = line.step(|| self.loop_turn()).await;
+            let step = line.step(|| gate.loop_turn(self.engine())).await;
             self.check()?;
             let outcome = session.feed(received, &mut nothing);
             drop(step);
@@ -118,25 +121,9 @@ impl Stream {
 
     /// Sends what the session has to say.
     async fn send_flight(&self, session: &mut Session) -> Result<(), TlsError> {
-        let tcp = self.tcp()?;
         while let Some(mut flight) = session.take_outgoing() {
-            while !flight.is_empty() {
-                self.check()?;
-                let sent = tcp.send(&[IoSlice::new(flight.filled())]).await;
-                self.check()?;
-                flight.consume(sent?);
-            }
+            self.send_beneath(&mut flight).await?;
         }
         Ok(())
-    }
-
-    /// Ends after the loop has looked once at what else is ready.
-    async fn loop_turn(&self) {
-        // The ring reports in its next turn that there is room to write, as there is before anything large was sent; or that the
-        // socket was shut. With epoll that would be known without asking.
-        match (self.engine(), self.tcp()) {
-            (Engine::IoUring | Engine::IoUringPlain, Ok(tcp)) => drop(tcp.writable().await),
-            _ => pause(Duration::ZERO).await,
-        }
     }
 }

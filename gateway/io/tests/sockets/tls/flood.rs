@@ -1,15 +1,17 @@
 //! Many handshakes at once, beside connections that go on.
 
-use super::peer::client;
+use super::peer::{Client, client};
 use crate::certificates::{Authority, server_name};
-use crate::rig::{LIMIT, Worker, meanwhile, on_each_engine, until};
+use crate::rig::{LARGE_BYTES, LIMIT, Worker, meanwhile, on_each_engine, until};
 use relay_io::{HandshakeGate, Interrupt, Origin, Pool, Stream, TlsError, spawn};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection};
 use std::cell::{Cell, RefCell};
 use std::io::{IoSlice, Write};
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Clients of a flood.
@@ -18,7 +20,7 @@ const CLIENTS: usize = 64;
 /// Two streams of the worker that send one byte to and fro for ever, and how often they did.
 async fn play_ball(worker: &Worker) -> Rc<Cell<usize>> {
     let (listener, address) = worker.listen();
-    let first = std::net::TcpStream::connect(address).unwrap();
+    let first = TcpStream::connect(address).unwrap();
     let (client, _) = listener.accept(&worker.wheel).await.unwrap();
     let origin = Origin::Address(address.ip());
     let one = Stream::connect(&origin, address, LIMIT, &client)
@@ -111,13 +113,7 @@ fn who_finds_no_place_waits_for_one_but_not_for_ever() {
         assert!(interrupted, "{accepted:?}");
 
         let (stream, tcp) = worker.pair().await;
-        let mut client = client(&Arc::new(authority.client()), tcp);
-        let connecting = std::thread::spawn(move || {
-            while client.conn.is_handshaking() {
-                client.conn.complete_io(&mut client.sock).unwrap();
-            }
-            client
-        });
+        let connecting = connect(&authority, tcp);
         interrupter.interrupt(Interrupt::Tied);
         stream.set_deadline(LIMIT);
         stream
@@ -126,6 +122,46 @@ fn who_finds_no_place_waits_for_one_but_not_for_ever() {
             .unwrap();
         assert!(stalled.get());
         meanwhile(move || connecting.join().unwrap()).await;
+    });
+}
+
+/// Sends until the kernel takes no more for a peer that does not read.
+fn fill(stream: &Stream) {
+    let message = vec![b'x'; LARGE_BYTES];
+    for _ in 0..2 {
+        stream.send_without_waiting(&[IoSlice::new(&message)]);
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_holds_up_nobody_and_not_for_longer_than_its_deadline() {
+    on_each_engine(async |worker| {
+        let authority = Authority::new();
+        let server = Arc::new(authority.server(&[&TLS12, &TLS13]));
+        let gate = Rc::new(HandshakeGate::new(2));
+        let (stuck, tcp) = worker.pair().await;
+        fill(&stuck);
+        let mut its_client = client(&Arc::new(authority.client()), tcp);
+        its_client.conn.write_tls(&mut its_client.sock).unwrap();
+        let interrupter = stuck.interrupter();
+        let outcome = Rc::new(RefCell::new(None));
+        let (at_gate, its_server, ended) = (gate.clone(), server.clone(), outcome.clone());
+        spawn(async move {
+            stuck.set_deadline(LIMIT * 10);
+            let accepted = stuck.accept_tls(its_server, &at_gate, &Pool::new()).await;
+            ended.replace(Some(accepted.unwrap_err()));
+        });
+        let (stream, tcp) = worker.pair().await;
+        let connecting = connect(&authority, tcp);
+        stream.set_deadline(LIMIT);
+        let accepted = stream.accept_tls(server, &gate, &Pool::new()).await;
+        accepted.unwrap();
+        meanwhile(move || connecting.join().unwrap()).await;
+        assert!(outcome.borrow().is_none());
+        interrupter.interrupt(Interrupt::Deadline);
+        until("it is given up", || outcome.borrow().is_some()).await;
+        let deadline = TlsError::Interrupted(Interrupt::Deadline);
+        assert_eq!(outcome.take().unwrap().to_string(), deadline.to_string());
     });
 }
 
@@ -154,13 +190,7 @@ fn clients_that_never_go_on_do_not_keep_others_out() {
             until("it comes to its place", || taken.get()).await;
         }
         let (stream, tcp) = worker.pair().await;
-        let mut client = client(&Arc::new(authority.client()), tcp);
-        let connecting = std::thread::spawn(move || {
-            while client.conn.is_handshaking() {
-                client.conn.complete_io(&mut client.sock).unwrap();
-            }
-            client
-        });
+        let connecting = connect(&authority, tcp);
         stream.set_deadline(LIMIT);
         stream
             .accept_tls(server, &gate, &Pool::new())
@@ -194,6 +224,17 @@ fn handshakes_that_are_wanted_here_do_not_wait_behind_those_of_clients() {
         connect_through(worker, &authority, &clients).await;
         interrupter.interrupt(Interrupt::Tied);
     });
+}
+
+/// A client that shakes hands on a thread.
+fn connect(authority: &Authority, tcp: TcpStream) -> JoinHandle<Client> {
+    let mut client = client(&Arc::new(authority.client()), tcp);
+    std::thread::spawn(move || {
+        while client.conn.is_handshaking() {
+            client.conn.complete_io(&mut client.sock).unwrap();
+        }
+        client
+    })
 }
 
 /// Connects through the gate to a server on a thread.
