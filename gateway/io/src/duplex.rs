@@ -15,7 +15,8 @@ use crate::socket::{Interrupt, IoError, Stream};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub enum Ending {
     Interrupted(Interrupt),
     /// The kernel or the transport said so.
     Failed(io::ErrorKind),
+    /// What receives or sends has panicked.
+    Panicked,
 }
 
 impl Ending {
@@ -49,7 +52,7 @@ impl Ending {
     pub fn sending_goes_on(self) -> bool {
         match self {
             Self::Peer | Self::Shut | Self::Deadline | Self::Refused => true,
-            Self::Stalled | Self::Interrupted(_) | Self::Failed(_) => false,
+            Self::Stalled | Self::Interrupted(_) | Self::Failed(_) | Self::Panicked => false,
         }
     }
 
@@ -137,8 +140,8 @@ impl Duplex {
             writer: Sleeper::default(),
             owner: Sleeper::default(),
         });
-        spawn(receive_all(shared.clone(), watch));
-        spawn(send_all(shared.clone()));
+        spawn(pump(shared.clone(), receive_all(shared.clone(), watch)));
+        spawn(pump(shared.clone(), send_all(shared.clone())));
         (
             Self {
                 shared: shared.clone(),
@@ -270,10 +273,17 @@ impl DuplexHandle {
             either(shared.pumps_ended(), pause(within)).await;
         }
         if shared.pumps.get() > 0 {
-            shared.stream.interrupter().interrupt(Interrupt::Shutdown);
-            shared.receiver.wake();
-            shared.sender.wake();
+            shared.cut();
             shared.pumps_ended().await;
+        }
+    }
+}
+
+/// Where the owner's task was ended by a panic, nobody closes: the two tasks would keep the socket open for ever.
+impl Drop for DuplexHandle {
+    fn drop(&mut self) {
+        if self.shared.pumps.get() > 0 {
+            self.shared.cut();
         }
     }
 }
@@ -297,6 +307,15 @@ impl Shared {
         self.writer.wake();
         self.sender.wake();
         self.receiver.wake();
+    }
+
+    /// Ends the two tasks, whatever they are waiting for.
+    fn cut(&self) {
+        self.discards.set(true);
+        self.finishes.set(true);
+        self.stream.interrupter().interrupt(Interrupt::Shutdown);
+        self.receiver.wake();
+        self.sender.wake();
     }
 
     fn apply_deadline(&self) {
@@ -380,6 +399,19 @@ impl Shared {
     }
 }
 
+/// Runs one of the two tasks. A panic in it, be it of the watch or of what decrypts, ends the connection and nothing else.
+async fn pump(shared: Rc<Shared>, work: impl Future<Output = ()>) {
+    let mut work = pin!(work);
+    let outcome = poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        polled.map_or_else(|panic| Poll::Ready(Err(panic)), |poll| poll.map(Ok))
+    });
+    if outcome.await.is_err() {
+        shared.end(Ending::Panicked);
+    }
+    shared.pump_ends();
+}
+
 /// The task that receives.
 async fn receive_all(shared: Rc<Shared>, mut watch: Watch) {
     let mut discarded_bytes = 0;
@@ -413,7 +445,6 @@ async fn receive_all(shared: Rc<Shared>, mut watch: Watch) {
         shared.end(ending);
         break;
     }
-    shared.pump_ends();
 }
 
 /// The task that sends.
@@ -433,5 +464,4 @@ async fn send_all(shared: Rc<Shared>) {
     if shared.over().is_none() {
         shared.stream.finish_sending();
     }
-    shared.pump_ends();
 }

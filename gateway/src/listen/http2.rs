@@ -61,6 +61,9 @@ pub async fn run(
     let (duplex, handle) =
         Duplex::over(stream, begun, &worker.pool, stall_timeout, session.watch());
     let was_orderly = serve(worker, &session, duplex, &handle).await;
+    if handle.ending() == Some(Ending::Panicked) {
+        worker.note_panic();
+    }
     let within = if was_orderly {
         LINGER_TIMEOUT
     } else {
@@ -220,7 +223,8 @@ impl Served<'_> {
             | Ending::Refused
             | Ending::Stalled
             | Ending::Interrupted(_)
-            | Ending::Failed(_) => None,
+            | Ending::Failed(_)
+            | Ending::Panicked => None,
         }
     }
 

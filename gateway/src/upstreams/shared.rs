@@ -349,6 +349,9 @@ async fn drive(
     })
     .await;
     shared.retire();
+    if handle.ending() == Some(Ending::Panicked) {
+        worker.note_panic();
+    }
     // From here on its streams end.
     drop(connection);
     let close_timeout = if in_order {

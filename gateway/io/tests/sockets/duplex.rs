@@ -157,6 +157,60 @@ fn what_the_watch_refuses_is_not_read() {
 }
 
 #[test]
+fn a_watch_that_panics_ends_its_connection_alone() {
+    on_each_engine(async |worker| {
+        let (stream, mut peer) = worker.pair().await;
+        let watch = Box::new(|bytes: &[u8]| {
+            assert!(!bytes.contains(&b'!'), "on purpose");
+            true
+        });
+        let (mut duplex, handle) = Duplex::over(stream, None, &Pool::new(), LIMIT, watch);
+        peer.write_all(b"!").unwrap();
+        assert_eq!(ended(&handle).await, Ending::Panicked);
+        assert!(duplex.read(&mut [0; 4]).await.is_err());
+        drop(duplex);
+        handle.close(LIMIT).await;
+        assert_eq!(all_of(peer).await, b"");
+    });
+}
+
+#[test]
+fn a_connection_that_nobody_closes_is_closed_when_it_is_dropped() {
+    on_each_engine(async |worker| {
+        let (stream, peer) = worker.pair().await;
+        drop(unwatched(stream, LIMIT));
+        assert_eq!(all_of(peer).await, b"");
+        // While something is being sent of which nobody takes anything, too.
+        let (stream, mut peer) = worker.pair().await;
+        let (mut duplex, handle) = unwatched(stream, LIMIT);
+        let piece = vec![0; 64 * 1024];
+        while poll_fn(|context| {
+            Poll::Ready(Pin::new(&mut duplex).poll_write(context, &piece).is_ready())
+        })
+        .await
+        {
+            relay_io::pause(Duration::from_millis(1)).await;
+        }
+        drop((duplex, handle));
+        meanwhile(move || {
+            let mut piece = piece;
+            // Until the end or a reset; `LIMIT` would be neither.
+            loop {
+                match peer.read(&mut piece) {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) => {
+                        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+                        break;
+                    }
+                }
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
 fn an_idle_connection_that_is_ended_does_not_look_like_one_whose_peer_left() {
     on_each_engine(async |worker| {
         let (stream, peer) = worker.pair().await;
