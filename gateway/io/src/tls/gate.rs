@@ -9,6 +9,7 @@ use crate::engine::{Engine, pause};
 use crate::socket::{Interrupt, Interrupter};
 use monoio::net::unix::UnixDatagram;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::cmp::Reverse;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -20,9 +21,12 @@ const EMPTY_TURN: Duration = Duration::from_micros(20);
 /// After so many of them nothing else is left to do. The first one may have ended before what is ready now was looked at.
 const EMPTY_TURNS: u32 = 2;
 
-/// Where others wait for a place, a client may let us wait for so long: a few round trips, and not the whole time that a handshake may
-/// take. Else a handful of connections that never go on would keep everybody out.
+/// Where others wait for a place, a client may let us wait for so long in all: a few round trips, and not the whole time that a
+/// handshake may take. Else a handful of connections that never go on, or byte by byte, would keep everybody out.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often those who wait for a place look whether somebody has to give up theirs.
+pub(super) const IN_LINE: Duration = Duration::from_millis(250);
 
 /// A turn of the loop, where there is no descriptor to see it by.
 const TURN_WITHOUT_DESCRIPTOR: Duration = Duration::from_millis(1);
@@ -33,6 +37,9 @@ pub struct HandshakeGate {
     pub(super) connecting: Line,
     free_places: Semaphore,
     taken_places: RefCell<Vec<Rc<Taken>>>,
+    /// How many wait for a place.
+    waiters: Cell<usize>,
+    last_look: Cell<Option<Instant>>,
     /// A socket that nobody sends on, so that there always is room to write; made when first needed.
     always_writable: OnceCell<Option<UnixDatagram>>,
 }
@@ -40,8 +47,27 @@ pub struct HandshakeGate {
 /// A handshake that has a place.
 struct Taken {
     interrupter: Interrupter,
-    /// Since when its client lets us wait.
+    /// How long its client has let us wait before.
+    waited: Cell<Duration>,
+    /// Since when it lets us wait now.
     waits_since: Cell<Option<Instant>>,
+}
+
+impl Taken {
+    /// How long its client has let us wait in all, if it does now.
+    fn waited(&self, now: Instant) -> Option<Duration> {
+        let since = self.waits_since.get()?;
+        Some(self.waited.get() + now.saturating_duration_since(since))
+    }
+}
+
+/// Somebody who waits for a place, until this is dropped.
+pub(super) struct Waiter<'a>(&'a Cell<usize>);
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 /// The place of a client that is in the middle of a handshake; given back when dropped.
@@ -59,6 +85,8 @@ impl HandshakeGate {
             connecting: Line::new(),
             free_places: Semaphore::new(unfinished_max.min(Semaphore::MAX_PERMITS)),
             taken_places: RefCell::default(),
+            waiters: Cell::new(0),
+            last_look: Cell::new(None),
             always_writable: OnceCell::new(),
         }
     }
@@ -81,12 +109,19 @@ impl HandshakeGate {
         }
     }
 
+    /// One more who waits for a place.
+    pub(super) fn waiter(&self) -> Waiter<'_> {
+        self.waiters.set(self.waiters.get() + 1);
+        Waiter(&self.waiters)
+    }
+
     /// Waits for a place.
     pub(super) async fn place(&self, interrupter: Interrupter) -> Place<'_> {
         // Fails only where a semaphore is closed, and this one never is.
         let permit = self.free_places.acquire().await.ok();
         let taken = Rc::new(Taken {
             interrupter,
+            waited: Cell::new(Duration::ZERO),
             waits_since: Cell::new(None),
         });
         self.taken_places.borrow_mut().push(taken.clone());
@@ -97,21 +132,27 @@ impl HandshakeGate {
         }
     }
 
-    /// Somebody waits for a place: the client that has let us wait longest is given up, if that is too long.
+    /// Somebody waits for a place: as many clients as wait are given up, those first who have let us wait longest, and none who has
+    /// not done so for too long. Looks only now and then, for all who wait.
     pub(super) fn give_up_slowest(&self) {
-        if self.free_places.available_permits() > 0 {
+        let now = Instant::now();
+        let last_look = self.last_look.get();
+        if self.free_places.available_permits() > 0
+            || last_look.is_some_and(|last| now.saturating_duration_since(last) < IN_LINE)
+        {
             return;
         }
+        self.last_look.set(Some(now));
         let taken = self.taken_places.borrow();
-        let waiting = taken
+        let mut slow: Vec<_> = taken
             .iter()
-            .filter(|place| place.waits_since.get().is_some());
-        if let Some(slowest) = waiting.min_by_key(|place| place.waits_since.get())
-            && let Some(since) = slowest.waits_since.get()
-            && since.elapsed() >= PATIENCE
-        {
-            slowest.waits_since.set(None);
-            slowest.interrupter.interrupt(Interrupt::Deadline);
+            .filter_map(|place| Some((place.waited(now)?, place)))
+            .filter(|(waited, _)| *waited >= PATIENCE)
+            .collect();
+        slow.sort_unstable_by_key(|(waited, _)| Reverse(*waited));
+        for (_, place) in slow.into_iter().take(self.waiters.get()) {
+            place.waits_since.set(None);
+            place.interrupter.interrupt(Interrupt::Deadline);
         }
     }
 }
@@ -119,10 +160,13 @@ impl HandshakeGate {
 impl Place<'_> {
     /// Waits for the client.
     pub(super) async fn wait<T>(&self, client: impl Future<Output = T>) -> T {
-        self.taken.waits_since.set(Some(Instant::now()));
-        let waited = client.await;
+        let began = Instant::now();
+        self.taken.waits_since.set(Some(began));
+        let output = client.await;
         self.taken.waits_since.set(None);
-        waited
+        let waited = self.taken.waited.get() + began.elapsed();
+        self.taken.waited.set(waited);
+        output
     }
 }
 

@@ -1,6 +1,6 @@
 //! Handshakes.
 
-use super::gate::Place;
+use super::gate::{IN_LINE, Place};
 use super::session::Session;
 use super::{HandshakeGate, Secured, Tls, TlsError};
 use crate::either::{Either, either};
@@ -12,10 +12,6 @@ use rustls::{ClientConfig, ServerConfig};
 use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How often who waits for a place looks whether its time is over.
-const IN_LINE: Duration = Duration::from_millis(250);
 
 impl Stream {
     /// Takes the connection of a client into TLS. The deadline that is set on the stream bounds it, the time before the client's
@@ -57,6 +53,7 @@ impl Stream {
 
     /// Waits for a place, and leaves the line once the stream is interrupted.
     async fn place<'a>(&self, gate: &'a HandshakeGate) -> Result<Place<'a>, TlsError> {
+        let _waiter = gate.waiter();
         let mut place = pin!(gate.place(self.interrupter()));
         loop {
             gate.give_up_slowest();
@@ -87,16 +84,12 @@ impl Stream {
         // Data may come right behind the last flight.
         let mut nothing = session.pool().none();
         while !session.is_established() {
-            let flight = self.receive_flight(tcp, &mut session);
-            let received = match place {
-                Some(place) => place.wait(flight).await?,
-                None => flight.await?,
-            };
+            let received = peer(place, self.receive_flight(tcp, &mut session)).await?;
             let step = line.step(|| gate.loop_turn(self.engine())).await;
             self.check()?;
             let outcome = session.feed(received, &mut nothing);
             drop(step);
-            let sent = self.send_flight(&mut session).await;
+            let sent = peer(place, self.send_flight(&mut session)).await;
             outcome?;
             sent?;
         }
@@ -125,5 +118,13 @@ impl Stream {
             self.send_beneath(&mut flight).await?;
         }
         Ok(())
+    }
+}
+
+/// Waits for the peer, who has a place if it is a client.
+async fn peer<T>(place: Option<&Place<'_>>, wait: impl Future<Output = T>) -> T {
+    match place {
+        Some(place) => place.wait(wait).await,
+        None => wait.await,
     }
 }

@@ -3,7 +3,7 @@
 use super::peer::{Client, client};
 use crate::certificates::{Authority, server_name};
 use crate::rig::{LARGE_BYTES, LIMIT, Worker, meanwhile, on_each_engine, until};
-use relay_io::{HandshakeGate, Interrupt, Origin, Pool, Stream, TlsError, spawn};
+use relay_io::{HandshakeGate, Interrupt, Origin, Pool, Stream, TlsError, pause, spawn};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection};
 use std::cell::{Cell, RefCell};
@@ -13,6 +13,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// Clients that go on as slowly as they can.
+const DRIBBLERS: usize = 3;
 
 /// Clients of a flood.
 const CLIENTS: usize = 64;
@@ -202,6 +205,52 @@ fn clients_that_never_go_on_do_not_keep_others_out() {
         assert_eq!(given_up.len(), 1, "{given_up:?}");
         assert_eq!(given_up[0].0, 0, "the first one has let us wait longest");
         assert_eq!(given_up[0].1.to_string(), deadline.to_string());
+    });
+}
+
+#[test]
+fn clients_that_go_on_byte_by_byte_do_not_keep_others_out() {
+    on_each_engine(async |worker| {
+        let authority = Authority::new();
+        let server = Arc::new(authority.server(&[&TLS12, &TLS13]));
+        let gate = Rc::new(HandshakeGate::new(DRIBBLERS));
+        let given_up = Rc::new(Cell::new(0));
+        let mut peers = Vec::new();
+        for _ in 0..DRIBBLERS {
+            let (stream, mut peer) = worker.pair().await;
+            // A record of 16 KiB begins.
+            peer.write_all(&[0x16, 3, 1, 0x40, 0]).unwrap();
+            peers.push(peer);
+            let (gate, server, given_up) = (gate.clone(), server.clone(), given_up.clone());
+            let taken = Rc::new(Cell::new(false));
+            let takes = taken.clone();
+            spawn(async move {
+                stream.readable().await.unwrap();
+                takes.set(true);
+                stream.set_deadline(LIMIT * 10);
+                let accepted = stream.accept_tls(server, &gate, &Pool::new()).await;
+                let interrupted = TlsError::Interrupted(Interrupt::Deadline);
+                assert_eq!(accepted.unwrap_err().to_string(), interrupted.to_string());
+                given_up.set(given_up.get() + 1);
+            });
+            until("it comes to its place", || taken.get()).await;
+        }
+        spawn(async move {
+            loop {
+                for peer in &mut peers {
+                    // It may be gone.
+                    let _ = peer.write_all(&[0]);
+                }
+                pause(Duration::from_millis(20)).await;
+            }
+        });
+        let (stream, tcp) = worker.pair().await;
+        let connecting = connect(&authority, tcp);
+        stream.set_deadline(LIMIT);
+        let accepted = stream.accept_tls(server, &gate, &Pool::new()).await;
+        accepted.unwrap();
+        meanwhile(move || connecting.join().unwrap()).await;
+        assert!(given_up.get() > 0);
     });
 }
 
