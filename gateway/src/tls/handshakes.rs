@@ -24,7 +24,7 @@ pub enum Reason {
     ClientCertificate,
     /// The client does not like what it was shown: mostly the certificate.
     RefusedByClient,
-    /// The gateway ends.
+    /// The gateway ends, or a client that had not said anything has made room for another.
     Ended,
     /// Something else.
     Other,

@@ -63,8 +63,13 @@ impl Tcp {
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
-        sys::peek_now(self.raw(), &mut [0])
+        self.peek_now()
             .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// How many bytes there are to read, at most one; 0 at the end.
+    pub(crate) fn peek_now(&self) -> io::Result<usize> {
+        sys::peek_now(self.raw(), &mut [0])
     }
 
     pub(crate) fn send_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {

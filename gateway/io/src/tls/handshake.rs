@@ -6,7 +6,7 @@ use super::{HandshakeGate, Secured, Tls, TlsError};
 use crate::either::{Either, either};
 use crate::engine::pause;
 use crate::lease::{Lease, Pool};
-use crate::socket::{Stream, Tcp};
+use crate::socket::{Interrupt, Stream, Tcp};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use std::io::{self, ErrorKind};
@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 impl Stream {
     /// Takes the connection of a client into TLS. The deadline that is set on the stream bounds it, the time before the client's
-    /// first byte included. Where it fails the client was told why, as far as it listens.
+    /// first byte included; until then it is idle (`Stream::set_idle`), and ended as such it was interrupted by `Shutdown`. Where it
+    /// fails the client was told why, as far as it listens.
     ///
     /// # Errors
     /// See `TlsError`.
@@ -25,8 +26,7 @@ impl Stream {
         gate: &HandshakeGate,
         pool: &Pool,
     ) -> Result<Secured, TlsError> {
-        // Who says nothing takes no place.
-        self.readable().await?;
+        self.first_byte().await?;
         let place = self.place(gate).await?;
         let session = Session::server(config, pool)?;
         self.shake_hands(session, gate, Some(&place)).await
@@ -49,6 +49,20 @@ impl Stream {
         drop(step);
         self.send_flight(&mut session).await?;
         self.shake_hands(session, gate, None).await
+    }
+
+    /// Waits until the client speaks: who says nothing takes no place, and has nothing to lose.
+    async fn first_byte(&self) -> Result<(), TlsError> {
+        self.set_idle(true);
+        let waited = self.readable().await;
+        self.set_idle(false);
+        waited?;
+        match self.tcp()?.peek_now() {
+            Ok(0) if self.receives() => Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
+            Ok(0) => Err(TlsError::Interrupted(Interrupt::Shutdown)),
+            // A failure is told by the read that comes next.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Waits for a place, and leaves the line once the stream is interrupted.

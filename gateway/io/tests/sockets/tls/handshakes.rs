@@ -7,7 +7,7 @@ use relay_io::{Alpn, Interrupt, Pool, Stream, TlsError, TlsVersion, spawn};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, Error};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -264,5 +264,42 @@ fn who_leaves_or_stalls_in_between() {
                 other => panic!("{other:?}"),
             }
         }
+    });
+}
+
+#[test]
+fn who_has_said_nothing_yet_is_idle_and_who_has_is_not() {
+    on_each_engine(async |worker| {
+        let server = Arc::new(Authority::new().server(&[&TLS12, &TLS13]));
+        let begun = [0x16, 3, 1, 1, 0, 1];
+        let (mut peers, outcomes) = (Vec::new(), Rc::new(RefCell::new([None, None])));
+        for (number, said) in [&[][..], &begun].into_iter().enumerate() {
+            let (stream, mut peer) = worker.pair().await;
+            peer.write_all(said).unwrap();
+            peers.push(peer);
+            if !said.is_empty() {
+                stream.readable().await.unwrap();
+            }
+            let (server, outcomes) = (server.clone(), outcomes.clone());
+            let waits = Rc::new(Cell::new(false));
+            let is_waiting = waits.clone();
+            spawn(async move {
+                stream.set_deadline(LIMIT);
+                waits.set(true);
+                let accepted = stream.accept_tls(server, &gate(), &Pool::new()).await;
+                outcomes.borrow_mut()[number] = Some(accepted.unwrap_err());
+            });
+            until("it waits", || is_waiting.get()).await;
+        }
+        worker.wheel.end_idle();
+        until("the silent one is ended", || outcomes.borrow()[0].is_some()).await;
+        let [silent, begun] = outcomes.take();
+        let interrupted = matches!(silent, Some(TlsError::Interrupted(Interrupt::Shutdown)));
+        assert!(interrupted, "{silent:?}");
+        assert!(begun.is_none(), "{begun:?}");
+        drop(peers);
+        until("the other one is ended", || outcomes.borrow()[1].is_some()).await;
+        let told = outcomes.take();
+        assert!(matches!(told[1], Some(TlsError::Socket(_))), "{told:?}");
     });
 }
