@@ -119,7 +119,9 @@ pub async fn serve<'c>(
     }
     let mut trail = audit::open(worker, request);
     request.client.watch_peer();
-    let done = match reach(worker, request, client.early(), &mut trail).await {
+    // What it needs to look for a provider is not needed while the answer, or a refusal, waits for its client.
+    let reached = Box::pin(reach(worker, request, client.early(), &mut trail)).await;
+    let done = match reached {
         Ok((caller, permit, answer)) if answer.opens_tunnel() => {
             let tunnel =
                 websocket::tunnel(worker, request, &caller, answer, client, permit, &mut trail);

@@ -69,7 +69,8 @@ async fn serve_all(
         let served = match heard {
             Heard::Request(head, lease) => serve_one(worker, client, inbound, head, lease).await,
             Heard::Nothing => return Left::Over,
-            Heard::Garbage(error, _) => {
+            Heard::Garbage(error, lease) => {
+                drop(lease);
                 Reply::refuse_framing(worker, client, error).await;
                 return Left::Over;
             }

@@ -208,11 +208,9 @@ impl<'c> RequestBody<'c> {
             .filter(|piece| !piece.is_empty())
     }
 
-    /// Reads and throws away what is left, if that is at most `bytes_max`; true if the body is complete then.
+    /// Reads and throws away what is left of a body of which nothing is held any more, if that is at most `bytes_max`; true if the
+    /// body is complete then.
     pub async fn drain(&mut self, worker: &'static Worker, bytes_max: usize) -> bool {
-        self.scan = None;
-        self.held.clear();
-        self.held_bytes.give_back();
         if self.is_complete() {
             return true;
         }
@@ -227,11 +225,13 @@ impl<'c> RequestBody<'c> {
         }
         self.total_deadline = self.client.deadline_at(DRAIN_TIMEOUT);
         let before = self.received_bytes;
-        let mut lease = worker.pool.small();
         while !self.is_complete() && self.received_bytes - before < bytes_max as u64 {
-            lease.truncate(0);
             self.set_read_deadline(worker);
-            if self.client.readable().await.is_err() || self.read_now(worker, &mut lease).is_err() {
+            if self.client.readable().await.is_err() {
+                return false;
+            }
+            let mut lease = worker.pool.small();
+            if self.read_now(worker, &mut lease).is_err() {
                 return false;
             }
         }

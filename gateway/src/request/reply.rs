@@ -15,7 +15,7 @@ use super::Request;
 use super::limit::fields::Unit;
 use super::refusal::{Refusal, Shape};
 use crate::worker::Worker;
-use relay_io::{IoError, Received, Stream};
+use relay_io::{IoError, Stream};
 use relay_wire::dialect::Dialect;
 use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, HeadWriter, chunk_size_line};
 use relay_wire::head::{Method, Version};
@@ -232,6 +232,8 @@ impl<'c> Reply<'c, AwaitingHead> {
                 .break_off(worker, request.dialect, &Break::of(&shape))
                 .await;
         }
+        // The answer may wait as long as its client likes to let it: what the client has sent does not wait with it.
+        request.body.let_go();
         // What is left of the body is read only where that is certain to be little.
         let drained =
             !refusal.ends_connection() && request.body.drain(worker, DRAIN_BYTES_MAX).await;
@@ -315,6 +317,7 @@ impl<'c> Reply<'c, AwaitingHead> {
         body: &str,
     ) -> Reply<'c, Done> {
         let mut reply = self;
+        request.body.let_go();
         let drained = request.body.drain(worker, DRAIN_BYTES_MAX).await;
         reply.client.forgive_deadline();
         reply.keep_alive &= drained && !worker.is_draining();
@@ -472,16 +475,12 @@ impl<'c, State> Reply<'c, State> {
 async fn linger(worker: &Worker, client: &Stream) {
     client.finish_sending();
     client.set_deadline(LINGER_TIMEOUT);
-    let mut lease = worker.pool.small();
     let mut drained_bytes = 0;
     while drained_bytes < DRAIN_BYTES_MAX {
-        let (received, filled) = client.read(lease).await;
-        lease = filled;
-        match received {
-            Ok(Received::Bytes(count)) => drained_bytes += count,
-            Ok(Received::End) | Err(_) => return,
+        match client.receive(&worker.pool).await {
+            Ok(Some(lease)) => drained_bytes += lease.len(),
+            Ok(None) | Err(_) => return,
         }
-        lease.truncate(0);
     }
 }
 

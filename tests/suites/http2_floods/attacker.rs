@@ -5,6 +5,8 @@ use relay_tests::http2::{Frame, PREFACE, kind};
 use relay_tests::{DEADLINE, Gateway};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Attacker {
     socket: TcpStream,
     reader: JoinHandle<Heard>,
+    answers: Arc<AtomicU32>,
     began: Instant,
 }
 
@@ -53,10 +56,13 @@ impl Attacker {
             .set_write_timeout(Some(DEADLINE))
             .expect("a connected socket");
         let incoming = socket.try_clone().expect("a descriptor");
-        let reader = thread::spawn(move || listen(incoming));
+        let answers = Arc::new(AtomicU32::new(0));
+        let counted = answers.clone();
+        let reader = thread::spawn(move || listen(incoming, &counted));
         let mut attacker = Self {
             socket,
             reader,
+            answers,
             began: Instant::now(),
         };
         attacker.send_bytes(bytes);
@@ -103,6 +109,11 @@ impl Attacker {
         }
     }
 
+    /// How many answers have begun.
+    pub(crate) fn answers(&self) -> u32 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
     /// Has the gateway ended the connection?
     pub(crate) fn is_over(&self) -> bool {
         self.reader.is_finished()
@@ -115,8 +126,8 @@ impl Attacker {
     }
 }
 
-/// Reads until the end, and remembers the last GOAWAY.
-fn listen(mut socket: TcpStream) -> Heard {
+/// Reads until the end, remembers the last GOAWAY and counts the heads.
+fn listen(mut socket: TcpStream, answers: &AtomicU32) -> Heard {
     let mut goaway = None;
     let mut buffer = Vec::new();
     let mut piece = [0; 16 * 1024];
@@ -127,6 +138,9 @@ fn listen(mut socket: TcpStream) -> Heard {
             let end = at + 9 + u32::from_be_bytes([0, a, b, c]) as usize;
             if end > buffer.len() {
                 break;
+            }
+            if code == kind::HEADERS {
+                answers.fetch_add(1, Ordering::Relaxed);
             }
             if code == kind::GOAWAY
                 && let Some(error) = buffer[at + 13..end].first_chunk()

@@ -3,7 +3,7 @@
 use super::{Attacker, CLOSED_WITHIN, Scene, block, get, post, stream};
 use relay_tests::config::TENANT_KEY;
 use relay_tests::eventually;
-use relay_tests::http2::{Frame, PREFACE, code, setting};
+use relay_tests::http2::{Frame, PREFACE, code, hpack, setting};
 use std::thread;
 use std::time::Duration;
 
@@ -75,6 +75,35 @@ fn closed_windows() {
         attacker.leave();
     });
     assert!(others > 0, "nobody else was served");
+}
+
+/// The same of somebody without a key, whose requests are long and cost them a few bytes each (RFC 7541, section 7.3).
+#[test]
+fn closed_windows_behind_long_heads() {
+    const STREAMS: u32 = 100;
+    let scene = Scene::new();
+    let closed = [(setting::INITIAL_WINDOW_SIZE, 0)];
+    let others = scene.bystander(|| {
+        let mut attacker = Attacker::with_settings(&scene.gateway, &closed);
+        let kept = hpack::inserted("x-fill", [b'a'; 2950]);
+        let long = [block("GET", &[]), kept, newest_field().repeat(8)].concat();
+        attacker.send(&[Frame::headers(stream(0), long, true)]);
+        let long = [block("GET", &[]), newest_field().repeat(9)].concat();
+        for number in 1..STREAMS {
+            attacker.send(&[Frame::headers(stream(number), long.clone(), true)]);
+        }
+        eventually("all are refused", || {
+            (attacker.answers() >= STREAMS).then_some(())
+        });
+        scene.assert_small("a hundred refusals that nobody takes");
+        attacker.leave();
+    });
+    assert!(others > 0, "nobody else was served");
+}
+
+/// The field that came last into the dynamic table, behind the 61 of the static one (RFC 7541, section 2.3.3).
+fn newest_field() -> Vec<u8> {
+    hpack::indexed(62)
 }
 
 /// Bodies that begin and do not go on are held no longer than those of HTTP/1.1.
