@@ -60,22 +60,31 @@ pub struct Pair {
     pub certified: Arc<CertifiedKey>,
     /// The host names that it stands for, in lower case, perhaps with `*` as their first label.
     pub names: Vec<String>,
-    /// When it is good: as long as all certificates of its chain are.
+    /// When it is good. Those behind it in the file may end before: clients look for a way of their own to an authority that they
+    /// trust (RFC 8446 section 4.4.2), and some files hold one that only old clients need.
     pub valid: Validity,
     /// What is probably not meant.
     pub warnings: Vec<Fault>,
 }
 
-/// From when to when certificates are good.
+/// From when to when a certificate is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// The last of the beginnings.
+    /// Its beginning.
     pub from: SystemTime,
-    /// The first of the ends.
+    /// Its end.
     pub until: SystemTime,
 }
 
 impl Validity {
+    fn of(certificate: &X509Certificate<'_>) -> Self {
+        let validity = certificate.validity();
+        Self {
+            from: moment(validity.not_before.timestamp()),
+            until: moment(validity.not_after.timestamp()),
+        }
+    }
+
     /// What is wrong with it at this time, behind the file's name.
     pub fn fault_at(&self, now: SystemTime) -> Option<String> {
         if now > self.until {
@@ -247,6 +256,8 @@ fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), String> {
 struct Facts {
     names: Vec<String>,
     valid: Validity,
+    /// Of the certificates behind the first one, in their order.
+    rest_valid: Vec<Validity>,
     has_address: bool,
     is_for_servers: bool,
     is_in_order: bool,
@@ -265,18 +276,10 @@ impl Facts {
             _ => None,
         });
         let purposes = leaf.extended_key_usage().map_err(broken)?;
-        let from = parsed
-            .iter()
-            .map(|one| one.validity().not_before.timestamp());
-        let until = parsed
-            .iter()
-            .map(|one| one.validity().not_after.timestamp());
         Ok(Self {
             names: names.collect(),
-            valid: Validity {
-                from: moment(from.max().unwrap_or(i64::MAX)),
-                until: moment(until.min().unwrap_or(i64::MIN)),
-            },
+            valid: Validity::of(leaf),
+            rest_valid: parsed.iter().skip(1).map(Validity::of).collect(),
             has_address: general
                 .iter()
                 .any(|name| matches!(name, GeneralName::IPAddress(_))),
@@ -291,6 +294,13 @@ impl Facts {
     fn warnings(&self, now: SystemTime) -> Vec<String> {
         let mut found = Vec::new();
         found.extend(self.valid.fault_at(now));
+        for (index, valid) in self.rest_valid.iter().enumerate() {
+            let fault = valid.fault_at(now);
+            let number = index + 2;
+            found.extend(
+                fault.map(|why| format!("holds a certificate, number {number}, that {why}")),
+            );
+        }
         if self.names.is_empty() && !self.has_address {
             found.push("names no host (subjectAltName), so no client will accept it".to_owned());
         }

@@ -211,19 +211,23 @@ fn a_key_that_everybody_may_read_is_a_warning() {
 }
 
 #[test]
-fn a_chain_ends_with_the_first_of_its_certificates_and_stands_in_order() {
+fn a_chain_is_good_as_long_as_its_first_certificate_and_stands_in_order() {
     let mut root = CertificateParams::default();
     root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     root.distinguished_name.push(DnType::CommonName, "Root");
-    root.not_after = date_time_ymd(2090, 1, 1);
+    root.not_after = date_time_ymd(2021, 1, 1);
     let root = CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
     params.distinguished_name.push(DnType::CommonName, "Leaf");
+    params.not_after = date_time_ymd(2090, 1, 1);
     let leaf = params.signed_by(&key, &root).unwrap().pem();
     let chain = format!("{leaf}{}", root.pem());
     let place = Place::new(&chain, &key.serialize_pem());
-    assert_eq!(place.warnings(), [""; 0]);
+    assert_eq!(
+        place.warnings(),
+        ["holds a certificate, number 2, that has expired: it ended at 2021-01-01T00:00:00Z"]
+    );
     let until = SystemTime::from("2090-01-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap());
     assert_eq!(place.read().valid.until, until);
     let (stranger, _) = made(|params| {
@@ -233,8 +237,9 @@ fn a_chain_ends_with_the_first_of_its_certificates_and_stands_in_order() {
     });
     place.write("certificate", &format!("{leaf}{stranger}{}", root.pem()));
     let warnings = place.warnings();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(
-        warnings[0].contains("do not lead from one to the next"),
+        warnings[1].contains("do not lead from one to the next"),
         "{warnings:?}"
     );
 }
