@@ -43,21 +43,23 @@ impl ByName {
     }
 
     /// Of those that have the name, the first one whose signatures the client can check: there may be one with an RSA key and one
-    /// with an ECDSA key.
+    /// with an ECDSA key, and one of them may have the name by a wildcard alone.
     fn choose(&self, name: Option<&str>, offered: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        let found = name.and_then(|name| self.find(name));
-        let indices = found.map_or(&[0][..], Vec::as_slice);
-        let certified = || indices.iter().filter_map(|&index| self.all.get(index));
-        let fitting = certified().find(|one| one.key.choose_scheme(offered).is_some());
-        fitting.or_else(|| certified().next()).cloned()
+        let [exact, wildcard] = name.map_or([&[][..]; 2], |name| self.find(name));
+        let named = || exact.iter().chain(wildcard);
+        let certified = named().filter_map(|&index| self.all.get(index));
+        let mut fitting = certified.filter(|one| one.key.choose_scheme(offered).is_some());
+        let any = || self.all.get(named().next().copied().unwrap_or(0));
+        fitting.next().or_else(any).cloned()
     }
 
-    fn find(&self, name: &str) -> Option<&Vec<usize>> {
+    /// Those that have exactly this name, and those that have it by a wildcard.
+    fn find(&self, name: &str) -> [&[usize]; 2] {
         let name = name.to_ascii_lowercase();
-        self.exact.get(&name).or_else(|| {
-            let (_, rest) = name.split_once('.')?;
-            self.wildcard.get(rest)
-        })
+        let exact = self.exact.get(&name);
+        let rest = name.split_once('.').map(|(_, rest)| rest);
+        let wildcard = rest.and_then(|rest| self.wildcard.get(rest));
+        [exact, wildcard].map(|found| found.map_or(&[][..], Vec::as_slice))
     }
 }
 
@@ -115,6 +117,24 @@ mod tests {
         ] {
             let chosen = by_name.choose(name, ECDSA).unwrap();
             assert_eq!(chosen.cert, pairs[expected].certified.cert, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_the_name_by_a_wildcard_stands_behind_what_has_it_exactly() {
+        let pairs = [
+            pair(&["other.example"], &PKCS_ECDSA_P256_SHA256),
+            pair(&["*.example"], &PKCS_ECDSA_P256_SHA256),
+            pair(&["a.example"], &PKCS_ED25519),
+        ];
+        let by_name = ByName::new(&pairs);
+        for (offered, expected) in [
+            (ECDSA, 1),
+            (&[SignatureScheme::ED25519], 2),
+            (&[SignatureScheme::RSA_PSS_SHA256], 2),
+        ] {
+            let chosen = by_name.choose(Some("a.example"), offered).unwrap();
+            assert_eq!(chosen.cert, pairs[expected].certified.cert, "{offered:?}");
         }
     }
 
