@@ -36,7 +36,7 @@ pub(super) fn run(demo: &Demo, cache: &Cache) -> Result<String, Box<dyn std::err
 }
 
 fn check_one(mut check: Check, demo: &Demo, cache: &Cache) -> Outcome {
-    let file = check.name.replace(' ', "-");
+    let file = check.name.replace([' ', '/'], "-");
     let transcript = Transcript::of(&file, &mut check.command, cache, TOOL_LIMIT)?;
     let text = &transcript.text;
     let missing = check.wanted.iter().find(|wanted| !text.contains(*wanted));
@@ -113,6 +113,7 @@ fn checks(demo: &Demo) -> Vec<Check> {
     let mut nghttp = Command::new("nghttp");
     nghttp
         .args([
+            "--null-out",
             "--stat",
             "--header",
             &authorization,
