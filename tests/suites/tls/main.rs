@@ -5,6 +5,7 @@ mod floods;
 mod handshakes;
 mod names;
 mod reload;
+mod silent;
 mod start;
 
 use relay_tests::config::ListenerTls;
