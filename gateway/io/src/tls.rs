@@ -16,7 +16,6 @@ pub use gate::HandshakeGate;
 pub(crate) use secured::Tls;
 
 use crate::socket::{Interrupt, IoError};
-use rustls::pki_types::CertificateDer;
 use std::io;
 
 /// The protocol that both sides have agreed to speak (ALPN, RFC 7301).
@@ -48,8 +47,6 @@ pub struct Secured {
     pub version: TlsVersion,
     /// An earlier session went on.
     pub resumed: bool,
-    /// The certificate of the client that was accepted, if one was asked for and given.
-    pub client_certificate: Option<CertificateDer<'static>>,
 }
 
 /// Why a handshake failed.

@@ -245,7 +245,6 @@ mod tests {
             alpn: relay_io::Alpn::None,
             version: TlsVersion::Tls13,
             resumed: true,
-            client_certificate: None,
         };
         let told = counts.note(&Untold::default(), source, &Ok(secured), now);
         assert!(told.is_none());

@@ -89,7 +89,6 @@ impl Session {
                 _ => TlsVersion::Tls12,
             },
             resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
-            client_certificate: self.side.client_certificate(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::lease::{Lease, Pool};
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
@@ -66,13 +66,6 @@ impl Side {
         match self {
             Self::Server(server) => server,
             Self::Client(client) => client,
-        }
-    }
-
-    pub(super) fn client_certificate(&self) -> Option<CertificateDer<'static>> {
-        match self {
-            Self::Server(server) => server.peer_certificates()?.first().cloned(),
-            Self::Client(_) => None,
         }
     }
 
