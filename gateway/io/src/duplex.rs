@@ -352,6 +352,21 @@ impl Shared {
         lease.len() - before
     }
 
+    /// Before each send: during one the socket has another deadline, and where one follows the other it has never the owner's.
+    /// And where that one has passed already, it must not end the send.
+    fn notice_deadline(&self) {
+        let has_passed = self
+            .deadline
+            .get()
+            .is_some_and(|limit| self.stream.has_passed(limit));
+        if has_passed || self.stream.interrupted() == Some(Interrupt::Deadline) {
+            self.deadline.set(None);
+            self.stream.forgive_deadline();
+            self.apply_deadline();
+            self.end(Ending::Deadline);
+        }
+    }
+
     async fn room_to_receive(&self) {
         poll_fn(|context| {
             let is_free = self.incoming.borrow().is_none();
@@ -418,7 +433,8 @@ async fn receive_all(shared: Rc<Shared>, mut watch: Watch) {
     loop {
         shared.room_to_receive().await;
         let ending = match shared.stream.receive(&shared.pool).await {
-            Ok(Some(lease)) if shared.discards.get() => {
+            // Behind a deadline that has passed nothing is of interest either.
+            Ok(Some(lease)) if shared.discards.get() || shared.ending.get().is_some() => {
                 discarded_bytes += lease.len();
                 if discarded_bytes < DISCARDED_BYTES_MAX {
                     continue;
@@ -450,6 +466,7 @@ async fn receive_all(shared: Rc<Shared>, mut watch: Watch) {
 /// The task that sends.
 async fn send_all(shared: Rc<Shared>) {
     while let Some(lease) = shared.next_outgoing().await {
+        shared.notice_deadline();
         shared.is_sending.set(true);
         let mut parts = [IoSlice::new(lease.filled())];
         let sent = shared.stream.send(&mut parts, shared.stall_timeout).await;

@@ -137,6 +137,30 @@ fn after_the_deadline_the_last_words_are_still_sent() {
 }
 
 #[test]
+fn a_deadline_passes_although_something_is_always_being_sent() {
+    on_each_engine(async |worker| {
+        let (stream, peer) = worker.pair().await;
+        let (mut duplex, handle) = unwatched(stream, LIMIT);
+        let reading = std::thread::spawn(move || {
+            let (mut peer, mut piece) = (peer, vec![0; 64 * 1024]);
+            while peer.read(&mut piece).unwrap() > 0 {}
+        });
+        let piece = vec![0; 64 * 1024];
+        handle.set_deadline(Duration::from_millis(100));
+        let began = std::time::Instant::now();
+        while handle.ending().is_none() {
+            assert!(began.elapsed() < LIMIT, "the deadline never passes");
+            duplex.write_all(&piece).await.unwrap();
+        }
+        assert_eq!(handle.ending(), Some(Ending::Deadline));
+        duplex.write_all(b"too slow").await.unwrap();
+        handle.close(LIMIT).await;
+        drop(duplex);
+        meanwhile(|| reading.join().unwrap()).await;
+    });
+}
+
+#[test]
 fn what_the_watch_refuses_is_not_read() {
     on_each_engine(async |worker| {
         let (stream, mut peer) = worker.pair().await;
