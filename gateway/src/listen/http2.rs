@@ -16,6 +16,7 @@ use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
 use relay_io::{Duplex, DuplexHandle, Ending, Lease, Stream};
+use relay_wire::http2::Flood;
 use session::Session;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -88,7 +89,7 @@ async fn serve(
     });
     let Some(connection) = begun.await else {
         if let Some(flood) = session.flood() {
-            worker.note_flood(FloodKind::Frames(flood));
+            note(worker, flood);
         }
         return false;
     };
@@ -114,6 +115,16 @@ async fn serve(
             error.is_none()
         }
     }
+}
+
+/// Counts what the watch did not let pass; what the client is told of it.
+fn note(worker: &Worker, flood: Flood) -> Reason {
+    if flood == Flood::NotHttp2 {
+        // RFC 9113 section 3.4: not too much, but the wrong thing.
+        return Reason::PROTOCOL_ERROR;
+    }
+    worker.note_flood(FloodKind::Frames(flood));
+    Reason::ENHANCE_YOUR_CALM
 }
 
 /// The protocol's own bounds were reached.
@@ -156,6 +167,16 @@ enum Phase {
     Leaving(Instant),
     /// Nothing is received any more.
     Shut,
+}
+
+impl Phase {
+    /// Does a stream come too late? Not where nothing is received any more: it had come before.
+    fn refuses_streams(self) -> bool {
+        match self {
+            Self::Open | Self::Shut => false,
+            Self::Leaving(since) => since.elapsed() >= GRACE,
+        }
+    }
 }
 
 /// What the connection's deadline stands for.
@@ -202,8 +223,7 @@ impl Served<'_> {
     /// Must the connection end, whatever is open on it?
     fn must_finish(&mut self, context: &mut Context<'_>) -> Option<Reason> {
         if let Some(flood) = self.session.flood() {
-            self.worker.note_flood(FloodKind::Frames(flood));
-            return Some(Reason::ENHANCE_YOUR_CALM);
+            return Some(note(self.worker, flood));
         }
         let Poll::Ready(ending) = self.handle.poll_ended(context) else {
             return None;
@@ -274,12 +294,7 @@ impl Served<'_> {
         if respond.poll_reset(context).is_ready() {
             return self.worker.note_stream_end(StreamEnd::ResetByClient);
         }
-        let is_late = match self.phase {
-            Phase::Open => false,
-            Phase::Leaving(since) => since.elapsed() >= GRACE,
-            Phase::Shut => true,
-        };
-        if is_late || self.session.is_full() {
+        if self.phase.refuses_streams() || self.session.is_full() {
             // Nothing was done for it: the client may send it again (RFC 9113 section 8.7).
             respond.send_reset(Reason::REFUSED_STREAM);
             return self.worker.note_stream_end(StreamEnd::Refused);
@@ -302,6 +317,16 @@ impl Served<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_had_come_before_the_end_is_served() {
+        assert!(!Phase::Open.refuses_streams());
+        assert!(!Phase::Shut.refuses_streams());
+        let now = Instant::now();
+        assert!(!Phase::Leaving(now).refuses_streams());
+        let before = now.checked_sub(GRACE).expect("a clock that has run");
+        assert!(Phase::Leaving(before).refuses_streams());
+    }
 
     #[test]
     fn any_beginning_of_the_preface_may_become_one() {

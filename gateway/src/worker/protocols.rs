@@ -70,8 +70,7 @@ pub enum FloodKind {
 
 impl FloodKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Frames(Flood::NotHttp2),
+    pub const ALL: [Self; 6] = [
         Self::Frames(Flood::Control),
         Self::Frames(Flood::WindowUpdate),
         Self::Frames(Flood::Reset),

@@ -63,6 +63,17 @@ pub(crate) fn cases() -> Vec<Case> {
             let stream = peer.next_stream();
             instead_of_settings(peer, &Frame::headers(stream, get("/v1/malformed"), true));
         }),
+        from_the_start(
+            "9113 3.4",
+            "PING instead of SETTINGS, of a known client",
+            |peer| {
+                peer.send(PREFACE);
+                let first = peer.step().expect("a frame");
+                assert_eq!(first.kind, kind::SETTINGS, "{first:?}");
+                peer.frame(&Frame::ping(*b"too soon"));
+                peer.expect_goaway(&[code::PROTOCOL_ERROR]);
+            },
+        ),
         case("9113 3.4", "a second preface", |peer| {
             // Read as a frame, `PRI` is a length beyond all limits.
             peer.send(PREFACE);
