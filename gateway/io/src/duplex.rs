@@ -2,7 +2,8 @@
 //!
 //! Those poll: whoever polls may be dropped at any time, while an operation on the ring must not be. So two tasks pump: one
 //! receives into a lease, from which is read; one sends what was written meanwhile, in one go, so that all the frames of one
-//! turn of the loop leave together. While nothing is going on neither of them holds a buffer.
+//! turn of the loop leave together. While nothing is going on neither of them holds a buffer; the protocol does: `h2` keeps
+//! buffers of its own for the frames that it reads and writes, 16 to 24 KiB for each connection.
 //!
 //! The two halves: [`Duplex`] is given to the protocol; [`DuplexHandle`] stays with the connection's owner, who sets deadlines,
 //! is told how the connection ended, and closes it.

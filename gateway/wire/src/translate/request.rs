@@ -92,6 +92,9 @@ pub fn request_head(
 
 /// `:path`, which is an origin form or an asterisk (RFC 9113 section 8.3.1). An absolute form, which HTTP/1.1 has too, would
 /// name a second authority.
+///
+/// A `#` and what follows it, which no target may have, is refused in HTTP/1.1; here it has been cut off by `http::Uri` before
+/// anybody could see it.
 fn target(parts: &Parts) -> Result<&[u8], FramingError> {
     // RFC 9113 section 8.3.1 leaves other schemes to gateways that translate them.
     if let Some(scheme) = parts.uri.scheme()
