@@ -9,5 +9,4 @@ mod frame;
 mod tests;
 mod watch;
 
-pub use frame::FrameKind;
 pub use watch::{Flood, FrameWatch, Unfinished};

@@ -13,8 +13,7 @@ pub(super) const PADDED: u8 = 0x8;
 
 /// The type of a frame (RFC 9113 section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum FrameKind {
+pub(super) enum FrameKind {
     Data,
     Headers,
     Priority,
@@ -31,7 +30,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// All of them, in the order of their codes: `ALL[kind as usize]` is `kind`.
-    pub const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Data,
         Self::Headers,
         Self::Priority,
@@ -44,23 +43,6 @@ impl FrameKind {
         Self::Continuation,
         Self::Unknown,
     ];
-
-    /// A name for logs and metrics (snake case).
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Data => "data",
-            Self::Headers => "headers",
-            Self::Priority => "priority",
-            Self::ResetStream => "rst_stream",
-            Self::Settings => "settings",
-            Self::PushPromise => "push_promise",
-            Self::Ping => "ping",
-            Self::GoAway => "goaway",
-            Self::WindowUpdate => "window_update",
-            Self::Continuation => "continuation",
-            Self::Unknown => "unknown",
-        }
-    }
 
     fn of_code(code: u8) -> Self {
         let known = Self::ALL.get(usize::from(code));

@@ -1,4 +1,4 @@
-use super::frame::{ACK, END_HEADERS, END_STREAM, PADDED, PREFACE};
+use super::frame::{ACK, END_HEADERS, END_STREAM, FrameKind, PADDED, PREFACE};
 use super::*;
 
 const PRIORITY_FLAG: u8 = 0x20;
@@ -204,11 +204,6 @@ mod real_clients {
         ];
         let mut watch = FrameWatch::new(0);
         watch.saw(&start.concat(), 0).unwrap();
-        let counts = watch.take_counts();
-        assert_eq!(counts[FrameKind::Priority as usize], 5);
-        assert_eq!(counts[FrameKind::Settings as usize], 2);
-        assert_eq!(counts.iter().sum::<u32>(), 9);
-        assert_eq!(watch.take_counts().iter().sum::<u32>(), 0);
     }
 
     #[test]
@@ -318,18 +313,21 @@ mod places {
             &of(FrameKind::ResetStream, 0, 4),
         ]
         .concat();
-        for size in 1..trace.len() {
+        for size in 1..=trace.len() {
             let mut watch = FrameWatch::new(0);
             for piece in trace.chunks(size) {
                 watch.saw(piece, 0).unwrap();
             }
             assert_eq!(watch.unfinished(), None, "pieces of {size}");
-            let counts = watch.take_counts();
-            assert_eq!(
-                counts,
-                [3, 1, 0, 1, 2, 0, 0, 0, 0, 1, 0],
-                "pieces of {size}"
-            );
+            // What is left of each budget: SETTINGS is eight, its answer one, the two empty parts of a block of header fields
+            // and the two empty DATA one each, and the request has given four; one small DATA; one reset.
+            let left = [
+                of(FrameKind::Ping, 0, 8),
+                of(FrameKind::Data, 0, 1),
+                of(FrameKind::ResetStream, 0, 4),
+            ];
+            let left = left.map(|frame| passing(&mut watch, &frame, 0).0);
+            assert_eq!(left, [991, 4095, 199], "pieces of {size}");
         }
     }
 

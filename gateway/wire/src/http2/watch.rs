@@ -97,7 +97,6 @@ pub struct FrameWatch {
     window_update: Budget,
     reset: Budget,
     small_data: Budget,
-    counts: [u32; FrameKind::ALL.len()],
 }
 
 /// What the next byte belongs to.
@@ -139,7 +138,6 @@ impl FrameWatch {
             window_update: WINDOW_UPDATE,
             reset: RESET,
             small_data: SMALL_DATA,
-            counts: [0; FrameKind::ALL.len()],
         }
     }
 
@@ -199,11 +197,6 @@ impl FrameWatch {
                 Some(Unfinished::Frame { since_ms })
             }
         }
-    }
-
-    /// How many frames of each kind have come since the last call, in the order of `FrameKind::ALL`.
-    pub fn take_counts(&mut self) -> [u32; FrameKind::ALL.len()] {
-        std::mem::replace(&mut self.counts, [0; FrameKind::ALL.len()])
     }
 
     fn pass_time(&mut self, now_ms: u64) {
@@ -282,8 +275,6 @@ impl FrameWatch {
         if !std::mem::replace(&mut self.has_frames, true) && !is_settings {
             return Err(Flood::NotHttp2);
         }
-        let count = &mut self.counts[frame.kind as usize];
-        *count = count.saturating_add(1);
         self.payload_left = frame.payload_bytes;
         if frame.kind == FrameKind::Data && frame.has(PADDED) && frame.payload_bytes > 0 {
             self.place = Place::PadLength {

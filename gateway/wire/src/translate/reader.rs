@@ -105,11 +105,6 @@ impl AnswerReader {
     pub fn is_at_end(&self) -> bool {
         self.message.is_at_end()
     }
-
-    /// Nothing more comes: is the answer whole? Otherwise it was cut, and that must be seen.
-    pub fn may_end_here(&self) -> bool {
-        self.message.may_end_here()
-    }
 }
 
 /// Reads one request, as `AnswerReader` does an answer.
@@ -158,11 +153,6 @@ impl RequestReader {
     /// Nothing but `End` is left: what was returned last can be sent with END_STREAM.
     pub fn is_at_end(&self) -> bool {
         self.message.is_at_end()
-    }
-
-    /// Nothing more comes: is the request whole?
-    pub fn may_end_here(&self) -> bool {
-        self.message.may_end_here()
     }
 
     /// The authority goes into the URI, of which `:authority` is made, instead of into Host (RFC 9113 section 8.3.1).
@@ -273,10 +263,6 @@ impl Message {
 
     fn is_at_end(&self) -> bool {
         self.body.as_ref().is_some_and(BodyParser::is_complete)
-    }
-
-    fn may_end_here(&self) -> bool {
-        self.body.as_ref().is_some_and(BodyParser::may_end_here)
     }
 }
 

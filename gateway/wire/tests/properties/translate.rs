@@ -261,7 +261,7 @@ proptest! {
         let head = RequestHead::parse(&text, &LIMITS).unwrap().unwrap();
         assert_same(&parts, &text, &head, framing)?;
 
-        let (events, _) = read_request(&pieces(&text, &cuts));
+        let events = read_request(&pieces(&text, &cuts));
         let Some(Ok(RequestEvent::Head(again))) = events.first() else {
             return Err(TestCaseError::fail(format!("{events:?}")));
         };
@@ -322,7 +322,7 @@ proptest! {
 
 type RequestEvents = Vec<Result<RequestEvent, String>>;
 
-fn read_request(pieces: &[&[u8]]) -> (RequestEvents, bool) {
+fn read_request(pieces: &[&[u8]]) -> RequestEvents {
     let mut reader = RequestReader::new(Scheme::HTTPS);
     let mut events = Vec::new();
     for piece in pieces {
@@ -333,17 +333,17 @@ fn read_request(pieces: &[&[u8]]) -> (RequestEvents, bool) {
                 Ok(None) => break,
                 Err(error) => {
                     events.push(Err(format!("{error:?}")));
-                    return (events, false);
+                    return events;
                 }
             }
         }
         assert!(input.is_empty(), "something was left over");
     }
-    (events, reader.may_end_here())
+    events
 }
 
 /// Everything that comes of an answer, its payload in one piece.
-fn read_answer(head_request: bool, pieces: &[&[u8]]) -> (Vec<String>, Vec<u8>, bool) {
+fn read_answer(head_request: bool, pieces: &[&[u8]]) -> (Vec<String>, Vec<u8>) {
     let mut reader = AnswerReader::new(head_request);
     let (mut events, mut payload) = (Vec::new(), Vec::new());
     let mut is_at_end = false;
@@ -362,14 +362,14 @@ fn read_answer(head_request: bool, pieces: &[&[u8]]) -> (Vec<String>, Vec<u8>, b
                 }
                 Err(error) => {
                     events.push(format!("{error:?}"));
-                    return (events, payload, false);
+                    return (events, payload);
                 }
             }
             is_at_end = reader.is_at_end();
         }
         assert!(input.is_empty(), "something was left over");
     }
-    (events, payload, reader.may_end_here())
+    (events, payload)
 }
 
 const ANSWERS: [&str; 5] = [
@@ -422,7 +422,7 @@ proptest! {
         cuts in cuts(),
     ) {
         let described = |pieces: &[&[u8]]| {
-            let (events, is_whole) = read_request(pieces);
+            let events = read_request(pieces);
             let mut payload = Vec::new();
             let mut described = Vec::new();
             for event in events {
@@ -431,7 +431,7 @@ proptest! {
                     event => described.push(format!("{event:?}")),
                 }
             }
-            (described, payload, is_whole)
+            (described, payload)
         };
         let input = changed(base.as_bytes(), &changes);
         let whole = described(&[&input]);
