@@ -10,6 +10,9 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
 
+/// What a peer says without data (tickets, a new key) comes in a read or two. A connection that brings more is not quiet.
+const READS_TO_CATCH_UP_MAX: u32 = 4;
+
 pub(crate) struct Tls {
     session: RefCell<Session>,
     /// Encrypted, and to be sent before anything else.
@@ -99,32 +102,35 @@ impl Tls {
         }
     }
 
-    /// Fills the lease's spare room; 0 at the end, `WouldBlock` where nothing is there.
+    /// Fills the lease's spare room; 0 at the end, `WouldBlock` where nothing is there, or nothing that the first bytes at hand
+    /// bring: a peer that sends records without plaintext does not hold up everybody else.
     pub(crate) fn receive_now(&self, tcp: &Tcp, lease: &mut Lease) -> io::Result<usize> {
-        loop {
-            if let Some(outcome) = self.deliver(lease) {
-                return outcome;
+        if let Some(outcome) = self.deliver(lease) {
+            return outcome;
+        }
+        if self.reads.get() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let room_bytes = lease.spare_bytes();
+        let mut session = self.session.borrow_mut();
+        let mut buffer = session.room(|pool| pool.fitting(room_bytes));
+        match tcp.receive_now(&mut buffer) {
+            Ok(1..) => {}
+            other => {
+                session.put_back(buffer);
+                return match other {
+                    Ok(_) => self.end(),
+                    Err(error) => Err(error),
+                };
             }
-            if self.reads.get() {
-                return Err(ErrorKind::WouldBlock.into());
-            }
-            let room_bytes = lease.spare_bytes();
-            let mut session = self.session.borrow_mut();
-            let mut buffer = session.room(|pool| pool.fitting(room_bytes));
-            match tcp.receive_now(&mut buffer) {
-                Ok(1..) => {}
-                other => {
-                    session.put_back(buffer);
-                    return match other {
-                        Ok(_) => self.end(),
-                        Err(error) => Err(error),
-                    };
-                }
-            }
-            drop(session);
-            if let Some(count) = self.take_in(tcp, buffer, lease) {
-                return Ok(count);
-            }
+        }
+        drop(session);
+        match self.take_in(tcp, buffer, lease) {
+            Some(count) => Ok(count),
+            // The end, or a failure.
+            None => self
+                .deliver(lease)
+                .unwrap_or_else(|| Err(ErrorKind::WouldBlock.into())),
         }
     }
 
@@ -132,6 +138,8 @@ impl Tls {
     fn deliver(&self, lease: &mut Lease) -> Option<io::Result<usize>> {
         let mut session = self.session.borrow_mut();
         match session.take_opened(lease) {
+            // It has no room. More is not read before: what it brought would have none either.
+            0 if session.has_opened() => Some(Err(ErrorKind::WouldBlock.into())),
             0 if session.has_ended() => Some(Ok(0)),
             0 => session
                 .failure()
@@ -277,8 +285,11 @@ impl Tls {
     /// Takes note of what the protocol itself has said meanwhile (new tickets, mostly). Only for who does not wait to read at the
     /// same time: plaintext that is found stays for the next read, and wakes nobody.
     pub(crate) fn catch_up(&self, tcp: &Tcp) {
-        if !self.reads.get() && !tcp.is_quiet() {
-            let mut nothing = self.session.borrow().pool().none();
+        let mut nothing = self.session.borrow().pool().none();
+        for _ in 0..READS_TO_CATCH_UP_MAX {
+            if self.reads.get() || self.has_news() || tcp.is_quiet() {
+                return;
+            }
             // An end and a failure are told by the next read, too.
             let _ = self.receive_now(tcp, &mut nothing);
         }

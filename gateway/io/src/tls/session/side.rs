@@ -94,7 +94,7 @@ fn handle<Data>(
             while let Some(record) = traffic.next_record() {
                 let record = record?;
                 discard += record.discard;
-                sink.open(record.payload);
+                sink.open(record.payload)?;
             }
             Ok(Progress::Opened)
         }
@@ -126,22 +126,25 @@ fn handle<Data>(
 }
 
 impl Sink<'_> {
-    fn open(&mut self, plaintext: &[u8]) {
+    fn open(&mut self, plaintext: &[u8]) -> Result<(), Error> {
         if self.overflow.is_none() {
             let count = plaintext.len().min(self.into.spare_bytes());
             let (fitting, rest) = plaintext.split_at(count);
             let fits = self.into.append(fitting);
             debug_assert!(fits, "no more than its spare room");
             if rest.is_empty() {
-                return;
+                return Ok(());
             }
             *self.overflow = Some(self.pool.fitting(self.rest_bytes));
             return self.open(rest);
         }
-        if let Some(overflow) = self.overflow {
-            let fits = overflow.append(plaintext);
-            debug_assert!(fits, "plaintext is shorter than its records");
-        }
+        let fits = self
+            .overflow
+            .as_mut()
+            .is_some_and(|overflow| overflow.append(plaintext));
+        // Nothing that was received is ever left out.
+        fits.then_some(())
+            .ok_or_else(|| Error::General("plaintext finds no room".into()))
     }
 
     fn encode<Data>(&mut self, message: &mut EncodeTlsData<'_, Data>) -> Result<(), Error> {

@@ -268,3 +268,47 @@ fn what_arrives_while_somebody_looks_whether_the_connection_is_quiet_is_received
         }
     });
 }
+
+const PARTS: usize = 10;
+
+/// More than a tiny lease holds, and whole in one record.
+const RECORD_BYTES: usize = 16_000;
+
+/// More than fits what one look at the connection reads, all together.
+const PART_BYTES: usize = 10_000;
+
+#[test]
+fn data_that_nobody_reads_is_not_lost_however_often_somebody_looks() {
+    on_each_engine(async |worker| {
+        let (stream, mut client) = pair(worker, &[&TLS13]).await;
+        for part in bytes(PARTS * PART_BYTES).chunks(PART_BYTES) {
+            client.write_all(part).unwrap();
+            client.flush().unwrap();
+            stream.readable().await.unwrap();
+            assert!(!stream.is_quiet());
+        }
+        stream.set_deadline(LIMIT);
+        let received = receive_exactly(&stream, &Pool::new(), PARTS * PART_BYTES).await;
+        assert!(received == bytes(PARTS * PART_BYTES));
+    });
+}
+
+#[test]
+fn a_look_takes_in_what_one_read_brings_and_the_next_one_goes_on() {
+    on_each_engine(async |worker| {
+        let (stream, mut client) = pair(worker, &[&TLS13]).await;
+        client.write_all(&bytes(RECORD_BYTES)).unwrap();
+        client.flush().unwrap();
+        stream.set_deadline(LIMIT);
+        let mut lease = Pool::new().tiny();
+        stream.readable().await.unwrap();
+        // The beginning of a record.
+        let first = stream.read_now(&mut lease).unwrap();
+        assert!(first.is_none(), "{first:?}");
+        while stream.read_now(&mut lease).unwrap().is_none() {
+            stream.readable().await.unwrap();
+        }
+        let held = lease.filled();
+        assert!(held == &bytes(RECORD_BYTES)[..held.len()]);
+    });
+}
