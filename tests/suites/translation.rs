@@ -1,5 +1,6 @@
 //! One request over HTTP/1.1 and over HTTP/2: the provider cannot tell which, and the client gets the same answer. What HTTP/1.1 could
-//! misread arrives as nothing.
+//! misread arrives as nothing. One thing differs: a fragment in the target, which HTTP/1.1 refuses, has been cut off by the library that
+//! decodes `:path`.
 
 use relay_tests::config::TENANT_KEY;
 use relay_tests::http::{LAST_CHUNK, chunk, response};
