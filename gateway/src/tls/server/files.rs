@@ -93,10 +93,16 @@ fn identity(paths: [&Path; 2]) -> Identity {
     })
 }
 
+/// Readings for somebody who asked, as long as the files change meanwhile.
+const READINGS_MAX: u32 = 3;
+
 /// What can be read again.
 trait Source {
     /// What is made of it.
     type Value;
+
+    /// What it is for.
+    const ROLE: Role;
 
     fn paths(&self) -> [&Path; 2];
 
@@ -111,6 +117,8 @@ trait Source {
 impl Source for CertificateFiles {
     type Value = Arc<Pair>;
 
+    const ROLE: Role = Role::Certificate;
+
     fn paths(&self) -> [&Path; 2] {
         [&self.certificate, &self.key]
     }
@@ -123,7 +131,7 @@ impl Source for CertificateFiles {
         let why = new.valid.fault_at(now)?;
         let is_worse = old.valid.fault_at(now).is_none();
         is_worse.then(|| Fault {
-            role: Role::Certificate,
+            role: Self::ROLE,
             path: self.certificate.clone(),
             why,
         })
@@ -136,6 +144,8 @@ impl Source for CertificateFiles {
 
 impl Source for ClientAuth {
     type Value = Authorities;
+
+    const ROLE: Role = Role::Authorities;
 
     fn paths(&self) -> [&Path; 2] {
         [&self.ca_file, &self.ca_file]
@@ -150,7 +160,7 @@ impl Source for ClientAuth {
             false => builder.allow_unauthenticated(),
         };
         let verifier = builder.build().map_err(|error| Fault {
-            role: Role::Authorities,
+            role: Self::ROLE,
             path: self.ca_file.clone(),
             why: format!("cannot be used: {error}"),
         })?;
@@ -191,19 +201,25 @@ impl<F: Source> Kept<F, F::Value> {
             found.is_unsettled = true;
             return false;
         }
-        let read = self.files.read(now);
-        if identity(self.files.paths()) != here {
-            // It was being written.
+        let Some(read) = self.read_whole(asked, now) else {
             found.is_unsettled = true;
+            if asked == Asked::Somebody {
+                // Nothing to keep as a fault: the next look tells what has become of it.
+                found.events.push(Event::Refused(Fault {
+                    role: F::ROLE,
+                    path: self.files.paths()[0].to_owned(),
+                    why: BEING_WRITTEN.to_owned(),
+                }));
+            }
             return false;
-        }
+        };
         let read = read.and_then(|value| match self.files.worse(&value, &self.value, now) {
             None => Ok(value),
             Some(fault) => Err(fault),
         });
         match read {
             Ok(value) => {
-                self.read = here;
+                self.read = self.seen;
                 let was_refused = self.fault.take().is_some();
                 let is_new = !F::is_same(&value, &self.value);
                 self.value = value;
@@ -223,7 +239,23 @@ impl<F: Source> Kept<F, F::Value> {
             }
         }
     }
+
+    /// Reads the files as they were seen last; `None` if they were written meanwhile. For somebody who asked they are read again
+    /// then, as they are by now.
+    fn read_whole(&mut self, asked: Asked, now: SystemTime) -> Option<Result<F::Value, Fault>> {
+        let readings = match asked {
+            Asked::Nobody => 1,
+            Asked::Somebody => READINGS_MAX,
+        };
+        (0..readings).find_map(|_| {
+            let read = self.files.read(now);
+            let before = std::mem::replace(&mut self.seen, identity(self.files.paths()));
+            (before == self.seen).then_some(read)
+        })
+    }
 }
+
+const BEING_WRITTEN: &str = "is being written, or its key is: it has changed while it was read";
 
 impl Files {
     /// Reads the files of a listener; `None`: it speaks plaintext. `address`: where it listens, for whoever reads of it.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::policy::TlsVersion;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use std::cell::Cell;
 use tempfile::TempDir;
 
 /// A listener with one certificate, and perhaps an authority for clients.
@@ -225,4 +226,69 @@ fn what_cannot_be_read_again_is_told() {
     let warnings = place.files.unreadable();
     let roles: Vec<_> = warnings.iter().map(|fault| fault.role).collect();
     assert_eq!(roles, [Role::Key, Role::Authorities]);
+}
+
+/// A file that is written while it is read, so many times.
+struct Restless {
+    path: PathBuf,
+    writes_left: Cell<usize>,
+}
+
+impl Source for Restless {
+    type Value = String;
+
+    const ROLE: Role = Role::Certificate;
+
+    fn paths(&self) -> [&Path; 2] {
+        [&self.path, &self.path]
+    }
+
+    fn read(&self, _: SystemTime) -> Result<String, Fault> {
+        let text = std::fs::read_to_string(&self.path).unwrap();
+        if let Some(left) = self.writes_left.get().checked_sub(1) {
+            self.writes_left.set(left);
+            std::fs::write(&self.path, format!("{text}+")).unwrap();
+        }
+        Ok(text)
+    }
+
+    fn worse(&self, _: &String, _: &String, _: SystemTime) -> Option<Fault> {
+        None
+    }
+
+    fn is_same(new: &String, old: &String) -> bool {
+        new == old
+    }
+}
+
+#[test]
+fn whoever_asks_is_told_of_a_file_that_does_not_stand_still() {
+    let now = SystemTime::now();
+    for (asked, writes, value, why) in [
+        (Asked::Nobody, 1, "old", None),
+        (Asked::Somebody, 2, "newer++", None),
+        (Asked::Somebody, 3, "old", Some("is being written")),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "old").unwrap();
+        let writes_left = Cell::new(0);
+        let mut kept = Kept::open(Restless { path, writes_left }, now).unwrap();
+        std::fs::write(&kept.files.path, "newer").unwrap();
+        // It has stood still since, as far as anybody has seen.
+        kept.seen = identity(kept.files.paths());
+        kept.files.writes_left.set(writes);
+        let mut found = Look::default();
+        let is_new = kept.look(asked, now, &mut found);
+        assert_eq!((kept.value.as_str(), is_new), (value, value != "old"));
+        assert_eq!(found.is_unsettled, !is_new);
+        match why {
+            Some(why) => assert!(refused(&found.events, why), "{found:?}"),
+            None => assert_eq!(found.events.len(), usize::from(is_new)),
+        }
+        // Nothing was taken for good that was not whole.
+        kept.files.writes_left.set(0);
+        kept.look(Asked::Somebody, now, &mut found);
+        assert_eq!(kept.value, format!("newer{}", "+".repeat(writes)));
+    }
 }
