@@ -20,7 +20,7 @@ pub(super) fn describe() {
     describe_gauge!(
         "relay_tls_certificate_expiry_seconds",
         Unit::Seconds,
-        "Time until the first certificate of a chain in force expires; negative once it has"
+        "Time until a certificate in force expires; negative once it has"
     );
 }
 
