@@ -7,6 +7,7 @@ mod layout;
 mod messages;
 mod report;
 mod request;
+mod start;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ pub use answer::AnswerObserver;
 pub use messages::{MessageObserver, Told};
 pub use report::{ErrorKind, ErrorReport, ErrorScan};
 pub use request::{ContentCoding, RequestScan, ScanError};
-pub use stream::{Progress, StreamObserver, Terminal};
+pub use stream::{Progress, Seen, StreamObserver, Terminal};
 pub use usage::Usage;
 pub use usage_chunk::{Edit, Passed, UsageChunkFilter};
 

@@ -23,6 +23,8 @@ pub(super) enum Member {
     ResetsAfter,
     /// Of an event: the identifier of the response.
     ResponseId,
+    /// Of an event: the model that answers.
+    ResponseModel,
     /// Of an answer that is one document: its identifier.
     DocumentId,
 }
@@ -124,7 +126,7 @@ const fn paths<const COUNT: usize>(members: &[(Path, Member); COUNT]) -> [Path; 
 }
 
 /// Events have the answer in `response`.
-const RESPONSES: [(Path, Member); 20] = [
+const RESPONSES: [(Path, Member); 21] = [
     (&["type"], Member::Type),
     (
         &["response", "usage", "input_tokens"],
@@ -158,6 +160,7 @@ const RESPONSES: [(Path, Member); 20] = [
         Member::Count(Count::Reasoning),
     ),
     (&["response", "id"], Member::ResponseId),
+    (&["response", "model"], Member::ResponseModel),
     (&["id"], Member::DocumentId),
     (&["response", "error", "code"], Member::ErrorCode),
     (&["error", "code"], Member::ErrorCode),

@@ -1,6 +1,6 @@
 //! What a provider's messages say, where each of them is one event of an answer (WebSocket).
 
-use super::stream::{EventReader, Outcome};
+use super::stream::{EventReader, Outcome, Seen};
 use super::{Dialect, ErrorReport, Terminal, Usage};
 use crate::sse::Line;
 
@@ -31,7 +31,7 @@ impl MessageObserver {
         Self {
             dialect,
             event_bytes_max,
-            reader: EventReader::new(dialect, event_bytes_max),
+            reader: EventReader::of_answers(dialect, event_bytes_max),
             message_bytes: None,
         }
     }
@@ -65,7 +65,17 @@ impl MessageObserver {
 
     /// The next message belongs to another answer.
     pub fn start_over(&mut self) {
-        self.reader = EventReader::new(self.dialect, self.event_bytes_max);
+        self.reader = EventReader::of_answers(self.dialect, self.event_bytes_max);
+    }
+
+    /// What was seen of an answer of which the last message has shown that it is over: it was of another one. Told once.
+    pub fn take_earlier(&mut self) -> Option<Seen> {
+        self.reader.take_earlier()
+    }
+
+    /// The model that has answered, if the answer's last message has named it.
+    pub fn model(&self) -> Option<&str> {
+        self.reader.model()
     }
 
     /// Messages of the answer so far.

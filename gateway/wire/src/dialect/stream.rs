@@ -2,6 +2,7 @@
 
 use super::event::{self, Effect, Meaning, Share, Wanted};
 use super::layout::{Layout, Member, RESPONSE_ID_BYTES_MAX};
+use super::start::Start;
 use super::usage::Counts;
 use super::{Dialect, ErrorReport, Usage};
 use crate::json::{DEPTH_CEILING, Found, JsonScan};
@@ -122,6 +123,17 @@ pub(super) enum Outcome {
     Failure,
 }
 
+/// What was seen of an answer that is not read any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its events.
+    pub events: u64,
+    /// The last usage seen.
+    pub usage: Option<Usage>,
+    /// About how many tokens the provider has written of it.
+    pub estimated_output_tokens: u64,
+}
+
 /// Puts events together and draws the conclusions.
 #[derive(Debug)]
 pub(super) struct EventReader {
@@ -137,6 +149,11 @@ pub(super) struct EventReader {
     counts: Option<Counts>,
     estimated_output_tokens: u64,
     response_id: Option<Box<str>>,
+    /// Another answer may begin without an event that ends the one before: every event that may name one is read for that.
+    follows_answers: bool,
+    /// What was seen of the answer before this one, if the last event has ended it by naming another.
+    earlier: Option<Seen>,
+    model: Option<Box<str>>,
     /// Of the last event.
     outcome: Outcome,
     /// Of the current event: the value of its `event:` line.
@@ -185,6 +202,9 @@ impl EventReader {
             counts: None,
             estimated_output_tokens: 0,
             response_id: None,
+            follows_answers: false,
+            earlier: None,
+            model: None,
             outcome: Outcome::GoesOn,
             event_type: Start::default(),
             meaning: None,
@@ -192,6 +212,14 @@ impl EventReader {
             data: Data::Awaited,
             data_bytes: 0,
             json: JsonScan::new(layout.paths, DEPTH_CEILING, MEMBER_BYTES_MAX),
+        }
+    }
+
+    /// The same where one answer follows the other.
+    pub(super) fn of_answers(dialect: Dialect, event_bytes_max: u64) -> Self {
+        Self {
+            follows_answers: true,
+            ..Self::new(dialect, event_bytes_max)
         }
     }
 
@@ -236,6 +264,15 @@ impl EventReader {
         self.response_id.as_deref()
     }
 
+    /// What was seen of the answer that the last event has ended by naming another one, once.
+    pub(super) fn take_earlier(&mut self) -> Option<Seen> {
+        self.earlier.take()
+    }
+
+    pub(super) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
     pub(super) fn estimated_output_tokens(&self) -> u64 {
         self.estimated_output_tokens
     }
@@ -262,7 +299,7 @@ impl EventReader {
         self.meaning = Some(meaning);
         match meaning.wanted {
             Wanted::All => Data::Read,
-            Wanted::Id if self.response_id.is_none() => Data::ReadForId {
+            Wanted::Id if self.response_id.is_none() || self.follows_answers => Data::ReadForId {
                 left_bytes: ID_PIECE_BYTES,
             },
             Wanted::Id | Wanted::Nothing => Data::Skipped,
@@ -337,10 +374,13 @@ impl EventReader {
     }
 
     fn end_event(&mut self, bytes: u64) {
-        self.events += 1;
         if self.data == Data::Typing {
             self.end_typing();
         }
+        if self.follows_answers && self.names_another() {
+            self.begin_another();
+        }
+        self.events += 1;
         let is_read = bytes <= self.event_bytes_max && self.json.is_complete();
         let Meaning {
             effect,
@@ -352,7 +392,7 @@ impl EventReader {
         if is_read && wanted == Wanted::All {
             self.read_usage();
         }
-        let was_scanned = matches!(self.data, Data::Read | Data::ReadForId { .. } | Data::HasId);
+        let was_scanned = self.was_scanned();
         let id = found_id(&self.layout, &self.json).filter(|_| was_scanned);
         self.outcome = match effect {
             Effect::Completed => Outcome::Over(Terminal::Completed),
@@ -362,6 +402,10 @@ impl EventReader {
         };
         if let Some(id) = id.filter(|_| self.response_id.is_none()) {
             self.response_id = Some(id.into());
+        }
+        if effect == Effect::Completed && self.follows_answers && is_read {
+            self.model =
+                found_text(&self.layout, &self.json, Member::ResponseModel).map(Into::into);
         }
         if effect == Effect::Failed && self.failure.is_none() {
             let report = is_read.then(|| ErrorReport::found(&self.layout, &self.json));
@@ -384,6 +428,36 @@ impl EventReader {
         self.data = Data::Awaited;
         self.data_bytes = 0;
         self.head.clear();
+    }
+
+    /// The data of the current event has gone through the JSON scan, at least until its identifier was found.
+    fn was_scanned(&self) -> bool {
+        matches!(self.data, Data::Read | Data::ReadForId { .. } | Data::HasId)
+    }
+
+    /// The current event is another answer's than the events before it.
+    fn names_another(&self) -> bool {
+        let id = found_id(&self.layout, &self.json).filter(|_| self.was_scanned());
+        let known = self.response_id();
+        id.is_some() && known.is_some() && id != known
+    }
+
+    /// The answer before this event is over.
+    fn begin_another(&mut self) {
+        self.earlier = Some(Seen {
+            events: self.events,
+            usage: self.usage(),
+            estimated_output_tokens: self.estimated_output_tokens,
+        });
+        self.events = 0;
+        self.progress = Progress::Silent;
+        self.terminal = None;
+        self.has_finished = false;
+        self.failure = None;
+        self.counts = None;
+        self.estimated_output_tokens = 0;
+        self.response_id = None;
+        self.model = None;
     }
 
     fn meaning(&self, is_read: bool) -> Meaning {
@@ -435,46 +509,10 @@ impl EventReader {
 
 /// The identifier of the response that the current event is part of.
 fn found_id<'j>(layout: &Layout, json: &'j JsonScan) -> Option<&'j str> {
-    let mut found = layout
-        .indices_of(Member::ResponseId)
-        .map(|index| json.found(index));
+    found_text(layout, json, Member::ResponseId)
+}
+
+fn found_text<'j>(layout: &Layout, json: &'j JsonScan, member: Member) -> Option<&'j str> {
+    let mut found = layout.indices_of(member).map(|index| json.found(index));
     found.find_map(Found::as_plain_str)
-}
-
-/// The first bytes of something that may come in parts.
-#[derive(Clone, Copy, Debug)]
-struct Start<const BYTES_MAX: usize> {
-    bytes: [u8; BYTES_MAX],
-    length: usize,
-}
-
-impl<const BYTES_MAX: usize> Default for Start<BYTES_MAX> {
-    fn default() -> Self {
-        Self {
-            bytes: [0; BYTES_MAX],
-            length: 0,
-        }
-    }
-}
-
-impl<const BYTES_MAX: usize> Start<BYTES_MAX> {
-    /// Takes what there is room for and returns the rest.
-    fn push<'p>(&mut self, part: &'p [u8]) -> &'p [u8] {
-        let (taken, rest) = part.split_at(part.len().min(BYTES_MAX - self.length));
-        self.bytes[self.length..self.length + taken.len()].copy_from_slice(taken);
-        self.length += taken.len();
-        rest
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-
-    fn is_full(&self) -> bool {
-        self.length == BYTES_MAX
-    }
-
-    fn clear(&mut self) {
-        self.length = 0;
-    }
 }

@@ -85,6 +85,35 @@ fn what_ends_an_answer_and_what_does_not() {
 }
 
 #[test]
+fn another_answer_ends_the_one_before() {
+    let mut observer = MessageObserver::new(Dialect::Responses, 1024);
+    let of = |id: &str| format!(r#","response":{{"id":"{id}","model":"m-{id}"}}"#);
+    told(&mut observer, &event("response.created", &of("a")));
+    told(&mut observer, &event("response.in_progress", &of("a")));
+    told(&mut observer, &event("response.output_text.delta", ""));
+    told(&mut observer, &event("response.cancelled", &of("a")));
+    assert_eq!(observer.take_earlier(), None);
+    let created = event("response.created", &of("b"));
+    assert_eq!(told(&mut observer, &created), Told::Nothing);
+    let seen = observer.take_earlier().unwrap();
+    assert_eq!((seen.events, seen.estimated_output_tokens), (4, 1));
+    assert_eq!(observer.take_earlier(), None);
+    assert_eq!(observer.response_id(), Some("b"));
+    assert_eq!(observer.messages(), 1);
+    assert_eq!(observer.estimated_output_tokens(), 0);
+    // Also where the first that is heard of it is its end: the usage is its own.
+    let members = format!(r#","response":{{"id":"c","model":"m-c",{USAGE}}}"#);
+    let completed = event("response.completed", &members);
+    assert_eq!(
+        told(&mut observer, &completed),
+        Told::Over(Terminal::Completed)
+    );
+    assert_eq!(observer.take_earlier().unwrap().usage, None);
+    assert_eq!(observer.usage().unwrap().output_tokens, 7);
+    assert_eq!(observer.model(), Some("m-c"));
+}
+
+#[test]
 fn a_message_that_is_too_long_still_ends_its_answer() {
     let mut observer = MessageObserver::new(Dialect::Responses, 100);
     let padding = "x".repeat(200);
