@@ -106,6 +106,11 @@ impl Permit {
         &self.tariff
     }
 
+    /// It was another model that has answered: what that costs is charged, if it is known.
+    pub(super) fn was_answered_by(&mut self, worker: &'static Worker, model: &str) {
+        self.tariff.was_answered_by(worker, model);
+    }
+
     /// Charges what the request has used.
     pub(super) fn settle(self, used: &Consumption, now: Instant) {
         self.admission.settle(used, now);

@@ -37,6 +37,8 @@ pub enum Refusal {
     ModelNotAllowed,
     /// The tenant may only use certain models, and the request does not say which one it wants.
     ModelUnknown(&'static str),
+    /// A message of a WebSocket is none of those that are known to ask for a response, or for nothing.
+    MessageNotSupported,
     /// A WebSocket is asked for, and there is none.
     Upgrade(UpgradeRefusal),
     /// The bytes are not a request.
@@ -195,6 +197,7 @@ impl Refusal {
             Self::TenantConnectionLimit => "tenant_connection_limit",
             Self::ModelNotAllowed => "model_not_allowed",
             Self::ModelUnknown(_) => "model_required",
+            Self::MessageNotSupported => "message_not_supported",
             Self::Upgrade(refusal) => refusal.code(),
             Self::Framing(error) => framing_code(*error),
             Self::HeadTooSlow | Self::BodyTooSlow => "request_timeout",
@@ -296,6 +299,14 @@ impl Refusal {
             Self::ModelUnknown(why) => Shape {
                 param: Some("model"),
                 ..refused(400, INVALID_REQUEST, why)
+            },
+            Self::MessageNotSupported => Shape {
+                param: Some("type"),
+                ..refused(
+                    400,
+                    INVALID_REQUEST,
+                    "Messages of this type are not passed on.",
+                )
             },
             Self::Upgrade(refusal) => refusal.shape(refused),
             Self::Framing(error) => Shape {

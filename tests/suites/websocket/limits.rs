@@ -78,6 +78,16 @@ fn models_are_those_of_the_tenant() {
         assert_refused(&mut socket, 400, "model_required", 1008);
         assert_eq!(asked_of(&upstream, connection + 1), 0, "{message}");
     }
+    // What is not known cannot be checked, whatever model it names.
+    for message in [
+        r#"{"type":"session.update","model":"gpt-5"}"#,
+        r#"{"model":"gpt-5","input":""}"#,
+        r#"{"type":"response.cancel","type":"response.create","model":"gpt-5"}"#,
+    ] {
+        let (_, mut socket) = open(gateway.address(), &upgrade());
+        socket.send(Message::text(message)).unwrap();
+        assert_refused(&mut socket, 400, "message_not_supported", 1008);
+    }
     // Whatever kind of message it is.
     let (_, mut socket) = open(gateway.address(), &upgrade());
     let text = create("o9").into_text().unwrap();

@@ -141,7 +141,9 @@ fn what_the_provider_has_refused_costs_nothing() {
     next(&mut socket);
     next(&mut socket);
     drop(socket);
-    let records = records(&gateway, "refused", 3);
+    let mut records = records(&gateway, "refused", 3);
+    // What was refused is only known for certain when something else is asked for.
+    records.sort_by_key(|record| std::cmp::Reverse(record["status"].as_u64()));
     let statuses: Vec<_> = records
         .iter()
         .map(|record| record["status"].as_u64().unwrap())
@@ -151,6 +153,103 @@ fn what_the_provider_has_refused_costs_nothing() {
     for record in &records[..2] {
         assert_eq!(record["input_tokens"], Value::Null, "{record}");
     }
+}
+
+const ERROR: &str =
+    r#"{"type":"error","status":400,"error":{"code":"invalid_value","message":"no"}}"#;
+
+/// Sends these messages, reads so many and leaves; says what is on record of responses, in order.
+fn told(gateway: &Gateway, asked: &[Message], heard: usize, count: usize) -> Vec<Value> {
+    let (_, mut socket) = open(gateway.address(), &upgrade().id("told"));
+    for message in asked {
+        socket.send(message.clone()).unwrap();
+    }
+    for _ in 0..heard {
+        next(&mut socket);
+    }
+    drop(socket);
+    records(gateway, "told", count)
+}
+
+#[test]
+fn an_error_about_another_message_makes_no_response_free() {
+    let cancel = Message::text(r#"{"type":"response.cancel","response_id":"nonsense"}"#);
+    let (_upstream, gateway) = start(|socket| {
+        next(socket);
+        next(socket);
+        socket.send(Message::text(ERROR)).unwrap();
+        for event in response("resp_1", 7) {
+            socket.send(Message::text(event)).unwrap();
+        }
+        let _ = socket.read();
+    });
+    let record = told(&gateway, &[create("gpt-5"), cancel], 4, 1).remove(0);
+    assert_eq!(
+        (&record["status"], tokens(&record)),
+        (&200.into(), [11, 3, 7, 2])
+    );
+    assert_eq!(record["model"], "gpt-5", "{record}");
+}
+
+#[test]
+fn what_nobody_is_known_to_have_asked_for_is_charged() {
+    let odd = Message::text(r#"{"type":"session.go_on","model":"cheap"}"#);
+    let (_upstream, gateway) = start(respond_to_all);
+    let records = told(&gateway, &[create("gpt-5"), odd], 6, 2);
+    for record in records {
+        assert_eq!(tokens(&record), [11, 3, 7, 2], "{record}");
+        assert_eq!(record["model"], "gpt-5", "{record}");
+    }
+}
+
+/// A response for each message.
+fn respond_to_all(socket: &mut ProviderSocket<'_>) {
+    let mut number = 0;
+    while let Ok(Message::Text(_)) = socket.read() {
+        number += 1;
+        for event in response(&format!("resp_{number}"), 7) {
+            let _ = socket.send(Message::text(event));
+        }
+    }
+}
+
+#[test]
+fn a_response_is_charged_to_what_has_asked_for_it() {
+    let upstream = provider(|socket| {
+        next(socket);
+        next(socket);
+        next(socket);
+        // The first ends in a way that nobody knows; of the second the provider names the model.
+        let named = completed("resp_2", 7).replace(r#""id""#, r#""model":"dear-2026","id""#);
+        for event in [
+            created("resp_1"),
+            r#"{"type":"response.output_text.delta","delta":"hi"}"#.to_owned(),
+            r#"{"type":"response.cancelled","response":{"id":"resp_1"}}"#.to_owned(),
+            created("resp_2"),
+            named,
+        ] {
+            socket.send(Message::text(event)).unwrap();
+        }
+        let _ = socket.read();
+    });
+    let config = config(upstream.address())
+        .price(&["dear*"], "input = 10, output = 100")
+        .price(&["*"], "input = 1, output = 10");
+    let gateway = Gateway::start(&config);
+    let odd = Message::text(r#"{"type":"session.update","model":"cheap"}"#);
+    let asked = [odd, create("cheap"), create("cheap")];
+    let records = told(&gateway, &asked, 5, 2);
+    assert_eq!(
+        (&records[0]["known"], &records[0]["output_tokens"]),
+        (&"estimated".into(), &1.into())
+    );
+    assert_eq!(
+        (&records[1]["known"], tokens(&records[1])),
+        (&"final".into(), [11, 3, 7, 2])
+    );
+    // Of a model that costs ten times as much.
+    let costs = [&records[0]["cost"], &records[1]["cost"]];
+    assert_eq!(costs, ["0.000029", "0.00081"]);
 }
 
 #[test]

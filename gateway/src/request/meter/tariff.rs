@@ -85,6 +85,22 @@ impl Tariff {
         }
     }
 
+    /// For a response that nobody is known to have asked for, from this model.
+    pub fn of_unasked(worker: &'static Worker, model: Option<&str>) -> Self {
+        Self {
+            expense: Expense::ByLength,
+            price: model.and_then(|model| worker.policy.price(model)),
+            input_tokens: 0,
+            output_tokens: worker.policy.usage.output_tokens_assumed,
+            is_background: false,
+        }
+    }
+
+    /// It was this model that has answered: its price is the one that counts, if it has one.
+    pub(in crate::request) fn was_answered_by(&mut self, worker: &'static Worker, model: &str) {
+        self.price = worker.policy.price(model).or(self.price);
+    }
+
     /// More is charged for it than the request itself.
     pub fn costs(&self) -> bool {
         self.expense != Expense::Nothing

@@ -36,6 +36,7 @@ fn all() -> Vec<Refusal> {
         Refusal::TenantConnectionLimit,
         Refusal::ModelNotAllowed,
         Refusal::ModelUnknown("which model?"),
+        Refusal::MessageNotSupported,
         Refusal::Framing(FramingError::Malformed),
         Refusal::Upgrade(UpgradeRefusal::NotOffered),
         Refusal::Upgrade(UpgradeRefusal::TooMany),

@@ -269,7 +269,7 @@ impl Tunnel<'_> {
         let mut talk = self.talk.borrow_mut();
         match way {
             Way::FromClient => talk.end_of_client(self.trail),
-            Way::FromProvider => talk.end_of_provider(),
+            Way::FromProvider => talk.end_of_provider(self.trail),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::request::meter::{self, Tariff, Transcript};
 use crate::request::refusal::Refusal;
 use crate::request::route;
 use crate::worker::Worker;
-use relay_wire::dialect::{ContentCoding, Dialect, MessageObserver, RequestScan, Told};
+use relay_wire::dialect::{ContentCoding, Dialect, MessageObserver, RequestScan, Seen, Told};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -38,6 +38,11 @@ pub(super) struct Talk<'t> {
     asking: Option<Asking>,
     /// What has been asked for and is not over, in order: the first is what the provider is at.
     waiting: VecDeque<Running>,
+    /// What the provider seems to have refused. An error does not say which message it is about: if a response begins though
+    /// nothing waits, it is one of these.
+    refused: VecDeque<Running>,
+    /// The last one that a response was asked of.
+    model: Option<Box<str>>,
     observer: MessageObserver,
     known: VecDeque<Box<str>>,
     /// The response that the provider is at has been remembered.
@@ -83,6 +88,8 @@ impl<'t> Talk<'t> {
             must_be_read,
             asking: None,
             waiting: VecDeque::new(),
+            refused: VecDeque::new(),
+            model: None,
             observer: MessageObserver::new(Dialect::Responses, event_bytes_max),
             known: VecDeque::new(),
             is_known: false,
@@ -121,9 +128,14 @@ impl<'t> Talk<'t> {
                 false => Ok(()),
             };
         }
-        if !asks_for_response(scan.message_type()) {
-            return Ok(());
+        match scan.message_type() {
+            Some("response.create") => {}
+            Some("response.cancel" | "response.processed") => return Ok(()),
+            // What comes of it cannot be known. A response that begins all the same is charged.
+            _ if self.must_be_read => return Err(Refusal::MessageNotSupported),
+            _ => return Ok(()),
         }
+        self.give_up_refused();
         let model = scan.model();
         let (worker, tenant) = (self.worker, self.caller.tenant());
         match model {
@@ -141,6 +153,7 @@ impl<'t> Talk<'t> {
             return Err(Refusal::Overloaded);
         }
         let running = self.admit(whole, &scan, model, bytes)?;
+        self.model = model.map(Into::into);
         self.waiting.push_back(running);
         Ok(())
     }
@@ -165,11 +178,24 @@ impl<'t> Talk<'t> {
         model: Option<&str>,
         text_bytes: u64,
     ) -> Result<Running, Refusal> {
+        let tariff = Tariff::of_message(self.worker, scan, model, text_bytes);
+        Ok(Running {
+            text_bytes,
+            is_stored: scan.stores_response(),
+            ..self.begin(whole, model, tariff)?
+        })
+    }
+
+    fn begin(
+        &self,
+        whole: &Trail,
+        model: Option<&str>,
+        tariff: Tariff,
+    ) -> Result<Running, Refusal> {
         let (worker, caller) = (self.worker, self.caller);
         let mut trail = whole.of_response(worker, model);
         let admitted = trail.secure(worker, caller).and_then(|()| {
             let admitted = limit::admit_further(worker, caller)?;
-            let tariff = Tariff::of_message(worker, scan, model, text_bytes);
             limit::reserve_by(worker, caller, admitted, tariff)
         });
         match admitted {
@@ -178,8 +204,8 @@ impl<'t> Talk<'t> {
                 Ok(Running {
                     permit,
                     trail,
-                    text_bytes,
-                    is_stored: scan.stores_response(),
+                    text_bytes: 0,
+                    is_stored: true,
                 })
             }
             Err(refusal) => {
@@ -195,12 +221,22 @@ impl<'t> Talk<'t> {
         self.observer.observe(payload);
     }
 
-    /// The provider's message is over.
+    /// The provider's message is over. `whole`: the connection's own trail.
     ///
     /// # Errors
-    /// It was a response's last, and with it the tenant has used all that it may use: nothing may follow.
-    pub(super) fn end_of_provider(&mut self) -> Result<(), Refusal> {
+    /// It was a response's last, and with it the tenant has used all that it may use; or a response has begun that was not asked
+    /// for and may not be: nothing may follow.
+    pub(super) fn end_of_provider(&mut self, whole: &Trail) -> Result<(), Refusal> {
         let told = self.observer.end_message();
+        if let Some(seen) = self.observer.take_earlier() {
+            self.settle_earlier(&seen);
+        }
+        if self.waiting.is_empty()
+            && (self.observer.response_id().is_some() || matches!(told, Told::Over(_)))
+        {
+            let unasked = self.unasked(whole)?;
+            self.waiting.push_back(unasked);
+        }
         self.remember();
         if self.observer.messages() == 1
             && let Some(running) = self.waiting.front_mut()
@@ -211,7 +247,10 @@ impl<'t> Talk<'t> {
             Told::Nothing => Ok(()),
             Told::Over(_) => {
                 self.learn();
-                if let Some(running) = self.waiting.pop_front() {
+                if let Some(mut running) = self.waiting.pop_front() {
+                    if let Some(model) = self.observer.model() {
+                        running.permit.was_answered_by(self.worker, model);
+                    }
                     self.settle(running, Ending::Complete, true);
                 }
                 self.start_over();
@@ -224,8 +263,46 @@ impl<'t> Talk<'t> {
         }
     }
 
+    /// What the response belongs to that has begun though nothing waits: to what seems to have been refused, or to nothing that
+    /// is known.
+    fn unasked(&mut self, whole: &Trail) -> Result<Running, Refusal> {
+        if let Some(running) = self.refused.pop_front() {
+            return Ok(running);
+        }
+        let model = self.model.as_deref();
+        self.begin(whole, model, Tariff::of_unasked(self.worker, model))
+    }
+
+    /// A response was followed by another one without an event that is known to end it.
+    fn settle_earlier(&mut self, seen: &Seen) {
+        self.is_known = false;
+        if let Some(running) = self.waiting.pop_front() {
+            let transcript = Transcript {
+                events: seen.events,
+                usage: seen.usage,
+                estimated_output_tokens: seen.estimated_output_tokens,
+                ..self.transcript(Ending::Unfinished, false)
+            };
+            self.close(running, &transcript);
+        }
+    }
+
+    /// What seems to have been refused has been.
+    fn give_up_refused(&mut self) {
+        while let Some(running) = self.refused.pop_front() {
+            let transcript = Transcript {
+                status: REFUSED_STATUS,
+                events: 1,
+                usage: None,
+                estimated_output_tokens: 0,
+                ..self.transcript(Ending::Complete, false)
+            };
+            self.close(running, &transcript);
+        }
+    }
+
     /// Something has failed. Where a response has begun it goes on until it says itself that it is over, and what was refused is
-    /// what was asked for last; else it is what was to begin.
+    /// what was asked for last; else it is what was to begin; or it was about a message that has asked for nothing.
     fn note_failure(&mut self) {
         let has_begun = self.observer.response_id().is_some();
         let refused = match has_begun {
@@ -236,13 +313,7 @@ impl<'t> Talk<'t> {
         if !has_begun {
             self.learn();
         }
-        if let Some(running) = refused {
-            let transcript = Transcript {
-                status: REFUSED_STATUS,
-                ..self.transcript(Ending::Complete, false)
-            };
-            self.close(running, &transcript);
-        }
+        self.refused.extend(refused);
         if !has_begun {
             self.start_over();
         }
@@ -257,6 +328,7 @@ impl<'t> Talk<'t> {
             let random = self.worker.random_fraction();
             health.failed(account, address, None, Fault::BrokenOff, now, random);
         }
+        self.give_up_refused();
         while let Some(running) = self.waiting.pop_front() {
             self.settle(running, ending, false);
             self.start_over();
@@ -335,9 +407,4 @@ impl<'t> Talk<'t> {
             None => health.succeeded(account, address, None, now),
         }
     }
-}
-
-/// What is not known to ask for nothing is taken for a message that asks for a response.
-fn asks_for_response(message_type: Option<&str>) -> bool {
-    !matches!(message_type, Some("response.cancel" | "response.processed"))
 }
