@@ -230,8 +230,10 @@ impl Worker {
 
     /// Starts a task of this thread. A panic ends it and nothing else.
     pub fn spawn(&'static self, task: impl Future<Output = ()> + 'static) {
+        // Boxed here: a task that is captured keeps its place beside the box it was moved to.
+        let task = CatchUnwind::new(task);
         relay_io::spawn(async move {
-            if CatchUnwind::new(task).await.is_err() {
+            if task.await.is_err() {
                 self.note_panic();
             }
         });
