@@ -139,8 +139,8 @@ impl Meaning<'_> {
         self.refused.iter().any(|one| one.key == key)
     }
 
-    /// Over HTTP/1.1 each request has a connection of its own, so that a cap on connections is one on
-    /// requests too.
+    /// Over HTTP/1.1 each request has a connection of its own, and so has a WebSocket, so that a cap on
+    /// connections is one on requests too.
     fn enough_connections(
         &mut self,
         path: &KeyPath,
@@ -153,7 +153,8 @@ impl Meaning<'_> {
         if connections < requests {
             let message = format!(
                 "`{connections_key}` ({connections}) is smaller than `{requests_key}` ({requests}), which is \
-                 never reached: HTTP/1.1 takes a connection for each request in flight"
+                 never reached: HTTP/1.1 takes a connection for each request in flight, and for each \
+                 WebSocket"
             );
             self.warn(path, message, None);
         }
@@ -199,7 +200,7 @@ impl Meaning<'_> {
 /// The names that accounts and tenants may refer to.
 struct Upstreams {
     ids: HashMap<String, UpstreamId>,
-    /// Those that may take several requests at one time on a connection.
+    /// Those that may take several requests at one time on a connection, whatever they are.
     multiplexed: HashSet<UpstreamId>,
     /// False when an upstream was refused: the name that is missing may be its own.
     complete: bool,
@@ -212,7 +213,8 @@ impl Upstreams {
         for (index, upstream) in upstreams.iter() {
             if let (Some(Text(name)), Ok(id)) = (&upstream.name, u16::try_from(index)) {
                 ids.entry(name.clone()).or_insert(UpstreamId(id));
-                if upstream.protocol != Protocol::Http1 {
+                // Each WebSocket has a connection of its own.
+                if upstream.protocol != Protocol::Http1 && !upstream.websocket {
                     multiplexed.insert(UpstreamId(id));
                 }
             }

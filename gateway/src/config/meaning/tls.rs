@@ -109,6 +109,11 @@ impl Meaning<'_> {
             let hint = "\"http2\" begins with HTTP/2 without asking";
             self.warn(&path.key("protocol"), message, Some(hint.to_owned()));
         }
+        if upstream.protocol == raw::Protocol::Http2 && upstream.websocket {
+            let message = "WebSocket is spoken over HTTP/1.1, which is sent to this port as well: over `http://` \
+                           nothing tells whether the upstream takes both";
+            self.warn(&path.key("websocket"), message, None);
+        }
     }
 }
 

@@ -151,6 +151,9 @@ fn without_tls_nobody_can_choose_http2() {
     assert_eq!(found[0].key, "upstream[0].protocol");
     assert_eq!(found.len(), 1);
     assert_eq!(warnings(&with("protocol = \"http2\"")), []);
+    let found = warnings(&with("protocol = \"http2\"\nwebsocket = true"));
+    assert_eq!(found[0].key, "upstream[0].websocket");
+    assert_eq!(found.len(), 1);
     let policy = policy(&with("protocol = \"http2\""));
     assert_eq!(policy.upstreams[0].protocol, Protocol::Http2);
 }
@@ -176,6 +179,12 @@ fn a_cap_on_connections_is_one_on_requests_only_over_http1() {
     assert_eq!(capped("http1", "http2 = true"), [account, tenant]);
     assert_eq!(capped("http2", ""), [tenant]);
     assert_eq!(capped("http2", "http2 = true"), [""; 0]);
+    let with_websocket = capped("http2\"\nwebsocket = true #\"", "http2 = true");
+    assert_eq!(
+        with_websocket,
+        [account, "upstream[0].websocket", tenant],
+        "each WebSocket has a connection"
+    );
 }
 
 #[test]
