@@ -18,6 +18,7 @@ pub use sharing::{Opening, Outcome, Turn};
 use crate::config::Policy;
 use crate::config::policy::{AccountId, TenantId, Timeouts, Upstream};
 use crate::connections::{Denied, Short, Shortages, UpstreamPlaces};
+use crate::request::egress::Failure;
 use crate::worker::Worker;
 use exchange::Fate;
 use relay_io::{Alpn, Stream};
@@ -53,6 +54,8 @@ struct Own {
 /// It is carried over a connection that others use too.
 struct Carried {
     fate: Rc<Cell<Fate>>,
+    /// The loss of the shared connection is on record.
+    is_blamed: Rc<Cell<bool>>,
     /// Of the shared connection.
     number: u64,
     /// There have been requests on it before.
@@ -107,17 +110,52 @@ impl Connection {
         }
     }
 
-    /// After it broke before an answer had begun: may the request go over another one at once? A provider may close a connection
+    /// After it broke before an answer had begun: how often may the request go over another one at once? A provider may close a connection
     /// that it has kept open just as the next request is on its way, without meaning this one; and over a shared one it may say
-    /// that it has not begun with it.
-    pub fn may_ask_again(&self) -> bool {
+    /// that it has not begun with it, which makes it `refused_max` times.
+    pub fn repeats_max(&self, refused_max: u32) -> u32 {
         match &self.kind {
-            Kind::Own(own) => own.served > 0,
+            Kind::Own(own) => u32::from(own.served > 0),
             Kind::Shared(carried) => match carried.fate.get() {
-                Fate::Refused => true,
-                Fate::Well | Fate::Lost => carried.was_used,
-                Fate::Reset => false,
+                Fate::Refused => refused_max,
+                Fate::Well | Fate::Lost => u32::from(carried.was_used),
+                Fate::Reset => 0,
             },
+        }
+    }
+
+    /// What a failure on it means, which looks the same on one that is not shared.
+    pub fn explain(&self, failure: Failure) -> Failure {
+        let was_refused =
+            matches!(&self.kind, Kind::Shared(carried) if carried.fate.get() == Fate::Refused);
+        match failure {
+            Failure::Broken if was_refused => Failure::NotBegun,
+            Failure::Broken | Failure::IncompleteStream if !self.takes_blame() => {
+                failure.on_record()
+            }
+            other => other,
+        }
+    }
+
+    /// After it broke: true, unless it is shared, and one of the others has taken the blame for it. It is one failure, however
+    /// many requests it befell.
+    pub fn takes_blame(&self) -> bool {
+        match &self.kind {
+            Kind::Shared(carried) if carried.fate.get() == Fate::Lost => {
+                !carried.is_blamed.replace(true)
+            }
+            Kind::Shared(_) | Kind::Own(_) => true,
+        }
+    }
+
+    /// It becomes this tenant's, where it is not shared.
+    ///
+    /// # Errors
+    /// The tenant has as many as it may have.
+    fn assign(&mut self, tenant: Option<TenantId>) -> Result<(), Denied> {
+        match &mut self.kind {
+            Kind::Own(own) => own.places.assign(&self.stream, tenant),
+            Kind::Shared(_) => Ok(()),
         }
     }
 
@@ -302,7 +340,7 @@ impl IdleConnections {
         for all in self.by_account.borrow_mut().iter_mut() {
             all.retain(|idle| idle.stream.interrupted().is_none());
         }
-        self.sharing.sweep(timeouts.pool_idle);
+        self.sharing.sweep(timeouts.pool_idle, self.idle_max);
     }
 
     /// Lets go of all.
@@ -322,14 +360,14 @@ impl IdleConnections {
 
 /// Requests on shared connections.
 impl IdleConnections {
-    /// Does this account have shared connections, as far as that is known?
-    pub fn expects_shared(&self, account: AccountId, upstream: &Upstream) -> bool {
-        self.sharing.is_expected(account, upstream)
+    /// Does this account have shared connections from this address, as far as that is known?
+    pub fn expects_shared(&self, account: AccountId, source: IpAddr, upstream: &Upstream) -> bool {
+        self.sharing.is_expected(account, source, upstream)
     }
 
     /// What a provider that had the choice has chosen.
-    pub fn note_choice(&self, account: AccountId, chosen: Alpn) {
-        self.sharing.note_choice(account, chosen);
+    pub fn note_choice(&self, account: AccountId, source: IpAddr, chosen: Alpn) {
+        self.sharing.note_choice(account, source, chosen);
     }
 
     /// Begins a request on a shared connection, if there is one that takes it. `after`: only on one that was opened behind that of
@@ -368,7 +406,7 @@ impl IdleConnections {
         &self,
         worker: &'static Worker,
         opened: Opened,
-    ) -> Result<Rc<Shared>, h2::Error> {
+    ) -> Result<Rc<Shared>, Failure> {
         self.sharing.adopt(worker, opened).await
     }
 }

@@ -36,6 +36,9 @@ pub(crate) const INFORMATIONAL_MAX: u32 = 8;
 /// A stream begins soon where all is well, so whoever only tries an account does not wait for it as long as for others.
 const TRIAL_TIMEOUT_MAX: Duration = Duration::from_secs(15);
 
+/// Times that a request is repeated at once which the provider has not begun with, by its own word.
+const REPEATS_MAX: u32 = 3;
+
 /// An answer whose head, and of a stream as much as decides whether it is worth forwarding, have been read; nothing of it was
 /// sent to the client yet. Boxed where it is handed on: it goes through many hands, and is large.
 pub struct Answer {
@@ -121,6 +124,7 @@ pub async fn open(
         offer,
         behind: None,
     };
+    let mut repeats = 0;
     let outcome = loop {
         let (connection, waited) =
             match connect::connect(worker, request.client, &candidate, wanted).await {
@@ -140,14 +144,20 @@ pub async fn open(
                 break Ok((begun, connection, overhead));
             }
             Err(Failure::Broken)
-                if wanted.behind.is_none()
-                    && connection.may_ask_again()
+                if repeats < connection.repeats_max(REPEATS_MAX)
                     && request.body.can_be_sent_again() =>
             {
-                wanted.behind = Some(connection.number());
+                repeats += 1;
+                // What other connections will take is not known either, but that of a new one.
+                let is_last = repeats == REPEATS_MAX;
+                wanted.behind = Some(if is_last {
+                    u64::MAX
+                } else {
+                    connection.number()
+                });
                 connection.close();
             }
-            Err(failure) => break Err(failure),
+            Err(failure) => break Err(connection.explain(failure)),
         }
     };
     worker.keep_head_buffer(buffer);
@@ -340,7 +350,10 @@ async fn judge(
     if answer.observer.is_stream() {
         let committed =
             commit::await_commit(worker, request, &mut answer, first_event_timeout).await;
-        committed.map_err(|failure| failure.when_asked(answer.observer.unpassed()))?;
+        committed.map_err(|failure| {
+            let failure = answer.connection.explain(failure);
+            failure.when_asked(answer.observer.unpassed())
+        })?;
         answer.answered_at = Instant::now();
     }
     Ok(answer)

@@ -4,7 +4,7 @@
 //! whole connection. The stream's window is opened only for what the near end has consumed: a client that does not read stops
 //! its own stream, after one window, and no other one.
 
-use super::shared::{Shared, StreamPlace};
+use super::shared::StreamPlace;
 use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
@@ -53,8 +53,7 @@ pub(super) enum Fate {
 
 /// Carries a request and its answer until the near end is gone.
 pub(super) async fn carry(
-    shared: Rc<Shared>,
-    place: StreamPlace,
+    mut place: StreamPlace,
     far: Far,
     requests: SendRequest<Bytes>,
     scheme: Scheme,
@@ -79,7 +78,7 @@ pub(super) async fn carry(
         End::Failed(how) => {
             fate.set(how);
             if how == Fate::Refused {
-                shared.note_refusal();
+                place.note_refusal();
             }
         }
     }

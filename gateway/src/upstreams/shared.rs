@@ -24,8 +24,11 @@ use std::time::{Duration, Instant};
 /// What one stream may have on its way to us or unread: what a client that has stopped reading holds at most.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 
-/// For all streams together. More than all of their windows, so that none of them ever waits for another one to be read.
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// For all streams together, at least.
+const CONNECTION_WINDOW_BYTES_MIN: u32 = 4 * 1024 * 1024;
+
+/// The largest window that there is (RFC 9113 section 6.9.1).
+const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
 
 /// Of a request's body, so much waits inside of `h2` for each stream.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -60,6 +63,8 @@ pub struct Shared {
     ping: Cell<Watching>,
     /// To be ended at once.
     is_cut: Cell<bool>,
+    /// That it was lost is on record.
+    is_blamed: Rc<Cell<bool>>,
     driver: RefCell<Option<Waker>>,
     /// Given back when the socket is closed.
     places: RefCell<Option<UpstreamPlaces>>,
@@ -93,7 +98,10 @@ pub struct Opened {
 }
 
 /// One of the streams of a connection; given back when dropped.
-pub(super) struct StreamPlace(Rc<Shared>);
+pub(super) struct StreamPlace {
+    shared: Rc<Shared>,
+    was_refused: bool,
+}
 
 impl Shared {
     /// Begins to speak HTTP/2 on a new connection, the `number`th of its worker.
@@ -123,7 +131,7 @@ impl Shared {
         let handshake = client::Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_connection_window_size(connection_window_bytes(streams_max))
             .max_header_list_size(header_list_bytes)
             .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
             .initial_max_send_streams(streams_max)
@@ -156,6 +164,7 @@ impl Shared {
             idle_since: Cell::new(now),
             ping: Cell::new(Watching::Not),
             is_cut: Cell::new(false),
+            is_blamed: Rc::default(),
             driver: RefCell::default(),
             places: RefCell::new(Some(opened.places)),
             closing: RefCell::default(),
@@ -171,17 +180,40 @@ impl Shared {
 
     /// Can another request be begun on it, from this address to one of these?
     pub(super) fn is_available(&self, source: IpAddr, destinations: &[SocketAddr]) -> bool {
-        let requests = self.requests.borrow();
-        let Some(requests) = &*requests else {
-            return false;
-        };
-        let streams_max = self.streams_max.min(requests.current_max_send_streams());
         self.source == source
             && destinations.contains(&self.destination)
+            && self.has_room()
+            && Instant::now() < self.retires_at
+    }
+
+    /// Can another request be begun on it, were it as young as can be?
+    pub(super) fn has_room(&self) -> bool {
+        self.takes_more()
             && !self.refuses.get()
             && !self.is_cut.get()
-            && self.streams_open.get() < streams_max
-            && Instant::now() < self.retires_at
+            && self.streams_open.get() < self.streams_max()
+    }
+
+    /// Streams that it may carry at one time, as far as that is known: the provider's own word comes with its SETTINGS.
+    pub(super) fn streams_max(&self) -> usize {
+        let requests = self.requests.borrow();
+        let theirs = requests
+            .as_ref()
+            .map_or(usize::MAX, SendRequest::current_max_send_streams);
+        self.streams_max.min(theirs)
+    }
+
+    /// It has not come to its end. The provider may have sent GOAWAY while requests are still on it.
+    pub(super) fn takes_more(&self) -> bool {
+        let mut requests = self.requests.borrow_mut();
+        let mut context = Context::from_waker(Waker::noop());
+        let takes_more = requests.as_mut().is_some_and(|requests| {
+            matches!(requests.poll_ready(&mut context), Poll::Ready(Ok(())))
+        });
+        if !takes_more {
+            *requests = None;
+        }
+        takes_more
     }
 
     /// Begins a request on it. `None`: it has come to its end.
@@ -191,15 +223,18 @@ impl Shared {
         let fate = Rc::new(Cell::new(Fate::Well));
         let carried = Carried {
             fate: fate.clone(),
+            is_blamed: self.is_blamed.clone(),
             number: self.number,
             was_used: self.streams_begun.get() > 0,
         };
         self.streams_begun.set(self.streams_begun.get() + 1);
         self.streams_open.set(self.streams_open.get() + 1);
-        let place = StreamPlace(self.clone());
+        let place = StreamPlace {
+            shared: self.clone(),
+            was_refused: false,
+        };
         let scheme = self.scheme.clone();
-        let shared = self.clone();
-        worker.spawn(exchange::carry(shared, place, far, requests, scheme, fate));
+        worker.spawn(exchange::carry(place, far, requests, scheme, fate));
         Some(Connection {
             stream,
             kind: Kind::Shared(carried),
@@ -249,19 +284,6 @@ impl Shared {
         self.wake_driver();
     }
 
-    /// A stream was refused: either it takes no more at all, or has enough of them for now.
-    pub(super) fn note_refusal(&self) {
-        self.refuses.set(true);
-        let mut requests = self.requests.borrow_mut();
-        let takes_more = |requests: &mut SendRequest<Bytes>| {
-            let mut context = Context::from_waker(Waker::noop());
-            matches!(requests.poll_ready(&mut context), Poll::Ready(Ok(())))
-        };
-        if !requests.as_mut().is_some_and(takes_more) {
-            *requests = None;
-        }
-    }
-
     /// At every tick: lets the provider be asked whether it is still there, and gives it up if it does not say so.
     pub(super) fn beat(&self, now: Instant) {
         let is_busy = self.streams_open.get() > 0;
@@ -307,13 +329,36 @@ impl Shared {
     }
 }
 
+impl StreamPlace {
+    /// The stream was refused: either the connection takes no more at all, or has enough of them for now.
+    pub(super) fn note_refusal(&mut self) {
+        self.was_refused = true;
+        self.shared.refuses.set(true);
+        self.shared.takes_more();
+    }
+}
+
 impl Drop for StreamPlace {
     fn drop(&mut self) {
-        let shared = &self.0;
+        let shared = &self.shared;
         shared.streams_open.set(shared.streams_open.get() - 1);
-        shared.refuses.set(false);
         shared.idle_since.set(Instant::now());
+        if !self.was_refused {
+            // One that was served has made room.
+            shared.refuses.set(false);
+        } else if shared.refuses.get() && shared.streams_open.get() == 0 {
+            // Nothing is on it whose end could make room.
+            shared.retire();
+        }
     }
+}
+
+/// More than the windows of all streams, so that none of them ever waits for another one to be read.
+fn connection_window_bytes(streams_max: usize) -> u32 {
+    let streams_max = u32::try_from(streams_max).unwrap_or(u32::MAX);
+    streams_max
+        .saturating_mul(STREAM_WINDOW_BYTES)
+        .clamp(CONNECTION_WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
 }
 
 /// Moves frames until the connection has ended, and gives its place back then.
@@ -376,5 +421,23 @@ impl Drop for Driven<'_> {
         self.worker.idle.forget(self.shared);
         drop(self.shared.places.take());
         self.shared.closing.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connection_s_window_is_never_smaller_than_those_of_its_streams() {
+        for (streams_max, bytes) in [
+            (1, CONNECTION_WINDOW_BYTES_MIN),
+            (64, CONNECTION_WINDOW_BYTES_MIN),
+            (65, 65 * STREAM_WINDOW_BYTES),
+            (1_000, 1_000 * STREAM_WINDOW_BYTES),
+            (usize::MAX, WINDOW_BYTES_MAX),
+        ] {
+            assert_eq!(connection_window_bytes(streams_max), bytes, "{streams_max}");
+        }
     }
 }

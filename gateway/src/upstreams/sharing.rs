@@ -4,7 +4,7 @@
 use super::Connection;
 use super::shared::{Opened, Shared};
 use crate::config::Policy;
-use crate::config::policy::{AccountId, Protocol, Upstream};
+use crate::config::policy::{AccountId, Protocol, TenantId, Upstream};
 use crate::request::egress::Failure;
 use crate::worker::Worker;
 use relay_io::Alpn;
@@ -14,6 +14,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
+
+/// Whoever has a connection opened begins on it before it has been idle for so long.
+const REST: Duration = Duration::from_millis(100);
 
 /// The shared connections of one worker.
 pub(super) struct Sharing {
@@ -28,8 +31,8 @@ pub(super) struct Sharing {
 struct OfAccount {
     connections: Vec<Rc<Shared>>,
     opening: Vec<Rc<Opening>>,
-    /// Where it was left to the provider, what it has chosen last.
-    chosen: Option<Alpn>,
+    /// Where it was left to the provider, what it has chosen last: by the address that it was asked from.
+    chosen: Vec<(IpAddr, Alpn)>,
 }
 
 /// A connection that is being opened, and the requests that wait for it.
@@ -38,6 +41,8 @@ pub struct Opening {
     requests: Cell<u32>,
     outcome: RefCell<Option<Outcome>>,
     waiting: RefCell<Vec<Waker>>,
+    /// Its failure is on record.
+    is_blamed: Cell<bool>,
 }
 
 /// What has come of a connection that was being opened.
@@ -71,16 +76,49 @@ impl Opening {
         .await;
     }
 
-    /// What has come of it for one of those who have waited. `None`: nothing, and there is none to wait for any more.
+    /// What has come of it for one of those who have waited, who is this tenant's. `None`: nothing, or no room; and there is
+    /// nothing to wait for any more.
     ///
     /// # Errors
-    /// It could not be opened.
-    pub fn found(&self, worker: &'static Worker) -> Result<Option<Connection>, Failure> {
+    /// It could not be opened; or the tenant may have no connection of its own.
+    pub fn found(
+        &self,
+        worker: &'static Worker,
+        tenant: Option<TenantId>,
+    ) -> Result<Option<Connection>, Failure> {
         match &*self.outcome.borrow() {
             None => Ok(None),
-            Some(Outcome::Shared(shared)) => Ok(shared.begin_request(worker)),
-            Some(Outcome::Own(connection)) => Ok(connection.take().map(|connection| *connection)),
-            Some(Outcome::Failed(failure)) => Err(failure.clone()),
+            Some(Outcome::Shared(shared)) if shared.has_room() => Ok(shared.begin_request(worker)),
+            Some(Outcome::Shared(_)) => Ok(None),
+            Some(Outcome::Own(connection)) => {
+                let Some(mut connection) = connection.take() else {
+                    return Ok(None);
+                };
+                if let Err(denied) = connection.assign(tenant) {
+                    worker.idle.keep(*connection, &worker.policy.timeouts);
+                    return Err(denied.into());
+                }
+                Ok(Some(*connection))
+            }
+            Some(Outcome::Failed(failure)) => Err(self.failed(failure.clone())),
+        }
+    }
+
+    /// Why there was nothing, for somebody who waits no longer.
+    pub fn why_not(&self) -> Failure {
+        match &*self.outcome.borrow() {
+            // As many as the provider allows came before.
+            Some(Outcome::Shared(shared)) if shared.takes_more() => Failure::NotBegun,
+            _ => self.failed(Failure::Broken),
+        }
+    }
+
+    /// It is one failure, however many have waited.
+    fn failed(&self, failure: Failure) -> Failure {
+        if self.is_blamed.replace(true) {
+            failure.on_record()
+        } else {
+            failure
         }
     }
 }
@@ -95,22 +133,32 @@ impl Sharing {
         }
     }
 
-    /// Are connections of this account shared, as far as that is known?
-    pub(super) fn is_expected(&self, account: AccountId, upstream: &Upstream) -> bool {
+    /// Are connections of this account from this address shared, as far as that is known?
+    pub(super) fn is_expected(
+        &self,
+        account: AccountId,
+        source: IpAddr,
+        upstream: &Upstream,
+    ) -> bool {
         match upstream.protocol {
             Protocol::Http1 => false,
             Protocol::Http2 => true,
             Protocol::Auto => {
                 let by_account = self.by_account.borrow();
-                let chosen = by_account[usize::from(account.0)].chosen;
-                upstream.tls.is_some() && chosen.is_none_or(|chosen| chosen == Alpn::Http2)
+                let mut chosen = by_account[usize::from(account.0)].chosen.iter();
+                let chosen = chosen.find(|(from, _)| *from == source);
+                upstream.tls.is_some() && chosen.is_none_or(|(_, chosen)| *chosen == Alpn::Http2)
             }
         }
     }
 
     /// What a provider that had the choice has chosen.
-    pub(super) fn note_choice(&self, account: AccountId, chosen: Alpn) {
-        self.by_account.borrow_mut()[usize::from(account.0)].chosen = Some(chosen);
+    pub(super) fn note_choice(&self, account: AccountId, source: IpAddr, chosen: Alpn) {
+        let all = &mut self.by_account.borrow_mut()[usize::from(account.0)].chosen;
+        match all.iter_mut().find(|(from, _)| *from == source) {
+            Some((_, known)) => *known = chosen,
+            None => all.push((source, chosen)),
+        }
     }
 
     /// A request on a connection of the account that takes another one: the fullest, so that the others become idle.
@@ -138,10 +186,19 @@ impl Sharing {
     /// carry; else a new one.
     pub(super) fn opening(&self, account: AccountId, source: IpAddr) -> Turn {
         let mut by_account = self.by_account.borrow_mut();
-        let openings = &mut by_account[usize::from(account.0)].opening;
+        let own = &mut by_account[usize::from(account.0)];
+        // The provider will hardly allow more on the new one than on those that there are.
+        let allowed = own.connections.iter().map(|shared| shared.streams_max());
+        let allowed = allowed
+            .min()
+            .and_then(|allowed| u32::try_from(allowed).ok());
+        let requests_max = allowed.map_or(self.requests_max, |allowed| {
+            self.requests_max.min(allowed.max(1))
+        });
+        let openings = &mut own.opening;
         let mut open = openings.iter();
         let has_room = |opening: &&Rc<Opening>| {
-            opening.source == source && opening.requests.get() < self.requests_max
+            opening.source == source && opening.requests.get() < requests_max
         };
         if let Some(opening) = open.find(has_room) {
             opening.requests.set(opening.requests.get() + 1);
@@ -152,6 +209,7 @@ impl Sharing {
             requests: Cell::new(1),
             outcome: RefCell::default(),
             waiting: RefCell::default(),
+            is_blamed: Cell::new(false),
         });
         openings.push(opening.clone());
         Turn::Own(opening)
@@ -171,11 +229,14 @@ impl Sharing {
     pub(super) async fn adopt(
         &self,
         worker: &'static Worker,
-        opened: Opened,
-    ) -> Result<Rc<Shared>, h2::Error> {
+        mut opened: Opened,
+    ) -> Result<Rc<Shared>, Failure> {
+        // Where it was opened for one request it was that one's tenant's.
+        opened.places.assign(&opened.stream, None)?;
         let number = self.begun.get() + 1;
         self.begun.set(number);
-        let shared = Shared::begin(worker, opened, number).await?;
+        let begun = Shared::begin(worker, opened, number).await;
+        let shared = begun.map_err(|_| Failure::Broken)?;
         let account = usize::from(shared.account().0);
         self.by_account.borrow_mut()[account]
             .connections
@@ -210,10 +271,20 @@ impl Sharing {
         self.for_each(|shared| shared.beat(now));
     }
 
-    /// Lets go of what has been idle for too long.
-    pub(super) fn sweep(&self, idle_timeout: Duration) {
+    /// Lets go of what has been idle for too long, and of each account's idle ones beyond this number, those used least recently
+    /// first.
+    pub(super) fn sweep(&self, idle_timeout: Duration, idle_max: usize) {
         let now = Instant::now();
         self.for_each(|shared| shared.sweep(now, idle_timeout));
+        for own in &*self.by_account.borrow() {
+            let has_rested = |shared: &&Rc<Shared>| {
+                shared.is_idle() && now.saturating_duration_since(shared.idle_since()) >= REST
+            };
+            let mut idle: Vec<_> = own.connections.iter().filter(has_rested).collect();
+            let surplus = idle.len().saturating_sub(idle_max);
+            idle.sort_unstable_by_key(|shared| (shared.idle_since(), shared.number()));
+            idle.iter().take(surplus).for_each(|shared| shared.retire());
+        }
     }
 
     /// Lets go of all, as soon as they carry nothing any more.

@@ -142,3 +142,41 @@ fn a_connection_that_came_to_its_end_gives_its_place_back_as_it_is_found() {
         assert_eq!(scene.connections.account(ACCOUNT), 0);
     });
 }
+
+#[test]
+fn a_failed_opening_is_one_failure_however_many_wait_for_it() {
+    let sharing = Sharing::new(&policy());
+    let Turn::Own(opening) = sharing.opening(ACCOUNT, SOURCE) else {
+        panic!("nobody opens one yet");
+    };
+    assert!(matches!(
+        sharing.opening(ACCOUNT, SOURCE),
+        Turn::Others(other) if Rc::ptr_eq(&other, &opening)
+    ));
+    sharing.end_opening(ACCOUNT, &opening, Outcome::Failed(Failure::Connect));
+    let blamed: Vec<_> = (0..3)
+        .map(|_| opening.why_not().fault().is_some())
+        .collect();
+    assert_eq!(blamed, [true, false, false]);
+    assert!(matches!(sharing.opening(ACCOUNT, SOURCE), Turn::Own(_)));
+}
+
+#[test]
+fn what_a_provider_has_chosen_is_known_for_the_address_that_it_was_asked_from() {
+    let mut policy = policy();
+    let other: IpAddr = "127.0.0.2".parse().unwrap();
+    let upstream = &mut policy.upstreams[0];
+    upstream.protocol = config::policy::Protocol::Auto;
+    upstream.tls = Some(config::policy::UpstreamTls {
+        server_name: "api.example".try_into().unwrap(),
+        ca_file: None,
+    });
+    let sharing = Sharing::new(&policy);
+    let expected = |source| sharing.is_expected(ACCOUNT, source, &policy.upstreams[0]);
+    assert!(expected(SOURCE) && expected(other), "until it is known");
+    sharing.note_choice(ACCOUNT, SOURCE, Alpn::Http1);
+    assert!(!expected(SOURCE) && expected(other));
+    sharing.note_choice(ACCOUNT, SOURCE, Alpn::Http2);
+    sharing.note_choice(ACCOUNT, other, Alpn::None);
+    assert!(expected(SOURCE) && !expected(other));
+}

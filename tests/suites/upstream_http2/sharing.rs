@@ -5,7 +5,7 @@ use relay_tests::http2::{Http2Upstream, Options, Peer, ReceivedStream, code, set
 use relay_tests::openai::{PLAIN_BODY, created};
 use relay_tests::{Account, Config, Ending, Gateway, RawClient, Request};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Barrier, Mutex};
 
 /// Answers the requests of a connection when so many of them have come there.
 fn answering_together(options: Options, count: usize) -> Http2Upstream {
@@ -168,4 +168,26 @@ fn an_idle_one_makes_room_for_another_address() {
         assert_eq!(gateway.call(&Request::plain()).status(), 200);
     }
     assert_eq!(upstream.connections().len(), 6);
+}
+
+#[test]
+fn no_more_idle_ones_are_kept_than_is_wanted() {
+    let both = Barrier::new(2);
+    let upstream = Http2Upstream::start(move |peer, request| {
+        if request.value(":path") == Some("/v1/responses") {
+            both.wait();
+        }
+        peer.answer(request.stream, 200, JSON, PLAIN_BODY);
+    });
+    let config = config(upstream.address())
+        .limit("upstream_http2_streams_max", 1)
+        .limit("pool_idle_max", 1);
+    let gateway = Gateway::start(&config);
+    assert_answered(send_at_once(&gateway, 2));
+    upstream.wait_for("one of them ends", |record| {
+        let over = record.connections.iter().filter(|one| one.is_over);
+        (over.count() == 1).then_some(())
+    });
+    assert_eq!(gateway.call(&Request::get("/v1/models")).status(), 200);
+    assert_eq!(upstream.connections().len(), 2);
 }

@@ -102,7 +102,7 @@ async fn connect_now(
     let (account, source) = (candidate.slot.account, candidate.slot.source);
     let began_at = Instant::now();
     let upstream = worker.policy.upstream(candidate.upstream);
-    if wanted.offer == Offer::Configured && worker.idle.expects_shared(account, upstream) {
+    if wanted.offer == Offer::Configured && worker.idle.expects_shared(account, source, upstream) {
         let begun = share::connect(worker, client, candidate, wanted).await?;
         if let Some(connection) = begun {
             return Ok((connection, began_at.elapsed()));

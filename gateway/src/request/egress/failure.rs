@@ -35,6 +35,10 @@ pub enum Failure {
     TlsTimeout,
     /// The connection broke before an answer had begun.
     Broken,
+    /// The provider has not begun with the request, by its own word, on any connection that it was tried on.
+    NotBegun,
+    /// What befell several requests at one time, as the loss of a connection that they share: one of them has put it on record.
+    OnRecord(Box<Self>),
     /// No answer began in time.
     Timeout,
     /// What came is not HTTP, or not unambiguous.
@@ -89,7 +93,7 @@ impl Failure {
     /// Another account may do better, and nothing was produced yet that a second attempt would repeat.
     pub fn may_be_retried(&self) -> bool {
         !matches!(
-            self,
+            self.what(),
             Self::Malformed(_)
                 | Self::Unexpected
                 | Self::TenantConnectionsFull
@@ -98,6 +102,24 @@ impl Failure {
                 | Self::Abandoned(_)
                 | Self::Shutdown
         )
+    }
+
+    /// Another request that it befell too has put it on record.
+    #[must_use]
+    pub fn on_record(self) -> Self {
+        if self.fault().is_some() {
+            Self::OnRecord(Box::new(self))
+        } else {
+            self
+        }
+    }
+
+    /// What has happened, on record or not.
+    pub fn what(&self) -> &Self {
+        match self {
+            Self::OnRecord(failure) => failure.what(),
+            other => other,
+        }
     }
 
     /// It came when the provider had the whole request, and so much of its answer had been seen.
@@ -118,7 +140,7 @@ impl Failure {
 
     /// It is this account's problem: the next one can be asked at once.
     pub fn blames_account(&self) -> bool {
-        match self {
+        match self.what() {
             Self::Egress
             | Self::EgressMismatch
             | Self::PortsShort
@@ -132,7 +154,7 @@ impl Failure {
     }
 
     /// What it means for the health of the account or of its address. `None`: it is the client's, the tenant's or this host's
-    /// own, a cap of ours, or our own end.
+    /// own, a cap of ours, or our own end; or it is on record.
     pub fn fault(&self) -> Option<Fault> {
         let until = |resets: &Option<Reset>| resets.map(|reset| reset.until);
         Some(match self {
@@ -173,7 +195,9 @@ impl Failure {
             Self::Status { resets, .. } | Self::FailedStream { resets, .. } => Fault::ServerError {
                 until: until(resets),
             },
-            Self::TenantConnectionsFull
+            Self::NotBegun
+            | Self::OnRecord(_)
+            | Self::TenantConnectionsFull
             | Self::AccountConnectionsFull
             | Self::OutOfResources
             | Self::Client(_)
@@ -184,7 +208,7 @@ impl Failure {
 
     /// The provider's status, if that is what failed.
     pub fn status(&self) -> Option<u16> {
-        match self {
+        match self.what() {
             Self::Status { status, .. } => Some(*status),
             _ => None,
         }
@@ -202,7 +226,8 @@ impl Failure {
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
             Self::Tls | Self::TlsTimeout => "tls",
-            Self::Broken => "broken",
+            Self::Broken | Self::NotBegun => "broken",
+            Self::OnRecord(failure) => failure.kind(),
             Self::Timeout => "timeout",
             Self::Malformed(_) | Self::Unexpected => "malformed",
             Self::Status { .. } | Self::FailedStream { .. } => match self.fault() {
@@ -226,9 +251,10 @@ impl Failure {
             Self::PortsShort => Refusal::EgressPortsExhausted,
             Self::TenantConnectionsFull => Refusal::TenantConnectionLimit,
             Self::AccountConnectionsFull => Refusal::NoAccountAvailable,
-            Self::NoDestination | Self::Connect | Self::Tls | Self::Broken => {
+            Self::NoDestination | Self::Connect | Self::Tls | Self::Broken | Self::NotBegun => {
                 Refusal::UpstreamError { status: None }
             }
+            Self::OnRecord(failure) => failure.into_refusal(),
             Self::ConnectTimeout | Self::TlsTimeout | Self::Timeout => Refusal::UpstreamTimeout,
             Self::Malformed(_) | Self::Unexpected => Refusal::UpstreamMalformed,
             Self::Status {

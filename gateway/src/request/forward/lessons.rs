@@ -81,6 +81,7 @@ pub(super) fn report(worker: &Worker, answer: &mut Answer, end: &End, told: Opti
     let fault = reported.and_then(|report| fault_of_report(&report, told, now));
     match fault.map_or_else(|| verdict(end), Verdict::AtFault) {
         Verdict::Well => health.succeeded(account, address, trial, now),
+        Verdict::AtFault(Fault::BrokenOff) if !answer.connection.takes_blame() => {}
         Verdict::AtFault(fault) => {
             let random = worker.random_fraction();
             health.failed(account, address, trial, fault, now, random);

@@ -51,7 +51,7 @@ impl Retry {
 
 fn has_not_left(failure: &Failure) -> bool {
     matches!(
-        failure,
+        failure.what(),
         Failure::Egress
             | Failure::EgressMismatch
             | Failure::PortsShort

@@ -126,7 +126,9 @@ async fn secure(
     };
     match upstream.protocol {
         _ if goal.offer == Offer::Http1 => {}
-        Protocol::Auto => worker.idle.note_choice(goal.account, secured.alpn),
+        Protocol::Auto => worker
+            .idle
+            .note_choice(goal.account, goal.source, secured.alpn),
         Protocol::Http2 if spoken != Spoken::Http2 => {
             worker
                 .note_upstream_tls_refused(goal.account, "HTTP/2 was not agreed on (ALPN)".into());

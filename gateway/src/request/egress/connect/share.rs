@@ -15,6 +15,9 @@ use std::time::Duration;
 /// How often somebody who waits for a connection looks whether anybody still waits for that.
 const WAIT_STEP: Duration = Duration::from_millis(50);
 
+/// Connections whose opening a request waits for, one after the other.
+const OPENINGS_MAX: u32 = 3;
+
 /// On a connection there is, or on one that is opened for all who come meanwhile. `None`: those of this upstream are not shared.
 pub(super) async fn connect(
     worker: &'static Worker,
@@ -24,36 +27,40 @@ pub(super) async fn connect(
 ) -> Result<Option<Connection>, Failure> {
     let (account, source) = (candidate.slot.account, candidate.slot.source);
     let addresses = worker.addresses_of(candidate.upstream);
+    let upstream = worker.policy.upstream(candidate.upstream);
+    let tenant = worker.connections.counted(candidate.tenant);
     let after = wanted.behind.unwrap_or(0);
-    let begun = worker
-        .idle
-        .begin_shared(worker, account, source, &addresses, after);
-    if begun.is_some() {
-        return Ok(begun);
-    }
-    let opening = match worker.idle.opening(account, source) {
-        Turn::Others(opening) => opening,
-        Turn::Own(opening) => {
-            // It is opened for everybody: that the first one leaves must not end it for the others.
-            let goal = Goal::of(candidate, None, Offer::Configured);
-            worker.spawn(open_for_all(worker, goal, opening.clone()));
-            opening
-        }
-    };
-    // It is over soon: each step of opening it has its own time-out.
-    while let Either::Second(()) = either(opening.ended(), pause(WAIT_STEP)).await {
-        check_wanted(worker, client)?;
-    }
-    let found = opening.found(worker)?;
-    if found.is_none()
-        && worker
+    let mut openings = 0;
+    loop {
+        let begun = worker
             .idle
-            .expects_shared(account, worker.policy.upstream(candidate.upstream))
-    {
-        // It has ended as soon as it was opened.
-        return Err(Failure::Broken);
+            .begin_shared(worker, account, source, &addresses, after);
+        if begun.is_some() {
+            return Ok(begun);
+        }
+        let opening = match worker.idle.opening(account, source) {
+            Turn::Others(opening) => opening,
+            Turn::Own(opening) => {
+                // It is opened for everybody: that the first one leaves must not end it for the others.
+                let goal = Goal::of(candidate, None, Offer::Configured);
+                worker.spawn(open_for_all(worker, goal, opening.clone()));
+                opening
+            }
+        };
+        // It is over soon: each step of opening it has its own time-out.
+        while let Either::Second(()) = either(opening.ended(), pause(WAIT_STEP)).await {
+            check_wanted(worker, client)?;
+        }
+        let found = opening.found(worker, tenant)?;
+        if found.is_some() || !worker.idle.expects_shared(account, source, upstream) {
+            return Ok(found);
+        }
+        // It has ended as soon as it was opened, or carries as many as the provider allows.
+        openings += 1;
+        if openings == OPENINGS_MAX {
+            return Err(opening.why_not());
+        }
     }
-    Ok(found)
 }
 
 async fn open_for_all(worker: &'static Worker, goal: Goal, opening: Rc<Opening>) {
@@ -79,8 +86,8 @@ async fn open_shared(worker: &'static Worker, goal: &Goal) -> Result<Outcome, Fa
             Ok(Outcome::Own(RefCell::new(Some(Box::new(connection)))))
         }
         Spoken::Http2 => {
-            let shared = worker.idle.share(worker, opened).await;
-            Ok(Outcome::Shared(shared.map_err(|_| Failure::Broken)?))
+            let shared = worker.idle.share(worker, opened).await?;
+            Ok(Outcome::Shared(shared))
         }
     }
 }
@@ -105,7 +112,6 @@ impl Drop for Ends {
 
 /// Shares a connection that was opened for one request, which is the first on it.
 pub(super) async fn adopt(worker: &'static Worker, opened: Opened) -> Result<Connection, Failure> {
-    let shared = worker.idle.share(worker, opened).await;
-    let shared = shared.map_err(|_| Failure::Broken)?;
+    let shared = worker.idle.share(worker, opened).await?;
     shared.begin_request(worker).ok_or(Failure::Broken)
 }

@@ -36,7 +36,7 @@ fn every_failure_has_its_row() {
     let rate_limited = Some(Fault::RateLimited { until });
     let quota_exhausted = Some(Fault::QuotaExhausted { until });
     let server_error = Some(Fault::ServerError { until });
-    let rows: [Row; 39] = [
+    let rows: [Row; 42] = [
         (
             Failure::Egress,
             503,
@@ -124,6 +124,23 @@ fn every_failure_has_its_row() {
             Some(Fault::Reset),
             true,
             false,
+        ),
+        (Failure::NotBegun, 502, "upstream_error", None, true, false),
+        (
+            Failure::Broken.on_record(),
+            502,
+            "upstream_error",
+            None,
+            true,
+            false,
+        ),
+        (
+            Failure::Egress.on_record(),
+            503,
+            "egress_unavailable",
+            None,
+            true,
+            true,
         ),
         (
             Failure::Timeout,
