@@ -3,9 +3,10 @@
 use super::Request;
 use super::limit::has_budget;
 use super::refusal::Refusal;
-use crate::config::policy::{Allowance, KeyNumber, TenantId, TenantKey, UpstreamId};
+use crate::config::policy::{Allowance, KeyNumber, TenantId, UpstreamId};
 use crate::keys;
 use crate::worker::Worker;
+use std::time::SystemTime;
 
 /// A checked fact: this request carried a valid key of this tenant. Only `authenticate` makes one.
 /// ```
@@ -24,13 +25,14 @@ use crate::worker::Worker;
 /// # use codex_relay::worker::Worker;
 /// fn caller(worker: &Worker, request: &Request<'_>) -> Result<Caller, Refusal> {
 ///     let checked = authenticate(worker, request)?;
-///     Ok(Caller { tenant: checked.tenant(), key: checked.key(), key_id: checked.key_id() })
+///     Ok(Caller { tenant: checked.tenant(), key: checked.key(), key_id: checked.key_id(), expires: None })
 /// }
 /// ```
 pub struct Caller {
     tenant: TenantId,
     key: KeyNumber,
     key_id: KeyId,
+    expires: Option<SystemTime>,
 }
 
 /// A key's identifier for logs: the first four bytes of its hash.
@@ -50,6 +52,18 @@ impl Caller {
     /// The key's identifier for logs.
     pub fn key_id(&self) -> KeyId {
         self.key_id
+    }
+
+    /// The key still is valid: what follows on a connection may come much later than the key.
+    ///
+    /// # Errors
+    /// It has expired.
+    pub fn check_expiry(&self) -> Result<(), Refusal> {
+        if has_expired(self.expires) {
+            Err(Refusal::KeyExpired)
+        } else {
+            Ok(())
+        }
     }
 
     /// What it may use: the tenant, and the key.
@@ -81,13 +95,14 @@ pub fn authenticate(worker: &Worker, request: &Request<'_>) -> Result<Caller, Re
     let presented = presented_key(request).ok_or(Refusal::KeyMissing)?;
     let hash = keys::hash(presented);
     let key = worker.policy.keys.get(&hash).ok_or(Refusal::KeyUnknown)?;
-    if has_expired(key) {
+    if has_expired(key.expires) {
         return Err(Refusal::KeyExpired);
     }
     Ok(Caller {
         tenant: key.tenant,
         key: key.number,
         key_id: [hash[0], hash[1], hash[2], hash[3]],
+        expires: key.expires,
     })
 }
 
@@ -111,14 +126,24 @@ fn bearer_token(value: &[u8]) -> Option<&[u8]> {
         .then(|| token.trim_ascii())
 }
 
-fn has_expired(key: &TenantKey) -> bool {
-    key.expires
-        .is_some_and(|expires| expires <= std::time::SystemTime::now())
+fn has_expired(expires: Option<SystemTime>) -> bool {
+    expires.is_some_and(|expires| expires <= SystemTime::now())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::bearer_token;
+    use super::{bearer_token, has_expired};
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn a_key_ends_when_its_time_has_come() {
+        let now = SystemTime::now();
+        let hour = Duration::from_secs(3600);
+        assert!(!has_expired(None));
+        assert!(!has_expired(Some(now + hour)));
+        assert!(has_expired(Some(now)));
+        assert!(has_expired(Some(now - hour)));
+    }
 
     #[test]
     fn bearer_tokens() {

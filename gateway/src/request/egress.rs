@@ -15,7 +15,7 @@ pub use retry_time::Told;
 use super::Request;
 use super::body::Interrupted;
 use super::meter::{Observer, Unpassed};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, UpgradeRefusal};
 use super::route::Candidate;
 use super::websocket;
 use crate::accounts::Slot;
@@ -303,6 +303,12 @@ async fn judge(
     let status = begun.head.status;
     if status == 101 && !websocket::is_agreed(request, &begun.head, begun.lease.filled()) {
         return Err(Failure::Unexpected);
+    }
+    // It says nothing of how requests go, which may do well where no WebSocket is opened.
+    if request.websocket.is_some() && status != 101 && !websocket::may_be_tried_again(status) {
+        return Err(Failure::Client(Refusal::Upgrade(
+            UpgradeRefusal::NotOffered,
+        )));
     }
     if error_answer::is_error_status(status) {
         return Err(error_answer::read(worker, request, begun, connection).await);

@@ -10,5 +10,5 @@ mod handshake;
 mod talk;
 mod tunnel;
 
-pub use handshake::{Handshake, asked_for, is_agreed};
+pub use handshake::{Handshake, asked_for, is_agreed, may_be_tried_again};
 pub use tunnel::tunnel;

@@ -278,7 +278,7 @@ fn silence_and_age_end_it() {
     let (_, mut socket) = open(gateway.address(), &upgrade().id("idle"));
     assert_eq!(closed(&mut socket).map(|(code, _)| code), Some(1001));
     assert_eq!(heard_code(&heard), Some(1001));
-    assert_eq!(record(&gateway, "idle")["ended"], "deadline");
+    assert_eq!(record(&gateway, "idle")["ended"], "idle_timeout");
     assert_nothing_left(&gateway);
 
     let (upstream, heard) = listening(|_| {});
@@ -303,7 +303,7 @@ fn silence_and_age_end_it() {
     assert_eq!(close.map(|frame| frame.code.into()), Some(1001_u16));
     assert!(began_at.elapsed() >= Duration::from_millis(900));
     assert_eq!(heard_code(&heard), Some(1001));
-    assert_eq!(record(&gateway, "old")["ended"], "deadline");
+    assert_eq!(record(&gateway, "old")["ended"], "total_timeout");
     assert_nothing_left(&gateway);
 }
 

@@ -47,7 +47,7 @@ type Socket = TokioIo<Upgraded>;
 
 /// Answers one message after the other until the client closes.
 async fn serve(mut socket: Socket) -> io::Result<()> {
-    let mut reader = FrameReader::new(Sender::Client, false, BODY_BYTES_MAX as u64);
+    let mut reader = FrameReader::new(Sender::Client, BODY_BYTES_MAX as u64);
     let mut buffer = vec![0; 64 << 10];
     let mut message = Vec::new();
     loop {

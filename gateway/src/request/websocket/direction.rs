@@ -48,9 +48,9 @@ pub(super) struct Direction {
 }
 
 impl Direction {
-    pub(super) fn both(is_extended: bool, message_bytes_max: u64) -> [Self; 2] {
+    pub(super) fn both(message_bytes_max: u64) -> [Self; 2] {
         [Sender::Client, Sender::Server].map(|sender| Self {
-            reader: RefCell::new(FrameReader::new(sender, is_extended, message_bytes_max)),
+            reader: RefCell::new(FrameReader::new(sender, message_bytes_max)),
             is_sending: Cell::new(false),
             is_between_frames: Cell::new(true),
             is_between_messages: Cell::new(true),
@@ -167,9 +167,14 @@ impl Tunnel<'_> {
         if way == Way::FromClient {
             self.client.tie(self.upstream);
         }
-        let sent = to
-            .send(parts, self.worker.policy.timeouts.write_stall)
-            .await;
+        let stall_timeout = self.worker.policy.timeouts.write_stall;
+        let sent = match self.close_deadline() {
+            None => to.send(parts, stall_timeout).await,
+            Some(limit) => to.send_within(parts, stall_timeout, limit).await,
+        };
+        if let Some(limit) = self.close_deadline() {
+            to.set_deadline_at(limit);
+        }
         if way == Way::FromClient {
             self.client.untie();
         }
@@ -193,14 +198,10 @@ impl Tunnel<'_> {
                 stop = Some(start);
             }
             match reader.next(bytes, at) {
-                Ok(Some(Piece::Payload {
-                    range,
-                    mask,
-                    is_plain,
-                })) => {
+                Ok(Some(Piece::Payload { range, mask })) => {
                     at = range.end;
                     // What a provider says is charged for, whether it goes on or not.
-                    if is_plain && (way == Way::FromProvider || !is_over) {
+                    if way == Way::FromProvider || !is_over {
                         self.hear(way, &bytes[range], mask);
                     }
                 }
@@ -299,7 +300,8 @@ impl Tunnel<'_> {
                 } else {
                     "nothing was said for too long"
                 };
-                self.close_with(End::of(Ending::Deadline), code::GOING_AWAY, why);
+                let end = End::of_deadline(self.has_lasted_too_long());
+                self.close_with(end, code::GOING_AWAY, why);
             }
             (_, Some(Interrupt::Shutdown)) => self.shut_down(),
             (Way::FromClient, Some(Interrupt::PeerGone)) => self.client_is_gone(Ending::ClientGone),
@@ -319,6 +321,12 @@ impl Tunnel<'_> {
         match (way, reason) {
             (_, Some(Interrupt::Shutdown)) => self.shut_down(),
             (Way::FromClient, Some(Interrupt::Tied)) => self.client_is_gone(Ending::ClientGone),
+            // A provider that cannot say anything may well read nothing: its client has to take what it says first.
+            (Way::FromClient, Some(Interrupt::Deadline))
+                if self.directions[way.back() as usize].is_sending() =>
+            {
+                self.client_is_gone(Ending::ClientStalled);
+            }
             (Way::FromClient, Some(_)) => self.provider_is_gone(),
             (Way::FromClient, None) => {
                 // What it has said before it left is still on its way to the client, and perhaps why it has left.

@@ -15,7 +15,7 @@ use relay_wire::websocket::{ACCEPT_BYTES, VERSION, accept_value, is_key};
 pub struct Handshake {
     /// What has to come back for the key.
     accept: [u8; ACCEPT_BYTES],
-    /// What passes must be read, so that the two sides must not agree on what only they understand.
+    /// What passes must be read: what cannot be must not pass.
     must_be_read: bool,
     _place: Place,
 }
@@ -115,7 +115,12 @@ pub fn is_agreed(request: &Request<'_>, head: &ResponseHead, bytes: &[u8]) -> bo
         && accept == handshake.accept
         && protocols.len() <= 1
         && protocols.iter().all(was_offered)
-        && (!handshake.must_be_read || all("sec-websocket-extensions").is_empty())
+        && all("sec-websocket-extensions").is_empty()
+}
+
+/// The provider has not agreed to a WebSocket, and may agree to the next one, or on another account.
+pub fn may_be_tried_again(status: u16) -> bool {
+    status == 429 || matches!(status, 500..=599) && !matches!(status, 501 | 505)
 }
 
 impl Handshake {
@@ -124,14 +129,8 @@ impl Handshake {
         self.must_be_read
     }
 
-    /// The two sides have agreed on an extension.
-    pub(super) fn is_extended(&self, head: &ResponseHead, bytes: &[u8]) -> bool {
-        values(&head.fields, bytes, "sec-websocket-extensions")
-            .next()
-            .is_some()
-    }
-
-    /// Writes the fields with which the provider is asked.
+    /// Writes the fields with which the provider is asked. Extensions are not offered: what they change could not be read, and what
+    /// cannot be read cannot be charged.
     pub fn write_request(&self, head: &mut HeadWriter<'_>, request: &Request<'_>) {
         head.known("connection", "Upgrade");
         head.known("upgrade", "websocket");
@@ -139,14 +138,6 @@ impl Handshake {
         let bytes = request.head_bytes();
         for name in ["sec-websocket-key", "sec-websocket-protocol"] {
             copy(head, &request.head.fields, bytes, name);
-        }
-        if !self.must_be_read {
-            copy(
-                head,
-                &request.head.fields,
-                bytes,
-                "sec-websocket-extensions",
-            );
         }
     }
 
@@ -156,9 +147,7 @@ impl Handshake {
         head.known("upgrade", "websocket");
         // Base64 always can be written.
         let _ = head.field(b"sec-websocket-accept", &self.accept);
-        for name in ["sec-websocket-protocol", "sec-websocket-extensions"] {
-            copy(head, &answer.fields, bytes, name);
-        }
+        copy(head, &answer.fields, bytes, "sec-websocket-protocol");
     }
 }
 

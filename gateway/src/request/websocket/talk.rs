@@ -13,7 +13,9 @@ use crate::request::meter::{self, Tariff, Transcript};
 use crate::request::refusal::Refusal;
 use crate::request::route;
 use crate::worker::Worker;
-use relay_wire::dialect::{ContentCoding, Dialect, MessageObserver, RequestScan, Seen, Told};
+use relay_wire::dialect::{
+    ContentCoding, Dialect, MessageObserver, RequestScan, Seen, Terminal, Told,
+};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -135,6 +137,7 @@ impl<'t> Talk<'t> {
             _ if self.must_be_read => return Err(Refusal::MessageNotSupported),
             _ => return Ok(()),
         }
+        self.caller.check_expiry()?;
         self.give_up_refused();
         let model = scan.model();
         let (worker, tenant) = (self.worker, self.caller.tenant());
@@ -245,8 +248,8 @@ impl<'t> Talk<'t> {
         }
         match told {
             Told::Nothing => Ok(()),
-            Told::Over(_) => {
-                self.learn();
+            Told::Over(terminal) => {
+                self.learn(terminal);
                 if let Some(mut running) = self.waiting.pop_front() {
                     if let Some(model) = self.observer.model() {
                         running.permit.was_answered_by(self.worker, model);
@@ -311,7 +314,7 @@ impl<'t> Talk<'t> {
             false => self.waiting.pop_front(),
         };
         if !has_begun {
-            self.learn();
+            self.learn(Terminal::Failed);
         }
         self.refused.extend(refused);
         if !has_begun {
@@ -319,14 +322,14 @@ impl<'t> Talk<'t> {
         }
     }
 
-    /// The connection is over, and what was asked for in it is not.
-    pub(super) fn end(&mut self, ending: Ending) {
-        if ending == Ending::UpstreamBroken && !self.waiting.is_empty() {
+    /// The connection is over, and what was asked for in it is not. `fault`: what that says of the account.
+    pub(super) fn end(&mut self, ending: Ending, fault: Option<Fault>) {
+        if let Some(fault) = fault.filter(|_| !self.waiting.is_empty()) {
             let health = &self.worker.accounts.health;
             let now = health.clock().now();
             let Place { account, address } = self.place;
             let random = self.worker.random_fraction();
-            health.failed(account, address, None, Fault::BrokenOff, now, random);
+            health.failed(account, address, None, fault, now, random);
         }
         self.give_up_refused();
         while let Some(running) = self.waiting.pop_front() {
@@ -394,11 +397,15 @@ impl<'t> Talk<'t> {
     }
 
     /// Tells the account's health how a response has ended.
-    fn learn(&self) {
+    fn learn(&self, terminal: Terminal) {
         let health = &self.worker.accounts.health;
         let now = health.clock().now();
         let Place { account, address } = self.place;
-        let reported = self.observer.failure();
+        // Whatever was reported on the way was about something else if the response is complete.
+        let reported = self
+            .observer
+            .failure()
+            .filter(|_| terminal == Terminal::Failed);
         match reported.and_then(|report| fault_of_report(&report, None, now)) {
             Some(fault) => {
                 let random = self.worker.random_fraction();

@@ -6,6 +6,7 @@
 use super::Handshake;
 use super::direction::{Direction, Way};
 use super::talk::{Place, Talk};
+use crate::health::Fault;
 use crate::journal::{Closed, ClosedBy};
 use crate::request::Request;
 use crate::request::audit::Trail;
@@ -29,6 +30,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(750);
 /// The same of a side that has been passed the other one's close, which may have to read on before it comes to it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How a tunnel has `ended` in which nothing was said for too long.
+const IDLE_TIMEOUT: &str = "idle_timeout";
+
 /// Two connections that have become one.
 pub(super) struct Tunnel<'t> {
     pub worker: &'static Worker,
@@ -42,10 +46,10 @@ pub(super) struct Tunnel<'t> {
     end: Cell<Option<End>>,
     /// The close that the gateway sends to both.
     closing: RefCell<Option<Closing>>,
-    /// The two sides have agreed on something that cannot be read.
-    is_extended: bool,
     /// The point in time at which it must be over.
     total_deadline: u64,
+    /// The same once the gateway has begun to close it.
+    close_deadline: Cell<Option<u64>>,
 }
 
 /// How a tunnel ends.
@@ -68,6 +72,30 @@ impl End {
             name: ending.as_str(),
             code: None,
             closed: None,
+        }
+    }
+}
+
+impl End {
+    /// It lasted as long as it may, or nothing was said for too long.
+    pub(super) fn of_deadline(has_lasted_too_long: bool) -> Self {
+        let name = if has_lasted_too_long {
+            "total_timeout"
+        } else {
+            IDLE_TIMEOUT
+        };
+        Self {
+            name,
+            ..Self::of(Ending::Deadline)
+        }
+    }
+
+    /// What it says of the account if a response was asked for that is not over. That it was open for long is nobody's fault.
+    fn fault(&self) -> Option<Fault> {
+        match self.ending {
+            Ending::UpstreamBroken => Some(Fault::BrokenOff),
+            Ending::Deadline if self.name == IDLE_TIMEOUT => Some(Fault::TimedOut),
+            _ => None,
         }
     }
 }
@@ -106,10 +134,6 @@ pub async fn tunnel<'c>(
         standings: permit.standings(now),
     };
     let head = forward::switching_head(worker, request, &answer, &client, &own);
-    let is_extended = request
-        .websocket
-        .as_ref()
-        .is_some_and(|handshake| handshake.is_extended(&answer.head, answer.lease.filled()));
     let must_be_read = request
         .websocket
         .as_ref()
@@ -134,13 +158,13 @@ pub async fn tunnel<'c>(
         upstream: &answer.connection.stream,
         talk: RefCell::new(Talk::new(worker, caller, place, must_be_read)),
         trail,
-        directions: Direction::both(is_extended, message_bytes_max),
+        directions: Direction::both(message_bytes_max),
         end: Cell::new(None),
         closing: RefCell::new(None),
-        is_extended,
         total_deadline: request
             .client
             .deadline_at(worker.policy.timeouts.websocket_total),
+        close_deadline: Cell::new(None),
     };
     let _open = worker.count_open_stream();
     if sent.is_ok() {
@@ -165,7 +189,7 @@ impl Tunnel<'_> {
     /// How it has ended, and how many bytes have gone each way.
     fn over(self) -> (End, [u64; 2]) {
         let end = self.end.get().unwrap_or(End::of(Ending::Complete));
-        self.talk.borrow_mut().end(end.ending);
+        self.talk.borrow_mut().end(end.ending, end.fault());
         self.client.clear_deadline();
         (end, [0, 1].map(|way: usize| self.directions[way].bytes()))
     }
@@ -186,15 +210,19 @@ impl Tunnel<'_> {
         self.closing.borrow().is_some()
     }
 
+    /// The point in time at which it must be over, once it is being closed. Each send puts the deadline back that was there before
+    /// it, which may be one from before the close.
+    pub(super) fn close_deadline(&self) -> Option<u64> {
+        self.close_deadline.get()
+    }
+
     pub(super) fn has_lasted_too_long(&self) -> bool {
         self.client.has_passed(self.total_deadline)
     }
 
     /// Nothing is asked for that is not over, and nothing is being said.
     fn is_idle(&self) -> bool {
-        !self.is_extended
-            && self.talk.borrow().is_idle()
-            && self.directions.iter().all(Direction::is_between_messages)
+        self.talk.borrow().is_idle() && self.directions.iter().all(Direction::is_between_messages)
     }
 
     /// Something has passed: the time without anything begins anew.
@@ -306,6 +334,8 @@ impl Tunnel<'_> {
             stream.forgive_deadline();
             stream.set_deadline(CLOSE_TIMEOUT);
         }
+        self.close_deadline
+            .set(Some(self.client.deadline_at(CLOSE_TIMEOUT)));
         for way in [Way::FromClient, Way::FromProvider] {
             self.send_close(way);
         }

@@ -38,8 +38,6 @@ pub enum Piece {
         range: Range<usize>,
         /// Takes their mask off; `None`: they have none.
         mask: Option<Mask>,
-        /// No extension has changed them: they are what the sender's application has sent.
-        is_plain: bool,
     },
     /// A frame has ended here.
     End {
@@ -99,14 +97,13 @@ impl Mask {
 #[derive(Debug)]
 pub struct FrameReader {
     sender: Sender,
-    /// An extension was agreed on, so that bits and payloads mean what it says.
-    is_extended: bool,
     message_bytes_max: u64,
     /// Of a frame whose header has not come yet.
     header: [u8; HEADER_BYTES_MAX],
     header_bytes: usize,
     frame: Option<Frame>,
-    message: Option<Message>,
+    /// Bytes of the message that has begun and not ended.
+    message_bytes: Option<u64>,
     closing: Closing,
 }
 
@@ -117,13 +114,6 @@ struct Frame {
     is_final: bool,
     mask: Option<Mask>,
     left_bytes: u64,
-}
-
-/// A message that has begun and not ended.
-#[derive(Clone, Copy, Debug)]
-struct Message {
-    is_plain: bool,
-    bytes: u64,
 }
 
 /// The payload of a frame that closes the connection.
@@ -141,16 +131,15 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 
 impl FrameReader {
-    /// At the start of a connection. `is_extended`: an extension was agreed on.
-    pub fn new(sender: Sender, is_extended: bool, message_bytes_max: u64) -> Self {
+    /// At the start of a connection on which no extension was agreed on.
+    pub fn new(sender: Sender, message_bytes_max: u64) -> Self {
         Self {
             sender,
-            is_extended,
             message_bytes_max,
             header: [0; HEADER_BYTES_MAX],
             header_bytes: 0,
             frame: None,
-            message: None,
+            message_bytes: None,
             closing: Closing {
                 payload: [0; CONTROL_BYTES_MAX as usize],
                 bytes: 0,
@@ -165,7 +154,7 @@ impl FrameReader {
 
     /// Neither in a frame nor between the parts of a message.
     pub fn is_between_messages(&self) -> bool {
-        self.is_between_frames() && self.message.is_none()
+        self.is_between_frames() && self.message_bytes.is_none()
     }
 
     /// The beginning of a header that has not come to its end: the last bytes of what was read. Whoever passes on what it
@@ -203,8 +192,8 @@ impl FrameReader {
             ..frame
         };
         self.frame = Some(rest);
-        match (frame.opcode, self.message) {
-            (CLOSE | PING | PONG, _) => {
+        match frame.opcode {
+            CLOSE | PING | PONG => {
                 if frame.opcode == CLOSE {
                     self.closing.take(&bytes[range.clone()], frame.mask);
                 }
@@ -213,10 +202,9 @@ impl FrameReader {
                 }
                 self.end(rest, range.end).map(Some)
             }
-            (_, message) => Ok(Some(Piece::Payload {
+            _ => Ok(Some(Piece::Payload {
                 range,
                 mask: frame.mask,
-                is_plain: message.is_some_and(|message| message.is_plain),
             })),
         }
     }
@@ -263,9 +251,8 @@ impl FrameReader {
         let [first, second, ..] = self.header;
         let (is_final, opcode) = (first & 0x80 != 0, first & 0x0F);
         let has_reserved_bits = first & 0x70 != 0;
-        let is_control = opcode & 0x08 != 0;
         let broken = |how| Err(Violation::Protocol(how));
-        if has_reserved_bits && (is_control || !self.is_extended) {
+        if has_reserved_bits {
             return broken("reserved bits are set");
         }
         if (second & 0x80 != 0) != (self.sender == Sender::Client) {
@@ -275,8 +262,12 @@ impl FrameReader {
             });
         }
         match opcode {
-            CONTINUATION if self.message.is_none() => broken("nothing is there to be continued"),
-            TEXT | BINARY if self.message.is_some() => broken("a message begins in another one"),
+            CONTINUATION if self.message_bytes.is_none() => {
+                broken("nothing is there to be continued")
+            }
+            TEXT | BINARY if self.message_bytes.is_some() => {
+                broken("a message begins in another one")
+            }
             CONTINUATION | TEXT | BINARY => Ok(()),
             CLOSE | PING | PONG if !is_final => broken("a control frame is fragmented"),
             CLOSE | PING | PONG if u64::from(second & 0x7F) > CONTROL_BYTES_MAX => {
@@ -318,28 +309,19 @@ impl FrameReader {
             left_bytes,
         };
         match frame.opcode {
-            TEXT | BINARY => self.grow_message(Message {
-                is_plain: first & 0x70 == 0,
-                bytes: left_bytes,
-            })?,
-            CONTINUATION => {
-                let begun = self.message.map_or(0, |message| message.bytes);
-                self.grow_message(Message {
-                    is_plain: self.message.is_some_and(|message| message.is_plain)
-                        && first & 0x70 == 0,
-                    bytes: begun.saturating_add(left_bytes),
-                })?;
-            }
+            TEXT | BINARY | CONTINUATION => self.grow_message(left_bytes)?,
             _ => self.closing.bytes = 0,
         }
         Ok(frame)
     }
 
-    fn grow_message(&mut self, message: Message) -> Result<(), Violation> {
-        if message.bytes > self.message_bytes_max {
+    fn grow_message(&mut self, frame_bytes: u64) -> Result<(), Violation> {
+        let begun = self.message_bytes.unwrap_or(0);
+        let bytes = begun.saturating_add(frame_bytes);
+        if bytes > self.message_bytes_max {
             return Err(Violation::TooBig);
         }
-        self.message = Some(message);
+        self.message_bytes = Some(bytes);
         Ok(())
     }
 
@@ -349,7 +331,7 @@ impl FrameReader {
             CLOSE => Ended::Close(self.closing.code()?),
             PING | PONG => Ended::Control,
             _ if frame.is_final => {
-                self.message = None;
+                self.message_bytes = None;
                 Ended::Message
             }
             _ => Ended::Fragment,

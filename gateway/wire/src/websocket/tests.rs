@@ -26,11 +26,11 @@ fn read(reader: &mut FrameReader, bytes: &[u8]) -> Result<Found, Violation> {
 }
 
 fn of_server(bytes: &[u8]) -> Result<Found, Violation> {
-    read(&mut FrameReader::new(Sender::Server, false, 1 << 20), bytes)
+    read(&mut FrameReader::new(Sender::Server, 1 << 20), bytes)
 }
 
 fn of_client(bytes: &[u8]) -> Result<Found, Violation> {
-    read(&mut FrameReader::new(Sender::Client, false, 1 << 20), bytes)
+    read(&mut FrameReader::new(Sender::Client, 1 << 20), bytes)
 }
 
 #[test]
@@ -148,43 +148,17 @@ fn closes_and_their_codes() {
 
 #[test]
 fn no_message_is_longer_than_allowed_however_it_is_cut() {
-    let mut reader = FrameReader::new(Sender::Server, false, 5);
+    let mut reader = FrameReader::new(Sender::Server, 5);
     assert!(read(&mut reader, b"\x81\x05Hello\x81\x05Hello").is_ok());
     assert_eq!(read(&mut reader, b"\x81\x06"), Err(Violation::TooBig));
-    let mut reader = FrameReader::new(Sender::Server, false, 5);
+    let mut reader = FrameReader::new(Sender::Server, 5);
     assert!(read(&mut reader, b"\x01\x03Hel\x00\x02lo\x89\x06notice").is_ok());
     assert_eq!(read(&mut reader, b"\x80\x01"), Err(Violation::TooBig));
 }
 
 #[test]
-fn an_extension_may_use_the_reserved_bits_of_messages() {
-    let mut reader = FrameReader::new(Sender::Server, true, 100);
-    let bytes = b"\xc1\x01x\x81\x01y";
-    let pieces = std::iter::from_fn({
-        let mut at = 0;
-        move || {
-            let piece = reader.next(bytes, at).unwrap()?;
-            at = match &piece {
-                Piece::Payload { range, .. } => range.end,
-                Piece::End { at, .. } => *at,
-            };
-            Some(piece)
-        }
-    });
-    let plain: Vec<bool> = pieces
-        .filter_map(|piece| match piece {
-            Piece::Payload { is_plain, .. } => Some(is_plain),
-            Piece::End { .. } => None,
-        })
-        .collect();
-    assert_eq!(plain, [false, true]);
-    let mut reader = FrameReader::new(Sender::Server, true, 100);
-    assert!(reader.next(b"\xc9\x00", 0).is_err());
-}
-
-#[test]
 fn a_header_that_is_not_complete_is_kept() {
-    let mut reader = FrameReader::new(Sender::Client, false, 1000);
+    let mut reader = FrameReader::new(Sender::Client, 1000);
     assert!(reader.is_between_messages());
     assert_eq!(reader.next(b"\x01\xfe\x00", 0), Ok(None));
     assert_eq!(reader.unfinished_header(), b"\x01\xfe\x00");

@@ -14,7 +14,7 @@ struct Found {
 }
 
 fn read(sender: Sender, message_bytes_max: u64, pieces: &[&[u8]]) -> Found {
-    let mut reader = FrameReader::new(sender, false, message_bytes_max);
+    let mut reader = FrameReader::new(sender, message_bytes_max);
     let (mut found, mut before) = (Found::default(), 0);
     for bytes in pieces {
         let held = reader.unfinished_header().to_vec();
