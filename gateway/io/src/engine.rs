@@ -158,5 +158,6 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
 
 /// Waits. For pauses between attempts; deadlines of sockets belong to the `Wheel`.
 pub async fn pause(duration: Duration) {
-    monoio::time::sleep(duration).await;
+    // A timer is large and begins a cache line of its own, as would every future that may pause.
+    Box::pin(monoio::time::sleep(duration)).await;
 }
