@@ -140,7 +140,10 @@ fn an_answer_that_breaks_off_is_reset_behind_what_came_of_it() {
         "{}",
         String::from_utf8_lossy(&payload)
     );
-    client.expect_reset(stream, &[code::CANCEL, code::INTERNAL_ERROR]);
+    // It is told why before it is cut off.
+    let rest = String::from_utf8_lossy(&payload[begun.len()..]);
+    assert!(rest.contains("upstream_stream_incomplete"), "{rest}");
+    client.expect_reset(stream, &[code::INTERNAL_ERROR]);
     client.expect_alive();
 }
 

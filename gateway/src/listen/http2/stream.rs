@@ -11,7 +11,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Method, Request};
-use relay_io::{Far, Lease, SMALL_LEASE_BYTES, Stream, TINY_LEASE_BYTES, pipe};
+use relay_io::{Far, Lease, SMALL_LEASE_BYTES, Stream, TINY_LEASE_BYTES, pause, pipe};
 use relay_wire::head::{Framing, FramingError};
 use relay_wire::translate::{
     AnswerEvent, AnswerReader, BodyWriter, LengthMismatch, RequestError, request_head,
@@ -19,6 +19,10 @@ use relay_wire::translate::{
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How long the connection's task is given to send what it was given last: a turn of the loop, which is over by then.
+const LAST_WORDS_PAUSE: Duration = Duration::from_millis(1);
 
 /// Begins to serve a stream.
 pub(super) fn begin(
@@ -101,11 +105,14 @@ async fn translate(session: Counted, far: Far, mut exchange: Exchange) {
         }
         End::Cut => {
             worker.note_stream_end(StreamEnd::Cut);
-            exchange.answer.cut();
+            // Of a stream that is reset the protocol throws away what it has not sent, and the last of it may be why the answer breaks
+            // off. The connection's task sends it, which every send has woken.
+            pause(LAST_WORDS_PAUSE).await;
+            exchange.answer.reset(Reason::INTERNAL_ERROR);
         }
     }
     // Only without anybody who holds it the stream can end: of a request that is not complete the rest is declined without an
-    // error (RFC 9113 section 8.1), and an answer that is not complete is reset behind what was sent of it.
+    // error (RFC 9113 section 8.1).
     drop(exchange);
     drop(session);
     if matches!(end, End::Complete) {
@@ -351,13 +358,6 @@ impl Answer {
             To::Head(respond) => respond.send_reset(reason),
             To::Body(stream) => stream.send_reset(reason),
             To::Nowhere => {}
-        }
-    }
-
-    /// There is no more of the answer. What was sent of it stays, and behind it the stream is reset when it is dropped.
-    fn cut(&mut self) {
-        if matches!(self.to, To::Head(_)) {
-            self.reset(Reason::INTERNAL_ERROR);
         }
     }
 }
