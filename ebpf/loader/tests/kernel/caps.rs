@@ -16,6 +16,7 @@ use socket2::Socket;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 const THREADS: usize = 16;
@@ -92,14 +93,14 @@ impl Inside {
     }
 }
 
-/// Lets all threads try until they have tried often enough.
-fn crowd(each: impl Fn(usize) + Sync) {
+/// Lets all threads try until they have tried often enough; each is told whether it is its first time.
+fn crowd(each: impl Fn(usize, bool) + Sync) {
     std::thread::scope(|scope| {
         for number in 0..THREADS {
             let each = &each;
             scope.spawn(move || {
-                for _ in 0..scaled(TRIES) {
-                    each(number);
+                for attempt in 0..scaled(TRIES) {
+                    each(number, attempt == 0);
                 }
             });
         }
@@ -134,10 +135,15 @@ fn crowd_for_places<Place>(
     give_back: impl Fn(usize, Place) + Sync,
 ) {
     let inside = Inside::default();
-    crowd(|number| match take(number) {
+    // The first time nobody leaves before all have tried: however few run at a time, the cap is reached.
+    let all_have_tried = Barrier::new(THREADS);
+    crowd(|number, is_first| match take(number) {
         Ok(place) => {
             inside.come();
             assert!(counted() <= u64::from(CAP), "{what}");
+            if is_first {
+                all_have_tried.wait();
+            }
             std::thread::yield_now();
             inside.go();
             give_back(number, place);
@@ -146,6 +152,9 @@ fn crowd_for_places<Place>(
             let errno = error.raw_os_error().expect("an error of the programs");
             assert!(full.contains(&errno), "{what}: {error}");
             inside.refuse();
+            if is_first {
+                all_have_tried.wait();
+            }
         }
     });
     inside.assert_was_capped(stage, what);
