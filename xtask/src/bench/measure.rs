@@ -8,14 +8,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::configs::Setting;
+use super::cores::CoreTime;
 use super::load::{Flood, Load, Target, WARMUP_SECONDS};
 use super::process::{CpuTime, Process, Usage, pinned, pss_kib, threads_off_core};
 use super::proxies::Proxy;
 use super::scenarios::{Scenario, Tls};
 use super::{LOAD_CORE, PROXY_CORE, Programs};
 
-/// A proxy that waits for its core for a larger share of the time was disturbed.
-const WAITING_MAX: f64 = 0.05;
+/// Others that use one of the two cores for a larger share of the time disturb.
+const STRANGERS_MAX: f64 = 0.05;
 
 /// What all measurements of a run share.
 #[derive(Debug)]
@@ -69,6 +70,8 @@ pub(crate) struct Cost {
     pub(crate) usage: Usage,
     /// Share of a core that load and upstream ran for: the kernel does a part of what a connection takes on their time.
     pub(crate) others: f64,
+    /// Share of the proxy's core, and of that of load and upstream, that somebody else used.
+    pub(crate) strangers: [f64; 2],
     pub(crate) pss_idle_kib: u64,
     pub(crate) pss_loaded_kib: u64,
     /// Threads that may run elsewhere than on the proxy's core.
@@ -154,15 +157,24 @@ impl Bench {
         others.push(load.id());
         others.extend(flood.as_ref().map(Flood::id));
         load.wait_for_start()?;
+        let cores = [CoreTime::of(PROXY_CORE)?, CoreTime::of(LOAD_CORE)?];
         let others_before = CpuTime::of(&others);
         let before = family.as_deref().map(CpuTime::of);
         load.wait_for_end()?;
         let after = family.as_deref().map(CpuTime::of);
         let others_usage = CpuTime::of(&others).since(&others_before)?;
+        let busy = [
+            CoreTime::of(PROXY_CORE)?.busy_since(&cores[0]),
+            CoreTime::of(LOAD_CORE)?.busy_since(&cores[1]),
+        ];
         let cost = match (&family, before, after, pss_idle_kib) {
             (Some(family), Some(before), Some(after), Some(pss_idle_kib)) => Some(Cost {
                 usage: after.since(&before)?,
                 others: others_usage.running,
+                strangers: [
+                    busy[0] - after.since(&before)?.running,
+                    busy[1] - others_usage.running,
+                ],
                 pss_idle_kib,
                 pss_loaded_kib: pss_kib(family)?,
                 threads_off_core: threads_off_core(family, PROXY_CORE),
@@ -212,10 +224,10 @@ impl Measured {
         Some((cost.usage.running + cost.others) * 1e6 / self.units_per_second())
     }
 
-    /// Did others use the proxy's core so much that the figure says little?
+    /// Did somebody else use the cores so much that the figure says little?
     pub(crate) fn is_disturbed(&self) -> bool {
-        self.cost
-            .is_some_and(|cost| cost.usage.waiting > WAITING_MAX)
+        let used = |cost: Cost| cost.strangers.iter().any(|used| *used > STRANGERS_MAX);
+        self.cost.is_some_and(used)
     }
 
     /// PSS of 5,000 streams in MiB: what the proxy has without any, and so much more for each.
@@ -246,7 +258,7 @@ impl Measured {
         let (scenario, proxy) = (self.scenario.name, self.proxy.name());
         let rate = self.units_per_second();
         let disturbed = match self.is_disturbed() {
-            true => "; DISTURBED by others on its core",
+            true => "; DISTURBED by others",
             false => "",
         };
         let latency = self
@@ -262,6 +274,7 @@ impl Measured {
                 "core_running": cost.usage.running,
                 "core_waiting": cost.usage.waiting,
                 "others_running": cost.others,
+                "strangers": cost.strangers,
                 "pss_idle_kib": cost.pss_idle_kib,
                 "pss_loaded_kib": cost.pss_loaded_kib,
                 "threads_off_core": cost.threads_off_core,
@@ -304,6 +317,7 @@ mod tests {
                     waiting: 0.0,
                 },
                 others: 0.3,
+                strangers: [0.0, 0.0],
                 pss_idle_kib: 2_048,
                 pss_loaded_kib: 12_048,
                 threads_off_core: 0,

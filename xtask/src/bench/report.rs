@@ -46,7 +46,7 @@ fn table(scenario: &Scenario, results: &[Measured]) -> String {
     if disturbed > 0 {
         let all = of_scenario.count();
         text.push_str(&format!(
-            "\n  DISTURBED: in {disturbed} of {all} measurements others used the proxy's core\n"
+            "\n  DISTURBED: in {disturbed} of {all} measurements others used the cores\n"
         ));
     }
     text
@@ -278,6 +278,7 @@ pub(crate) mod tests {
                     waiting: running / 10.0,
                 },
                 others: 0.5,
+                strangers: [0.0, running / 10.0],
                 pss_idle_kib: 1_000,
                 pss_loaded_kib: 2_000,
                 threads_off_core: 0,
