@@ -72,6 +72,10 @@ const STAGES: &[Stage] = &[
         },
     },
     Stage {
+        name: "test build",
+        run: |_| plain(&mut cargo(["test", "--workspace", "--locked", "--no-run"])),
+    },
+    Stage {
         name: "kernel 6.1",
         run: OlderKernel::end,
     },
@@ -141,12 +145,13 @@ fn format() -> Verdict {
     plain(&mut cargo(programs))
 }
 
-/// With less optimisation across crates than whoever installs it gets: that takes minutes, and finds no bugs.
+/// Without optimisation across crates, which whoever installs it gets: that takes minutes, and finds no bugs.
 fn release_build() -> Verdict {
     let mut build = cargo(["build", "--release", "--locked"]);
     build.args(["--package", "codex-relay"]);
-    build.env("CARGO_PROFILE_RELEASE_LTO", "thin");
-    build.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "4");
+    build.env("CARGO_PROFILE_RELEASE_LTO", "off");
+    build.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+    build.env("CARGO_PROFILE_RELEASE_DEBUG", "false");
     plain(&mut build)
 }
 
