@@ -16,7 +16,7 @@ use super::scenarios::{Scenario, Tls};
 use super::{LOAD_CORE, PROXY_CORE, Programs};
 
 /// Others that use one of the two cores for a larger share of the time disturb.
-const STRANGERS_MAX: f64 = 0.05;
+const STRANGERS_MAX: f64 = 0.1;
 
 /// What all measurements of a run share.
 #[derive(Debug)]
