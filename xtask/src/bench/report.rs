@@ -278,7 +278,7 @@ pub(crate) mod tests {
                     waiting: running / 10.0,
                 },
                 others: 0.5,
-                strangers: [0.0, running / 10.0],
+                strangers: [0.0, running / 5.0],
                 pss_idle_kib: 1_000,
                 pss_loaded_kib: 2_000,
                 threads_off_core: 0,
