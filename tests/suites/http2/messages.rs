@@ -228,7 +228,8 @@ fn lengths() -> Vec<Case> {
     ];
     for (name, length, pieces) in bodies {
         cases.push(case("9113 8.1.1", name, move |peer| {
-            let stream = with_length(peer, "/v1/echo", length);
+            // The body is whole before it is too long: a provider that answers then may be faster than the frame that follows.
+            let stream = with_length(peer, "/v1/held", length);
             for (index, piece) in pieces.iter().enumerate() {
                 peer.frame(&Frame::data(stream, *piece, index + 1 == pieces.len()));
             }
