@@ -1,5 +1,7 @@
 //! `cargo xtask ci`: everything that a change must pass, in the order in which it fails soonest.
 
+use std::error::Error;
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -11,8 +13,11 @@ use crate::{Outcome, clients, command, ebpf, tools};
 /// Fetching the advisories is one small clone; a host that drops packets must not hold the run.
 const ADVISORIES_FETCH_LIMIT: Duration = Duration::from_secs(60);
 
+/// The profile in Cargo.toml that all of it is built in.
+const PROFILE: &str = "ci";
+
 /// What a stage has to add to its line of the summary, or why it failed.
-type Verdict = Result<Option<String>, Box<dyn std::error::Error>>;
+type Verdict = Result<Option<String>, Box<dyn Error>>;
 
 struct Stage {
     name: &'static str,
@@ -52,11 +57,7 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "build",
-        run: |_| plain(&mut cargo(["build", "--workspace", "--locked"])),
-    },
-    Stage {
-        name: "release build",
-        run: |_| release_build(),
+        run: |_| plain(&mut in_profile("build")),
     },
     Stage {
         name: "kernel 6.1 boots",
@@ -64,16 +65,11 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "clippy",
-        run: |_| {
-            plain(
-                cargo(["clippy", "--workspace", "--all-targets", "--locked"])
-                    .args(["--", "-D", "warnings"]),
-            )
-        },
+        run: |_| plain(in_profile("clippy").args(["--all-targets", "--", "-D", "warnings"])),
     },
     Stage {
         name: "test build",
-        run: |_| plain(&mut cargo(["test", "--workspace", "--locked", "--no-run"])),
+        run: |_| plain(in_profile("test").arg("--no-run")),
     },
     Stage {
         name: "kernel 6.1",
@@ -145,14 +141,15 @@ fn format() -> Verdict {
     plain(&mut cargo(programs))
 }
 
-/// Without optimisation across crates, which whoever installs it gets: that takes minutes, and finds no bugs.
-fn release_build() -> Verdict {
-    let mut build = cargo(["build", "--release", "--locked"]);
-    build.args(["--package", "codex-relay"]);
-    build.env("CARGO_PROFILE_RELEASE_LTO", "off");
-    build.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
-    build.env("CARGO_PROFILE_RELEASE_DEBUG", "false");
-    plain(&mut build)
+/// Everything is compiled once, the programs that are tested and the tests: a debug build and a release beside it took minutes more.
+fn in_profile(subcommand: &str) -> Command {
+    let mut command = cargo([subcommand, "--workspace", "--locked"]);
+    command.args(["--profile", PROFILE]);
+    command
+}
+
+fn gateway_binary() -> Result<PathBuf, Box<dyn Error>> {
+    Ok(target_dir()?.join(PROFILE).join("codex-relay"))
 }
 
 /// What can be checked with the tree alone.
@@ -195,9 +192,8 @@ fn kernel_programs() -> Verdict {
 }
 
 fn tests() -> Verdict {
-    let binary = target_dir()?.join("release/codex-relay");
-    let mut test = cargo(["test", "--workspace", "--locked"]);
-    test.env(BINARY_VARIABLE, binary);
+    let mut test = in_profile("test");
+    test.env(BINARY_VARIABLE, gateway_binary()?);
     let mut counts = Counts::default();
     command::run_seeing(&mut test, |line| counts.add(line))?;
     if tools::is_root() && counts.ignored > 0 {
@@ -224,8 +220,7 @@ impl OlderKernel {
             return Ok(None);
         }
         tools::install_for_kernels()?;
-        let binary = target_dir()?.join("release/codex-relay");
-        let machine = Machine::new(Some(&binary), false, &[])?;
+        let machine = Machine::new(PROFILE, Some(&gateway_binary()?), false, &[])?;
         *self = Self::Running(thread::spawn(|| machine.run()));
         Ok(None)
     }
@@ -248,8 +243,7 @@ impl OlderKernel {
 }
 
 fn sdk_clients() -> Verdict {
-    let binary = target_dir()?.join("release/codex-relay");
-    clients::sdks(&binary).map(Some)
+    clients::sdks(&gateway_binary()?).map(Some)
 }
 
 /// Sums over the closing lines of the test programs.

@@ -63,7 +63,7 @@ pub(crate) fn run_suites(
     full: bool,
     filters: &[String],
 ) -> Result<String, Box<dyn Error>> {
-    Ok(Machine::new(gateway, full, filters)?.run()?)
+    Ok(Machine::new("dev", gateway, full, filters)?.run()?)
 }
 
 /// A virtual machine with the suites in it, ready to run.
@@ -74,15 +74,16 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Builds the suites.
+    /// Builds the suites in this profile.
     pub(crate) fn new(
+        profile: &str,
         gateway: Option<&Path>,
         full: bool,
         filters: &[String],
     ) -> Result<Self, Box<dyn Error>> {
         let kernel = Kernel::get()?;
         let mut files = FileSystem::new(&kernel)?;
-        for suite in suites::build()? {
+        for suite in suites::build(profile)? {
             files.suite(&suite, filters)?;
         }
         if let Some(binary) = gateway {

@@ -25,17 +25,12 @@ pub(super) struct Suite {
     pub(super) program: PathBuf,
 }
 
-/// Builds the suites.
-pub(super) fn build() -> Result<Vec<Suite>, Box<dyn Error>> {
-    let messages = command::output(&mut workspace::cargo([
-        "test",
-        "--no-run",
-        "--locked",
-        "--package",
-        PACKAGE,
-        "--message-format",
-        "json",
-    ]))?;
+/// Builds the suites in this profile.
+pub(super) fn build(profile: &str) -> Result<Vec<Suite>, Box<dyn Error>> {
+    let mut test = workspace::cargo(["test", "--no-run", "--locked"]);
+    test.args(["--profile", profile, "--package", PACKAGE]);
+    test.args(["--message-format", "json"]);
+    let messages = command::output(&mut test)?;
     let suites: Vec<Suite> = messages.lines().filter_map(integration_test).collect();
     if suites.is_empty() {
         return Err(format!("package {PACKAGE} has no suites").into());
