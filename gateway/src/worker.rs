@@ -14,7 +14,7 @@ use crate::connections::Connections;
 use crate::journal::{Acceptance, Report, Writer};
 use crate::limits::{Allowances, InFlight};
 use crate::tls::Clients as TlsClients;
-use crate::tls::handshakes::{Handshakes, Untold};
+use crate::tls::handshakes::{Arrived, Handshakes, Untold};
 use crate::upstreams::IdleConnections;
 use drain::DrainBell;
 use mailbox::Mailbox;
@@ -25,7 +25,7 @@ use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
 use relay_wire::head::HeadLimits;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -209,10 +209,10 @@ impl Worker {
     }
 
     /// Counts a client's TLS handshake that is over, and reports one of those that failed.
-    pub fn note_handshake(&self, source: IpAddr, outcome: &Result<Secured, TlsError>) {
+    pub fn note_handshake(&self, arrived: Arrived, outcome: &Result<Secured, TlsError>) {
         let (now, _) = self.clocks.get();
         let counts = &self.figures.handshakes;
-        if let Some(failed) = counts.note(&self.untold_handshakes, source, outcome, now) {
+        if let Some(failed) = counts.note(&self.untold_handshakes, arrived, outcome, now) {
             self.journal.report(Report::HandshakeFailed(failed));
         }
     }

@@ -172,6 +172,11 @@ fn look(mut files: Vec<Files>, asked: Asked) -> Looked {
 /// Negative once it has expired.
 fn publish(files: &Files, now: SystemTime) {
     let listener = files.address().to_string();
+    for (file, is_refused) in files.refusals() {
+        let file = file.display().to_string();
+        gauge!("relay_tls_file_refused", "listener" => listener.clone(), "file" => file)
+            .set(f64::from(u8::from(is_refused)));
+    }
     for (file, valid) in files.in_force() {
         let left = match valid.until.duration_since(now) {
             Ok(left) => left.as_secs_f64(),

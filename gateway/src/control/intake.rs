@@ -73,7 +73,8 @@ impl Intake {
                     }
                     Report::HandshakeFailed(failed) => {
                         let members = [
-                            ("source", failed.source.to_string()),
+                            ("listener", failed.arrived.listener.to_string()),
+                            ("source", failed.arrived.source.to_string()),
                             ("reason", failed.reason.as_str().to_owned()),
                             ("error", failed.error.clone()),
                             ("untold_before", failed.untold.to_string()),

@@ -3,6 +3,7 @@
 use super::{connection, http2};
 use crate::connections::Inbound;
 use crate::request::reply::Reply;
+use crate::tls::handshakes::Arrived;
 use crate::tls::server::View;
 use crate::worker::ClientPlace;
 use crate::worker::Worker;
@@ -59,7 +60,18 @@ fn enter(worker: &'static Worker, client: Stream, source: IpAddr, beginning: &Be
             spawn(served);
         }
         (Some(inbound), Beginning::Tls(tls)) => {
-            worker.spawn(secure(worker, client, source, inbound, place, tls.config()));
+            let arrived = Arrived {
+                listener: tls.listener(),
+                source,
+            };
+            worker.spawn(secure(
+                worker,
+                client,
+                arrived,
+                inbound,
+                place,
+                tls.config(),
+            ));
         }
         (None, Beginning::Plaintext { .. }) => Reply::refuse_connection(worker, &client),
         // Nothing can be said before the handshake, which would cost more than who has too much is due.
@@ -71,7 +83,7 @@ fn enter(worker: &'static Worker, client: Stream, source: IpAddr, beginning: &Be
 async fn secure(
     worker: &'static Worker,
     client: Stream,
-    source: IpAddr,
+    arrived: Arrived,
     inbound: Inbound,
     place: ClientPlace,
     config: Arc<ServerConfig>,
@@ -80,7 +92,7 @@ async fn secure(
     let (gate, pool) = (&worker.handshakes, &worker.pool);
     let secured = client.accept_tls(config, gate, pool).await;
     client.clear_deadline();
-    worker.note_handshake(source, &secured);
+    worker.note_handshake(arrived, &secured);
     let Ok(secured) = secured else {
         // The client was told why by an alert. What has come behind would turn the close into a reset, which could overtake it.
         client.finish_sending();

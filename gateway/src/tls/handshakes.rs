@@ -2,7 +2,7 @@
 
 use relay_io::{Interrupt, Secured, TlsError, TlsVersion};
 use std::cell::Cell;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -131,10 +131,19 @@ impl Untold {
     }
 }
 
-/// A failure that is told of.
-pub struct Failed {
+/// Where a client came from, and where to.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived {
+    /// Where the listener listens.
+    pub listener: SocketAddr,
     /// Who it was.
     pub source: IpAddr,
+}
+
+/// A failure that is told of.
+pub struct Failed {
+    /// Whose handshake it was.
+    pub arrived: Arrived,
     /// Why.
     pub reason: Reason,
     /// The same in words.
@@ -148,7 +157,7 @@ impl Handshakes {
     pub fn note(
         &self,
         untold: &Untold,
-        source: IpAddr,
+        arrived: Arrived,
         outcome: &Result<Secured, TlsError>,
         now: Instant,
     ) -> Option<Failed> {
@@ -163,7 +172,7 @@ impl Handshakes {
         add_one(&self.failed[reason as usize]);
         let untold = untold.note(now)?;
         Some(Failed {
-            source,
+            arrived,
             reason,
             error: error.to_string(),
             untold,
@@ -180,6 +189,12 @@ fn add_one(figure: &AtomicU64) {
 mod tests {
     use super::*;
     use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
+    use std::net::Ipv4Addr;
+
+    const ARRIVED: Arrived = Arrived {
+        listener: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443),
+        source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    };
 
     fn failed(error: TlsError) -> Result<Secured, TlsError> {
         Err(error)
@@ -195,7 +210,6 @@ mod tests {
     #[test]
     fn each_end_is_counted_as_what_it_is() {
         let (counts, now) = (Handshakes::default(), Instant::now());
-        let source = IpAddr::from([192, 0, 2, 1]);
         let rejected = TlsError::Rejected;
         for (error, reason) in [
             (TlsError::Interrupted(Interrupt::Deadline), Reason::TimedOut),
@@ -237,7 +251,7 @@ mod tests {
             ),
         ] {
             let before = counts.failed(reason);
-            let told = counts.note(&Untold::default(), source, &failed(error), now);
+            let told = counts.note(&Untold::default(), ARRIVED, &failed(error), now);
             assert_eq!(told.map(|told| told.reason), Some(reason));
             assert_eq!(counts.failed(reason), before + 1);
         }
@@ -246,7 +260,7 @@ mod tests {
             version: TlsVersion::Tls13,
             resumed: true,
         };
-        let told = counts.note(&Untold::default(), source, &Ok(secured), now);
+        let told = counts.note(&Untold::default(), ARRIVED, &Ok(secured), now);
         assert!(told.is_none());
         let done = |version, resumed| counts.done(version, resumed);
         assert_eq!(done(TlsVersion::Tls13, true), 1);

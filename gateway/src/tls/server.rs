@@ -16,18 +16,21 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::{ConfigBuilder, ServerConfig, SupportedProtocolVersion, WantsVerifier, version};
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What one listener shakes hands with. Shared by all workers.
 pub struct Server {
+    listener: SocketAddr,
     version: AtomicU64,
     current: Mutex<Arc<ServerConfig>>,
 }
 
 impl Server {
-    fn new(config: Arc<ServerConfig>) -> Self {
+    fn new(listener: SocketAddr, config: Arc<ServerConfig>) -> Self {
         Self {
+            listener,
             version: AtomicU64::new(0),
             current: Mutex::new(config),
         }
@@ -64,6 +67,11 @@ impl View {
             version,
             config,
         }
+    }
+
+    /// Where the listener listens.
+    pub fn listener(&self) -> SocketAddr {
+        self.server.listener
     }
 
     /// What a handshake that begins now is made with.

@@ -50,6 +50,8 @@ fn an_older_version_than_the_oldest_is_refused() {
     let line = gateway.log().wait_event("tls_handshake_failed");
     assert_eq!(line["reason"], "incompatible", "{line}");
     assert_eq!(line["source"], "127.0.0.1", "{line}");
+    let listener = gateway.address().to_string();
+    assert_eq!(line["listener"], listener.as_str(), "{line}");
 }
 
 #[test]

@@ -197,8 +197,13 @@ fn what_is_broken_or_written_in_part_leaves_what_is_in_force() {
     assert!(!gateway.log().text().contains(secret));
     let refused = gateway.metric("relay_tls_reloads_total", &["result=\"refused\""]);
     assert!(refused >= 5.0, "{refused}");
+    let file = gateway.directory().join("gateway.pem");
+    let file = format!("file=\"{}\"", file.display());
+    let is_refused = || gateway.metric("relay_tls_file_refused", &[&file]);
+    assert_eq!(is_refused(), 1.0);
     install(&gateway, &next);
     assert_eq!(order(&gateway).0, 200);
+    assert_eq!(is_refused(), 0.0);
     assert_eq!(shown_now(&place, &gateway), first_of(&next));
 }
 

@@ -22,6 +22,10 @@ pub(super) fn describe() {
         Unit::Seconds,
         "Time until a certificate in force expires; negative once it has"
     );
+    describe_gauge!(
+        "relay_tls_file_refused",
+        "1 while what stands in a file cannot be used, so that what stood there before stays in force"
+    );
 }
 
 /// Replaced and refused files, there from the start: what must stay zero is shown as that.

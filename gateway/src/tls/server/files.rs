@@ -283,7 +283,10 @@ impl Files {
         let clients = client_auth.clone();
         let clients = clients.map(|files| Kept::open(files, now)).transpose()?;
         let rules = Rules::new(*min_version, listener.http2, clients.is_some())?;
-        let server = Arc::new(Server::new(config(&rules, &pairs, clients.as_ref())));
+        let server = Arc::new(Server::new(
+            address,
+            config(&rules, &pairs, clients.as_ref()),
+        ));
         Ok(Some(Self {
             address,
             server,
@@ -330,6 +333,14 @@ impl Files {
     pub fn in_force(&self) -> impl Iterator<Item = (&Path, Validity)> {
         let pairs = self.pairs.iter();
         pairs.map(|kept| (kept.files.certificate.as_path(), kept.value.valid))
+    }
+
+    /// All files that can be replaced (of a pair, the certificate), and whether what stands there now was refused.
+    pub fn refusals(&self) -> impl Iterator<Item = (&Path, bool)> {
+        let pairs = self.pairs.iter();
+        let pairs = pairs.map(|kept| (kept.files.certificate.as_path(), kept.fault.is_some()));
+        let clients = self.clients.iter();
+        pairs.chain(clients.map(|kept| (kept.files.ca_file.as_path(), kept.fault.is_some())))
     }
 
     /// Looks whether files have changed, and puts in force what is better.
