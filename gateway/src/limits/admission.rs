@@ -2,11 +2,12 @@
 
 use super::allowances::Allowances;
 use super::calendar::{Calendar, Today};
-use super::ledger::{Ledger, Moment};
+use super::ledger::{Ledger, Moment, Share};
 use super::pace::Place;
 use super::standing::{Consumption, Estimate, Exceeded, Standing};
 use super::term::{Verdict, span_of};
 use crate::config::policy::{Limit, LimitSet, Scope};
+use crate::usage::Totals;
 use std::time::{Duration, Instant};
 
 /// What every request takes one of, in this order.
@@ -67,8 +68,9 @@ pub struct Admission {
     stakes: [Stake; 2],
     /// When it was admitted.
     admitted: Moment,
-    aside: Estimate,
-    /// When that was set aside.
+    /// What is set aside.
+    aside: Option<Estimate>,
+    /// When something was set aside last.
     aside_on: Today,
     is_settled: bool,
 }
@@ -120,7 +122,7 @@ impl Admission {
                 exceeded: LimitSet::EMPTY,
             }),
             admitted: moment,
-            aside: Estimate::default(),
+            aside: None,
             aside_on: moment.today,
             is_settled: false,
         };
@@ -139,12 +141,12 @@ impl Admission {
     /// # Errors
     /// The first limit on tokens or money that has not so much left; nothing is set aside then.
     pub fn reserve(&mut self, estimate: Estimate, now: Instant) -> Result<(), Exceeded> {
-        self.release(now);
         let moment = self.allowances.moment(now);
+        self.release(moment);
         let amount = |limit| estimate.amount(limit);
         match self.take(&OF_USE, amount, moment) {
             Ok(()) => {
-                self.aside = estimate;
+                self.aside = Some(estimate);
                 self.aside_on = moment.today;
                 Ok(())
             }
@@ -157,25 +159,34 @@ impl Admission {
 
     /// Charges what the request has used, in place of what was set aside.
     pub fn settle(mut self, used: &Consumption, now: Instant) {
+        let now = self.allowances.moment(now);
+        let admitted_on = self.admitted.today;
         let then = Moment {
             today: self.aside_on,
-            ..self.allowances.moment(now)
+            ..now
         };
+        let aside = self.aside.unwrap_or_default();
         let calendar = self.allowances.calendar();
+        let closed = calendar.closed(then.today);
         let charged = Estimate::from(used);
+        let mut totals = Totals::default();
+        totals.add(&used.usage, used.cost);
         for stake in &self.stakes {
-            stake.ledger.charge(used, self.admitted.today, calendar);
+            stake.ledger.charge(&totals, admitted_on, calendar);
             for limit in OF_USE {
+                if closed.contains(limit) {
+                    continue;
+                }
                 let (before, after) = match (stake.taken.contains(limit), charged.amount(limit)) {
-                    (true, after) => (self.aside.amount(limit), after),
+                    (true, after) => (aside.amount(limit), after),
                     // The rate would have refused it: nothing was taken, nothing is.
                     (false, _) if stake.exceeded.contains(limit) => continue,
                     (false, after) => (0, after),
                 };
                 if after >= before {
-                    stake.ledger.owe(limit, after - before, then, calendar);
+                    stake.ledger.owe(limit, after - before, then);
                 } else {
-                    stake.give_back(limit, before - after, then, calendar);
+                    stake.give_back(limit, before - after, then);
                 }
             }
         }
@@ -188,26 +199,29 @@ impl Admission {
         key.exceeded.union(tenant.exceeded)
     }
 
-    /// How the limits on requests stand: the one of which least is left. `None`: there is none.
-    pub fn requests(&self, now: Instant) -> Option<Standing> {
-        self.scarcest(&SHOWN_OF_REQUESTS, now)
+    /// How the limits on requests stand, and how those on tokens: of each kind the one of which least is left. `None`: there is
+    /// none.
+    pub fn standings(&self, now: Instant) -> [Option<Standing>; 2] {
+        let now = self.allowances.moment(now);
+        [
+            self.scarcest(&SHOWN_OF_REQUESTS, now),
+            self.scarcest(&SHOWN_OF_TOKENS, now),
+        ]
     }
 
-    /// The same of the limits on tokens.
-    pub fn tokens(&self, now: Instant) -> Option<Standing> {
-        self.scarcest(&SHOWN_OF_TOKENS, now)
-    }
-
-    fn scarcest(&self, limits: &[Limit], now: Instant) -> Option<Standing> {
-        let moment = self.allowances.moment(now);
+    fn scarcest(&self, limits: &[Limit], now: Moment) -> Option<Standing> {
+        let mut scarcest: Option<(&Ledger, Share)> = None;
+        for Stake { ledger, .. } in &self.stakes {
+            for &limit in limits {
+                if let Some(share) = ledger.share(limit, now)
+                    && scarcest.is_none_or(|(_, least)| share.is_scarcer(least))
+                {
+                    scarcest = Some((ledger, share));
+                }
+            }
+        }
         let calendar = self.allowances.calendar();
-        let of = |stake: &Stake| {
-            let ledger = stake.ledger;
-            limits
-                .iter()
-                .filter_map(move |&limit| ledger.standing(limit, moment, calendar))
-        };
-        self.stakes.iter().flat_map(of).reduce(Standing::scarcer)
+        scarcest.map(|(ledger, share)| ledger.standing_of(share, now, calendar))
     }
 
     /// Takes from each of these limits, until one refuses.
@@ -230,11 +244,13 @@ impl Admission {
 
     /// As if it had never been asked for.
     fn undo(&mut self, limits: &[Limit], amount: impl Fn(Limit) -> u64, then: Moment) {
-        let calendar = self.allowances.calendar();
+        let closed = self.allowances.calendar().closed(then.today);
         for stake in &mut self.stakes {
             for &limit in limits {
                 if stake.taken.contains(limit) {
-                    stake.give_back(limit, amount(limit), then, calendar);
+                    if !closed.contains(limit) {
+                        stake.give_back(limit, amount(limit), then);
+                    }
                     stake.taken = stake.taken.without(limit);
                 }
                 stake.exceeded = stake.exceeded.without(limit);
@@ -243,41 +259,62 @@ impl Admission {
     }
 
     /// Gives back what was set aside.
-    fn release(&mut self, now: Instant) {
-        let aside = self.aside;
-        let then = Moment {
-            today: self.aside_on,
-            ..self.allowances.moment(now)
-        };
-        self.undo(&OF_USE, |limit| aside.amount(limit), then);
+    fn release(&mut self, now: Moment) {
+        if let Some(aside) = self.aside.take() {
+            let then = Moment {
+                today: self.aside_on,
+                ..now
+            };
+            self.undo(&OF_USE, |limit| aside.amount(limit), then);
+        }
     }
 }
 
 impl Stake {
     /// Takes from one limit, or notes that it would not have been there. `false`: it is not there.
     fn take(&mut self, limit: Limit, amount: u64, now: Moment) -> bool {
+        if limit == Limit::TokensPerMinute {
+            return self.take_tokens(amount, now);
+        }
         let verdict = self.ledger.take(limit, amount, now);
-        if matches!(verdict, Verdict::Taken(_) | Verdict::TakenBeyond) {
-            self.taken = self.taken.with(limit);
+        self.note(limit, verdict)
+    }
+
+    fn take_tokens(&mut self, amount: u64, now: Moment) -> bool {
+        // Before they are taken: see `Pace::give_back_unused`.
+        let returned = self.ledger.tokens_returned();
+        let verdict = self.ledger.take(Limit::TokensPerMinute, amount, now);
+        if let Verdict::Taken { end } = verdict {
+            self.tokens = Some(Place {
+                at: now.ticks,
+                end,
+                returned,
+            });
         }
-        if limit == Limit::TokensPerMinute
-            && let Verdict::Taken(place) = verdict
-        {
-            self.tokens = place;
+        self.note(Limit::TokensPerMinute, verdict)
+    }
+
+    fn note(&mut self, limit: Limit, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Unlimited => {}
+            Verdict::Taken { .. } => self.taken = self.taken.with(limit),
+            Verdict::TakenBeyond => {
+                self.taken = self.taken.with(limit);
+                self.exceeded = self.exceeded.with(limit);
+            }
+            Verdict::PassedBeyond => self.exceeded = self.exceeded.with(limit),
+            Verdict::Refused => return false,
         }
-        if matches!(verdict, Verdict::TakenBeyond | Verdict::PassedBeyond) {
-            self.exceeded = self.exceeded.with(limit);
-        }
-        verdict != Verdict::Refused
+        true
     }
 
     /// Gives back so much of what was taken from one limit: on the day on which that was, at this moment.
-    fn give_back(&self, limit: Limit, amount: u64, then: Moment, calendar: &Calendar) {
+    fn give_back(&self, limit: Limit, amount: u64, then: Moment) {
         match &self.tokens {
             Some(place) if limit == Limit::TokensPerMinute => {
                 self.ledger.give_back_tokens(amount, place, then);
             }
-            _ => self.ledger.give_back(limit, amount, then.today, calendar),
+            _ => self.ledger.give_back(limit, amount, then.today),
         }
     }
 
@@ -286,6 +323,7 @@ impl Stake {
     }
 }
 
+#[cold]
 fn refusal(
     (scope, ledger): (Scope, &Ledger),
     limit: Limit,
@@ -329,7 +367,7 @@ impl Drop for Admission {
         if !self.is_settled {
             let quotas = [Limit::RequestsPerDay, Limit::RequestsPerMonth];
             self.undo(&quotas, one, self.admitted);
-            self.release(Instant::now());
+            self.release(self.allowances.moment(Instant::now()));
         }
     }
 }

@@ -4,6 +4,8 @@
 //! does, or where a day's last hour comes twice, the day goes on that had begun.
 
 use super::standing::Span;
+use super::term::span_of;
+use crate::config::policy::{Limit, LimitSet};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
@@ -80,6 +82,16 @@ impl Calendar {
         self.month_ends.store(turn.month_ends, Ordering::Relaxed);
         let packed = u64::from(turn.to.day) << 32 | u64::from(turn.to.month);
         self.today.store(packed, Ordering::Release);
+    }
+
+    /// Limits to whose day or month nothing can be counted any more.
+    pub(super) fn closed(&self, at: Today) -> LimitSet {
+        if at == self.today() {
+            return LimitSet::EMPTY;
+        }
+        let is_closed = |limit: &Limit| span_of(*limit).is_some_and(|span| !self.is_open(span, at));
+        let closed = Limit::ALL.into_iter().filter(is_closed);
+        closed.fold(LimitSet::EMPTY, LimitSet::with)
     }
 
     /// Can something still be counted to that day or month?

@@ -4,10 +4,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Adds so much unless that would be more than `max`: at no moment is it more because of this.
 pub(super) fn take(counter: &AtomicU64, amount: u64, max: u64) -> bool {
-    let next = |used: u64| used.checked_add(amount).filter(|&next| next <= max);
-    counter
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
-        .is_ok()
+    let mut seen = counter.load(Ordering::Relaxed);
+    loop {
+        let Some(next) = seen.checked_add(amount).filter(|&next| next <= max) else {
+            return false;
+        };
+        match counter.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return true,
+            Err(now) => seen = now,
+        }
+    }
 }
 
 /// Adds so much. What a provider says that it counted may be any number: the counter stays at its largest then.

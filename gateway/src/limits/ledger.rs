@@ -11,7 +11,7 @@ use super::calendar::{Calendar, Today};
 use super::counter::{add, subtract};
 use super::pace::{Place, Ticks};
 use super::period::Period;
-use super::standing::{Consumption, LimitState, ScopeState, Span, Standing};
+use super::standing::{LimitState, ScopeState, Span, Standing};
 use super::term::{Term, Verdict, span_of};
 use crate::config::policy::{Allowance, Limit};
 use crate::usage::Totals;
@@ -53,6 +53,23 @@ pub(super) struct Moment {
     pub(super) ticks: Ticks,
 }
 
+/// How much of a limit is left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    limit: Limit,
+    whole: u64,
+    remaining: u64,
+}
+
+impl Share {
+    /// Of that a smaller part is left than of the other; of a limit of nothing there is none left.
+    #[inline]
+    pub(super) fn is_scarcer(self, other: Self) -> bool {
+        let scaled = |one: Self, by: Self| u128::from(one.remaining) * u128::from(by.whole.max(1));
+        scaled(self, other) < scaled(other, self)
+    }
+}
+
 impl Ledger {
     /// Nothing is used.
     pub(super) fn new(allowance: &Allowance) -> Self {
@@ -75,19 +92,20 @@ impl Ledger {
             // Requests in flight are of interest without a limit too.
             if limit == Limit::ConcurrentRequests {
                 add(&self.running.in_flight, amount);
-                return Verdict::Taken(None);
+                return Verdict::Taken { end: 0 };
             }
             return Verdict::Unlimited;
         };
-        let counter = self.counter(limit, now.today);
-        term.take(counter, &self.running.tokens_returned, amount, now.ticks)
+        term.take(self.counter(limit, now.today), amount, now.ticks)
     }
 
-    /// Gives back what was taken on that day.
-    pub(super) fn give_back(&self, limit: Limit, amount: u64, then: Today, calendar: &Calendar) {
-        if !is_open(limit, then, calendar) {
-            return;
-        }
+    /// What has been given back of the tokens of a minute (`Place::returned`).
+    pub(super) fn tokens_returned(&self) -> u64 {
+        self.running.tokens_returned.load(Ordering::Acquire)
+    }
+
+    /// Gives back what was taken on that day, which can still be counted to.
+    pub(super) fn give_back(&self, limit: Limit, amount: u64, then: Today) {
         let counter = self.counter(limit, then);
         match self.term(limit) {
             Some(term) => term.give_back(counter, amount),
@@ -107,22 +125,18 @@ impl Ledger {
         }
     }
 
-    /// Takes what was used beyond what had been taken, whether it is there or not.
-    pub(super) fn owe(&self, limit: Limit, amount: u64, then: Moment, calendar: &Calendar) {
-        if let Some(term) = self.term(limit)
-            && is_open(limit, then.today, calendar)
-        {
+    /// Takes what was used beyond what had been taken, whether it is there or not. The day can still be counted to.
+    pub(super) fn owe(&self, limit: Limit, amount: u64, then: Moment) {
+        if let Some(term) = self.term(limit) {
             term.owe(self.counter(limit, then.today), amount, then.ticks);
         }
     }
 
     /// Counts a request that was served, on the day on which it was admitted.
-    pub(super) fn charge(&self, used: &Consumption, then: Today, calendar: &Calendar) {
-        let mut totals = Totals::default();
-        totals.add(&used.usage, used.cost);
+    pub(super) fn charge(&self, used: &Totals, then: Today, calendar: &Calendar) {
         for span in [Span::Day, Span::Month] {
             if calendar.is_open(span, then) {
-                self.period(span, then).charge(&totals);
+                self.period(span, then).charge(used);
             }
         }
     }
@@ -153,7 +167,7 @@ impl Ledger {
 
     /// Is so much more than the limit ever allows?
     pub(super) fn never_fits(&self, limit: Limit, amount: u64) -> bool {
-        self.term(limit).is_some_and(|term| amount > term.whole())
+        self.term(limit).is_some_and(|term| amount > term.max)
     }
 
     /// When it is worth asking again for so much.
@@ -181,16 +195,33 @@ impl Ledger {
         now: Moment,
         calendar: &Calendar,
     ) -> Option<Standing> {
+        let share = self.share(limit, now)?;
+        Some(self.standing_of(share, now, calendar))
+    }
+
+    /// What of a limit is left; `None`: there is none that refuses.
+    #[inline]
+    pub(super) fn share(&self, limit: Limit, now: Moment) -> Option<Share> {
         let term = self.term(limit).filter(|term| !term.is_shadow)?;
-        let level = term.level(self.counter(limit, now.today), now.ticks);
-        Some(Standing {
-            limit: term.whole(),
-            remaining: level.remaining,
-            reset: match span_of(limit) {
-                Some(span) => calendar.left(span),
-                None => level.reset,
-            },
+        Some(Share {
+            limit,
+            whole: term.max,
+            remaining: term.remaining(self.counter(limit, now.today), now.ticks),
         })
+    }
+
+    /// How the limit of which so much is left stands.
+    pub(super) fn standing_of(&self, share: Share, now: Moment, calendar: &Calendar) -> Standing {
+        let reset = match (span_of(share.limit), self.term(share.limit)) {
+            (Some(span), _) => calendar.left(span),
+            (None, Some(term)) => term.reset(self.counter(share.limit, now.today), now.ticks),
+            (None, None) => Duration::ZERO,
+        };
+        Standing {
+            limit: share.whole,
+            remaining: share.remaining,
+            reset,
+        }
     }
 
     /// Everything there is to tell.
@@ -201,7 +232,7 @@ impl Ledger {
             Some(LimitState {
                 limit,
                 is_shadow: term.is_shadow,
-                max: term.whole(),
+                max: term.max,
                 used: level.used,
                 remaining: level.remaining,
                 resets_at: span_of(limit).map(|span| calendar.ends(span)),
@@ -214,10 +245,12 @@ impl Ledger {
         }
     }
 
+    #[inline]
     fn term(&self, limit: Limit) -> Option<&Term> {
         self.terms[limit as usize].as_ref()
     }
 
+    #[inline]
     fn period(&self, span: Span, at: Today) -> &Period {
         let place = (at.number(span) % PLACES) as usize;
         match span {
@@ -226,6 +259,7 @@ impl Ledger {
         }
     }
 
+    #[inline]
     fn counter(&self, limit: Limit, at: Today) -> &AtomicU64 {
         let money_place = (at.number(Span::Month) % PLACES) as usize;
         match limit {
@@ -240,8 +274,4 @@ impl Ledger {
             Limit::BudgetPerMonth => &self.running.money_taken[money_place],
         }
     }
-}
-
-fn is_open(limit: Limit, then: Today, calendar: &Calendar) -> bool {
-    span_of(limit).is_none_or(|span| calendar.is_open(span, then))
 }

@@ -26,9 +26,17 @@ pub(super) struct Ticks(u64);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// Ticks until one unit is there again, rounded up: what passes is never more than the limit.
-    per_unit: u64,
+    per_unit: Divisor,
     /// Ticks until the whole burst is there again.
     whole: u64,
+}
+
+/// What is divided by for every request, with what makes a multiplication of that.
+#[derive(Clone, Copy, Debug)]
+struct Divisor {
+    value: u64,
+    /// So many times the divisor fit into 2^64 - 1.
+    reciprocal: u64,
 }
 
 /// What was taken of a rate stands here, for when less of it turns out to be used.
@@ -68,7 +76,7 @@ impl Pace {
         let ticks = window.as_nanos() as u64 * TICKS_PER_NS;
         let per_unit = ticks.div_ceil(units.max(1));
         Self {
-            per_unit,
+            per_unit: Divisor::new(per_unit),
             whole: burst.saturating_mul(per_unit),
         }
     }
@@ -76,12 +84,17 @@ impl Pace {
     /// Takes so many, if they are there, and tells when they will have come back.
     pub(super) fn take(&self, arrival: &AtomicU64, amount: u64, now: Ticks) -> Option<u64> {
         let cost = self.ticks(amount);
-        let next = |arrival: u64| {
-            let next = arrival.max(now.0).saturating_add(cost);
-            (next - now.0 <= self.whole).then_some(next)
-        };
-        let before = arrival.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        before.ok().and_then(next)
+        let mut seen = arrival.load(Ordering::Relaxed);
+        loop {
+            let next = seen.max(now.0).saturating_add(cost);
+            if next - now.0 > self.whole {
+                return None;
+            }
+            match arrival.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(next),
+                Err(now_seen) => seen = now_seen,
+            }
+        }
     }
 
     /// So many more were used than had been taken: they are taken too, whether they are there or not.
@@ -140,22 +153,76 @@ impl Pace {
     pub(super) fn level(&self, arrival: &AtomicU64, now: Ticks) -> Level {
         let ahead = arrival.load(Ordering::Relaxed).saturating_sub(now.0);
         Level {
-            used: ahead.div_ceil(self.per_unit),
-            remaining: self.whole.saturating_sub(ahead) / self.per_unit,
-            reset: duration(ahead),
+            used: ahead.div_ceil(self.per_unit.value),
+            remaining: self.remaining(arrival, now),
+            reset: self.reset(arrival, now),
         }
     }
 
-    /// Units that may be used at once.
+    /// Units that may be used now.
+    pub(super) fn remaining(&self, arrival: &AtomicU64, now: Ticks) -> u64 {
+        let ahead = arrival.load(Ordering::Relaxed).saturating_sub(now.0);
+        self.per_unit.of(self.whole.saturating_sub(ahead))
+    }
+
+    /// Until all of it is there again.
+    pub(super) fn reset(&self, arrival: &AtomicU64, now: Ticks) -> Duration {
+        duration(arrival.load(Ordering::Relaxed).saturating_sub(now.0))
+    }
+
+    /// Units that may be used at once when nothing is.
     pub(super) fn burst(&self) -> u64 {
-        self.whole / self.per_unit
+        self.per_unit.of(self.whole)
     }
 
     fn ticks(&self, amount: u64) -> u64 {
-        amount.saturating_mul(self.per_unit)
+        amount.saturating_mul(self.per_unit.value)
+    }
+}
+
+impl Divisor {
+    /// Not zero.
+    fn new(value: u64) -> Self {
+        Self {
+            value,
+            reciprocal: u64::MAX / value,
+        }
+    }
+
+    /// How often it fits into this.
+    fn of(self, dividend: u64) -> u64 {
+        let product = u128::from(dividend) * u128::from(self.reciprocal);
+        // The reciprocal is too small by less than one, and so is what comes of it.
+        let quotient = (product >> 64) as u64;
+        quotient + u64::from(dividend - quotient * self.value >= self.value)
     }
 }
 
 fn duration(ticks: u64) -> Duration {
     Duration::from_nanos(ticks.div_ceil(TICKS_PER_NS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Divisor;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_divisor_divides(
+            dividend in any::<u64>(), shift in 0..64u32, value in 1..=u64::MAX, by in 0..64u32,
+        ) {
+            let (dividend, value) = (dividend >> shift, (value >> by).max(1));
+            prop_assert_eq!(Divisor::new(value).of(dividend), dividend / value);
+        }
+
+        #[test]
+        fn multiples_and_their_neighbours(value in 1..=u64::MAX, by in 0..64u32, times in any::<u64>()) {
+            let value = (value >> by).max(1);
+            let multiple = times % (u64::MAX / value) * value;
+            for dividend in [multiple, multiple.saturating_sub(1), multiple + 1, u64::MAX] {
+                prop_assert_eq!(Divisor::new(value).of(dividend), dividend / value);
+            }
+        }
+    }
 }

@@ -106,15 +106,3 @@ impl From<&Consumption> for Estimate {
         }
     }
 }
-
-impl Standing {
-    /// The one of which the smaller share is left; a limit of nothing has none left.
-    pub(super) fn scarcer(self, other: Self) -> Self {
-        let scaled = |one: Self, by: Self| u128::from(one.remaining) * u128::from(by.limit.max(1));
-        if scaled(other, self) < scaled(self, other) {
-            other
-        } else {
-            self
-        }
-    }
-}

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// A limit, without what is used of it.
 pub(super) struct Term {
-    /// What may be used.
+    /// What may be used at once when nothing is: of a rate, its burst.
     pub(super) max: u64,
     /// It is counted and refuses nothing.
     pub(super) is_shadow: bool,
@@ -22,8 +22,11 @@ pub(super) struct Term {
 pub(super) enum Verdict {
     /// There is no such limit, and nothing was counted.
     Unlimited,
-    /// What the request asked for was there and is taken; of a rate: where it stands.
-    Taken(Option<Place>),
+    /// What the request asked for was there and is taken.
+    Taken {
+        /// Of a rate: when all of it will have come back (`Place::end`).
+        end: u64,
+    },
     /// It was not there, but the limit is a shadow: it is taken all the same.
     TakenBeyond,
     /// The same of a rate, which takes nothing then: what it would have refused must not count against what comes later.
@@ -36,19 +39,22 @@ impl Term {
     /// The limit of this name, if there is one.
     pub(super) fn of(allowance: &Allowance, limit: Limit) -> Option<Self> {
         let minute = Duration::from_secs(60);
+        let rate = |units, window, burst| {
+            let pace = Pace::new(units, window, burst);
+            (pace.burst(), Some(pace))
+        };
         let (max, pace) = match limit {
             Limit::RequestsPerSecond => {
-                let max = u64::from(allowance.requests_per_second?);
-                let burst = u64::from(allowance.burst);
-                (max, Some(Pace::new(max, Duration::from_secs(1), burst)))
+                let units = u64::from(allowance.requests_per_second?);
+                rate(units, Duration::from_secs(1), u64::from(allowance.burst))
             }
             Limit::RequestsPerMinute => {
-                let max = u64::from(allowance.requests_per_minute?);
-                (max, Some(Pace::new(max, minute, max)))
+                let units = u64::from(allowance.requests_per_minute?);
+                rate(units, minute, units)
             }
             Limit::TokensPerMinute => {
-                let max = allowance.tokens_per_minute?;
-                (max, Some(Pace::new(max, minute, max)))
+                let units = allowance.tokens_per_minute?;
+                rate(units, minute, units)
             }
             Limit::ConcurrentRequests => (u64::from(allowance.concurrent_requests?), None),
             Limit::RequestsPerDay => (allowance.requests_per_day?, None),
@@ -64,28 +70,15 @@ impl Term {
         })
     }
 
-    /// Takes so much. `returned`: what has been given back of a rate.
-    pub(super) fn take(
-        &self,
-        counter: &AtomicU64,
-        returned: &AtomicU64,
-        amount: u64,
-        now: Ticks,
-    ) -> Verdict {
+    /// Takes so much.
+    #[inline]
+    pub(super) fn take(&self, counter: &AtomicU64, amount: u64, now: Ticks) -> Verdict {
         let taken = match &self.pace {
-            Some(pace) => {
-                let returned = returned.load(Ordering::Acquire);
-                let place = |end| Place {
-                    at: now,
-                    end,
-                    returned,
-                };
-                pace.take(counter, amount, now).map(|end| Some(place(end)))
-            }
-            None => counter::take(counter, amount, self.max).then_some(None),
+            Some(pace) => pace.take(counter, amount, now),
+            None => counter::take(counter, amount, self.max).then_some(0),
         };
         match (taken, self.is_shadow, &self.pace) {
-            (Some(place), ..) => Verdict::Taken(place),
+            (Some(end), ..) => Verdict::Taken { end },
             (None, false, _) => Verdict::Refused,
             (None, true, Some(_)) => Verdict::PassedBeyond,
             (None, true, None) => {
@@ -125,26 +118,35 @@ impl Term {
         }
     }
 
-    /// What may be used at once when nothing is.
-    pub(super) fn whole(&self) -> u64 {
-        self.pace.as_ref().map_or(self.max, Pace::burst)
-    }
-
     /// Until a rate has so much, or all that it can have. `None`: it is no rate.
     pub(super) fn wait(&self, counter: &AtomicU64, amount: u64, now: Ticks) -> Option<Duration> {
         let pace = self.pace.as_ref()?;
         Some(pace.wait(counter, amount, now))
     }
 
-    /// How it stands; what is not a rate does not come back by itself.
+    /// What may be used now.
+    #[inline]
+    pub(super) fn remaining(&self, counter: &AtomicU64, now: Ticks) -> u64 {
+        match &self.pace {
+            Some(pace) => pace.remaining(counter, now),
+            None => self.max.saturating_sub(counter.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Until all of it is there again; what is not a rate does not come back by itself.
+    pub(super) fn reset(&self, counter: &AtomicU64, now: Ticks) -> Duration {
+        let reset = |pace: &Pace| pace.reset(counter, now);
+        self.pace.as_ref().map_or(Duration::ZERO, reset)
+    }
+
+    /// How it stands.
     pub(super) fn level(&self, counter: &AtomicU64, now: Ticks) -> Level {
         if let Some(pace) = &self.pace {
             return pace.level(counter, now);
         }
-        let used = counter.load(Ordering::Relaxed);
         Level {
-            used,
-            remaining: self.max.saturating_sub(used),
+            used: counter.load(Ordering::Relaxed),
+            remaining: self.remaining(counter, now),
             reset: Duration::ZERO,
         }
     }

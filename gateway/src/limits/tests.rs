@@ -243,8 +243,8 @@ fn a_shadow_is_counted_and_refuses_nothing() {
     let state = allowances.state(WHO.tenant, None, now);
     assert_eq!((state.limits[0].used, state.limits[1].used), (2, 10));
     assert!(state.limits.iter().all(|limit| limit.is_shadow));
-    assert_eq!(admit(0).requests(now), None);
-    assert_eq!(admit(0).tokens(now), None);
+    assert_eq!(admit(0).standings(now)[0], None);
+    assert_eq!(admit(0).standings(now)[1], None);
     assert_eq!(taken(allowances, None, Limit::ConcurrentRequests), 0);
 }
 
@@ -273,18 +273,18 @@ fn header_fields_tell_of_the_limit_of_which_least_is_left() {
         })
     };
     let of_burst = standing(20, 19, Duration::from_millis(100));
-    assert_eq!(first.requests(now), of_burst);
+    assert_eq!(first.standings(now)[0], of_burst);
     // The burst comes back within a moment, the minute does not.
     let later = now + Duration::from_millis(500);
     let of_minute = standing(60, 59, Duration::from_millis(500));
-    assert_eq!(first.requests(later), of_minute);
+    assert_eq!(first.standings(later)[0], of_minute);
     first.reserve(tokens(600), now).unwrap();
     let of_day = standing(2_000, 1_400, Duration::from_hours(12));
-    assert_eq!(first.tokens(now), of_day);
+    assert_eq!(first.standings(now)[1], of_day);
     first.settle(&used(0, 0, 0), now);
     let second = allowances.admit(WHO, now).unwrap();
     assert_eq!(
-        second.tokens(now),
+        second.standings(now)[1],
         standing(2_000, 2_000, Duration::from_hours(12))
     );
 }

@@ -123,10 +123,8 @@ impl Permit {
 
     /// How the limits stand, as far as the client is told.
     pub fn standings(&self, now: Instant) -> Standings {
-        Standings {
-            requests: self.admission.requests(now),
-            tokens: self.admission.tokens(now),
-        }
+        let [requests, tokens] = self.admission.standings(now);
+        Standings { requests, tokens }
     }
 }
 
