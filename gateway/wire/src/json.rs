@@ -6,19 +6,21 @@
 //! for has none, and a captured string that is not UTF-8 is no string (`Found::as_str`).
 
 mod key;
+mod lexeme;
 mod number;
+mod paths;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod text;
 mod watch;
 
+pub use paths::{Path, Paths};
+
+use paths::NodeIndex;
 use std::borrow::Cow;
 use syntax::Syntax;
 use watch::Watch;
-
-/// A member to look for: the keys from the top-level object down, e.g. `["response", "usage"]`.
-/// `EVERY_ITEM` in the place of a key stands for the items of an array.
-pub type Path = &'static [&'static str];
 
 /// Stands in a `Path` for every item of an array, so it cannot be looked for as a key.
 pub const EVERY_ITEM: &str = "[]";
@@ -44,6 +46,15 @@ pub struct Found {
 }
 
 impl Found {
+    const NOTHING: Self = Self {
+        raw: Vec::new(),
+        start: 0,
+        times: 0,
+        complete: false,
+        truncated: false,
+        sum: 0,
+    };
+
     /// The value as a string (unescaped); `None` if it is not a string, not there, truncated or invalid.
     pub fn as_str(&self) -> Option<Cow<'_, str>> {
         if let Some(text) = self.as_plain_str() {
@@ -118,7 +129,13 @@ impl Found {
     fn append(&mut self, bytes: &[u8], bytes_max: usize) {
         let room = bytes_max - self.raw.len();
         self.truncated |= bytes.len() > room;
-        self.raw.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let kept = &bytes[..bytes.len().min(room)];
+        if self.raw.capacity() == 0 {
+            // Nearly always it comes at once.
+            self.raw = kept.to_vec();
+        } else {
+            self.raw.extend_from_slice(kept);
+        }
     }
 }
 
@@ -140,28 +157,21 @@ pub struct JsonScan {
     syntax: Syntax,
     watch: Watch,
     error: Option<JsonError>,
-    depth_max: usize,
-    may_be_array: bool,
 }
 
 impl JsonScan {
     /// A scanner for these members. `depth_max` counts nested arrays and objects; more than `DEPTH_CEILING`
     /// counts as that.
-    ///
-    /// # Panics
-    /// There are more than 32 paths, or one has no key or more than 4: paths are constants.
-    pub fn new(paths: &'static [Path], depth_max: usize, capture_bytes_max: usize) -> Self {
-        let may_be_array = paths.iter().any(|path| path.first() == Some(&EVERY_ITEM));
+    pub fn new(paths: &'static Paths, depth_max: usize, capture_bytes_max: usize) -> Self {
         Self {
-            syntax: Syntax::new(depth_max, may_be_array),
+            syntax: Syntax::new(depth_max, paths.item(NodeIndex::ROOT).is_some()),
             watch: Watch::new(paths, capture_bytes_max),
             error: None,
-            depth_max,
-            may_be_array,
         }
     }
 
-    /// Scans the next piece. Strings are skipped with SIMD search (`memchr2`); nothing is allocated but captures.
+    /// Scans the next piece. Strings are skipped with vector instructions; nothing is allocated but captures, and keys
+    /// that are split or have escapes.
     ///
     /// # Errors
     /// The first error sticks: every later call returns it again.
@@ -190,14 +200,16 @@ impl JsonScan {
         self.error.is_some()
     }
 
-    /// What was found for `paths[index]` so far. A value still being captured has `times` counted already.
+    /// What was found for the path of this index so far. A value still being captured has `times` counted already.
+    #[inline]
     pub fn found(&self, index: usize) -> &Found {
-        &self.watch.found[index]
+        static NOTHING: Found = Found::NOTHING;
+        self.watch.found(index).unwrap_or(&NOTHING)
     }
 
     /// Starts over, keeping allocations.
     pub fn reset(&mut self) {
-        self.syntax = Syntax::new(self.depth_max, self.may_be_array);
+        self.syntax.reset();
         self.watch.reset();
         self.error = None;
     }

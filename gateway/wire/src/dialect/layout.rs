@@ -1,7 +1,7 @@
 //! Where the providers' JSON has what the gateway looks for, in streamed events and in plain answers.
 
 use super::Dialect;
-use crate::json::{EVERY_ITEM, Path};
+use crate::json::{EVERY_ITEM, Path, Paths};
 
 /// What a member tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,17 +55,17 @@ pub(super) enum Count {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub(super) members: &'static [(Path, Member)],
-    /// The paths alone, in the same order.
-    pub(super) paths: &'static [Path],
+    /// Where they are, in the same order.
+    pub(super) paths: &'static Paths,
 }
 
 impl Dialect {
     pub(super) fn layout(self) -> Layout {
-        static RESPONSES_PATHS: [Path; RESPONSES.len()] = paths(&RESPONSES);
-        static CHAT_PATHS: [Path; CHAT.len()] = paths(&CHAT);
-        static MESSAGES_PATHS: [Path; MESSAGES.len()] = paths(&MESSAGES);
-        static GEMINI_PATHS: [Path; GEMINI.len()] = paths(&GEMINI);
-        static OPAQUE_PATHS: [Path; OPAQUE.len()] = paths(&OPAQUE);
+        static RESPONSES_PATHS: Paths = paths(&RESPONSES);
+        static CHAT_PATHS: Paths = paths(&CHAT);
+        static MESSAGES_PATHS: Paths = paths(&MESSAGES);
+        static GEMINI_PATHS: Paths = paths(&GEMINI);
+        static OPAQUE_PATHS: Paths = paths(&OPAQUE);
         match self {
             Self::Responses => Layout {
                 members: &RESPONSES,
@@ -94,7 +94,7 @@ impl Dialect {
 impl Dialect {
     /// The layout of an answer that is one document.
     pub(super) fn document_layout(self) -> Layout {
-        static GEMINI_PATHS: [Path; GEMINI_DOCUMENT.len()] = paths(&GEMINI_DOCUMENT);
+        static GEMINI_PATHS: Paths = paths(&GEMINI_DOCUMENT);
         match self {
             Self::Gemini => Layout {
                 members: &GEMINI_DOCUMENT,
@@ -115,14 +115,14 @@ impl Layout {
     }
 }
 
-const fn paths<const COUNT: usize>(members: &[(Path, Member); COUNT]) -> [Path; COUNT] {
+const fn paths<const COUNT: usize>(members: &[(Path, Member); COUNT]) -> Paths {
     let mut paths: [Path; COUNT] = [&[]; COUNT];
     let mut index = 0;
     while index < COUNT {
         paths[index] = members[index].0;
         index += 1;
     }
-    paths
+    Paths::new(&paths)
 }
 
 /// Events have the answer in `response`.
@@ -347,7 +347,7 @@ pub(super) static ERROR_BODY: Layout = Layout {
     members: &ERROR_MEMBERS,
     paths: &ERROR_PATHS,
 };
-static ERROR_PATHS: [Path; ERROR_MEMBERS.len()] = paths(&ERROR_MEMBERS);
+static ERROR_PATHS: Paths = paths(&ERROR_MEMBERS);
 const ERROR_MEMBERS: [(Path, Member); 11] = [
     (&["error", "code"], Member::ErrorCode),
     // The backend of ChatGPT has some of its errors in `detail`.

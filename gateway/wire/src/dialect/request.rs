@@ -2,11 +2,11 @@
 
 use super::decode::Source;
 use super::usage_chunk::Edit;
-use crate::json::{Found, JsonError, JsonScan, Path};
+use crate::json::{Found, JsonError, JsonScan, Paths};
 use std::borrow::Cow;
 use std::ops::Range;
 
-const PATHS: &[Path] = &[
+static PATHS: Paths = Paths::new(&[
     &["model"],
     &["prompt_cache_key"],
     &["previous_response_id"],
@@ -25,7 +25,7 @@ const PATHS: &[Path] = &[
     &["n"],
     &["generationConfig", "candidateCount"],
     &["generation_config", "candidate_count"],
-];
+]);
 const MODEL: usize = 0;
 const PROMPT_CACHE_KEY: usize = 1;
 const PREVIOUS_RESPONSE_ID: usize = 2;
@@ -40,7 +40,7 @@ const INCLUDE_USAGE: usize = 8;
 /// How many tokens an answer may have at most.
 const OUTPUT_TOKENS_MAX: Range<usize> = 9..14;
 /// How many answers are wanted, each of which may have so many.
-const ANSWERS: Range<usize> = 14..PATHS.len();
+const ANSWERS: Range<usize> = 14..17;
 
 /// A maximum that cannot be read is one all the same; whoever can read it may find this in it.
 const OUTPUT_TOKENS_UNREADABLE: u64 = u32::MAX as u64;
@@ -88,7 +88,7 @@ impl From<JsonError> for ScanError {
 impl RequestScan {
     /// A scan of a body in this coding, decoding at most `decoded_bytes_max` bytes.
     pub fn new(coding: ContentCoding, depth_max: usize, decoded_bytes_max: u64) -> Self {
-        let scan = JsonScan::new(PATHS, depth_max, CAPTURE_BYTES_MAX);
+        let scan = JsonScan::new(&PATHS, depth_max, CAPTURE_BYTES_MAX);
         let source = match coding {
             ContentCoding::Identity => Source::identity(scan),
             ContentCoding::Gzip => Source::gzip(scan, decoded_bytes_max),

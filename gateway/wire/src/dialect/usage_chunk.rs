@@ -2,7 +2,7 @@
 //! a last chunk without choices, which not every client expects.
 
 use super::event;
-use crate::json::{DEPTH_CEILING, EVERY_ITEM, Found, JsonScan, Path};
+use crate::json::{DEPTH_CEILING, EVERY_ITEM, Found, JsonScan, Paths};
 use crate::sse::{EventScan, Line};
 use std::ops::Range;
 
@@ -99,7 +99,7 @@ impl UsageChunkFilter {
             sieve: Sieve {
                 chunk: Chunk {
                     reading: Reading::Awaited,
-                    json: JsonScan::new(PATHS, DEPTH_CEILING, MEMBER_BYTES_MAX),
+                    json: JsonScan::new(&PATHS, DEPTH_CEILING, MEMBER_BYTES_MAX),
                 },
                 kept: Vec::new(),
                 undecided_from: 0,
@@ -141,12 +141,12 @@ impl UsageChunkFilter {
 /// The chunk has a dozen counts and a few names. What is longer is something else, and is not worth keeping.
 const CHUNK_BYTES_MAX: u64 = 16 * 1024;
 
-const PATHS: &[Path] = &[
+static PATHS: Paths = Paths::new(&[
     &["choices"],
     &["choices", EVERY_ITEM],
     &["usage"],
     &["error"],
-];
+]);
 const CHOICES: usize = 0;
 const CHOICE: usize = 1;
 const USAGE: usize = 2;

@@ -1,71 +1,42 @@
-//! Comparing a key with the ones on the paths while it comes in, without keeping it.
+//! A key that is not there in one piece as it is meant: it comes in parts, or has escapes.
 
-use super::watch::{PathSet, indices};
-use super::{JsonError, Path};
+use super::JsonError;
 
 /// No key we look for comes near this.
-const KEY_BYTES_MAX: usize = 1024;
+pub(super) const KEY_BYTES_MAX: usize = 1024;
 
-/// How far a key agrees with those that it may be. The key's depth is that of the object that it is in, so it
-/// is compared with `path[depth - 1]`.
+/// What has come of a key, unescaped.
 #[derive(Debug, Default)]
-pub(super) struct KeyMatch {
-    /// The paths whose key begins with what has come.
-    candidates: PathSet,
-    /// Bytes so far, unescaped.
-    bytes: usize,
+pub(super) struct KeyText {
+    text: Vec<u8>,
     /// The first half of a surrogate pair has come as an escape.
     high_surrogate: Option<u16>,
+    /// Half a character has come: no key we look for has that.
+    is_broken: bool,
 }
 
-impl KeyMatch {
-    pub(super) fn new(candidates: PathSet) -> Self {
-        Self {
-            candidates,
-            ..Self::default()
-        }
-    }
-
-    /// Nothing has come, and the first byte is one that only these have: nearly all keys differ there from all of them.
-    pub(super) fn begins(&mut self, with_first_byte: impl FnOnce() -> PathSet) {
-        if self.bytes == 0 {
-            self.candidates &= with_first_byte();
-        }
+impl KeyText {
+    /// Another key begins.
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        (self.high_surrogate, self.is_broken) = (None, false);
     }
 
     /// More bytes of the key.
-    pub(super) fn text(
-        &mut self,
-        text: &[u8],
-        paths: &[Path],
-        depth: usize,
-    ) -> Result<(), JsonError> {
+    pub(super) fn push(&mut self, text: &[u8]) -> Result<(), JsonError> {
         if text.is_empty() {
             return Ok(());
         }
-        self.drop_lone_surrogate();
-        let end = self.bytes + text.len();
-        for index in indices(self.candidates) {
-            let wanted = paths[index][depth - 1].as_bytes();
-            if wanted.get(self.bytes..end) != Some(text) {
-                self.candidates &= !(1 << index);
-            }
+        self.break_at_lone_surrogate();
+        if self.text.len() + text.len() > KEY_BYTES_MAX {
+            return Err(JsonError::KeyTooLong);
         }
-        self.bytes = end;
-        if end > KEY_BYTES_MAX {
-            Err(JsonError::KeyTooLong)
-        } else {
-            Ok(())
-        }
+        self.text.extend_from_slice(text);
+        Ok(())
     }
 
     /// A code unit of UTF-16 that came as `\uXXXX`.
-    pub(super) fn utf16_unit(
-        &mut self,
-        unit: u16,
-        paths: &[Path],
-        depth: usize,
-    ) -> Result<(), JsonError> {
+    pub(super) fn push_utf16_unit(&mut self, unit: u16) -> Result<(), JsonError> {
         let character = match (self.high_surrogate.take(), unit) {
             (None, 0xd800..=0xdbff) => {
                 self.high_surrogate = Some(unit);
@@ -75,27 +46,19 @@ impl KeyMatch {
             (Some(high), _) => char::decode_utf16([high, unit]).next().and_then(Result::ok),
         };
         if let Some(character) = character {
-            return self.text(character.encode_utf8(&mut [0; 4]).as_bytes(), paths, depth);
+            return self.push(character.encode_utf8(&mut [0; 4]).as_bytes());
         }
-        // Half a character: no key we look for has that.
-        self.candidates = 0;
+        self.is_broken = true;
         Ok(())
     }
 
-    /// The paths that have this key.
-    pub(super) fn end(&mut self, paths: &[Path], depth: usize) -> PathSet {
-        self.drop_lone_surrogate();
-        for index in indices(self.candidates) {
-            if paths[index][depth - 1].len() != self.bytes {
-                self.candidates &= !(1 << index);
-            }
-        }
-        self.candidates
+    /// The key, which has come to its end; `None` if it is none that anybody looks for.
+    pub(super) fn end(&mut self) -> Option<&[u8]> {
+        self.break_at_lone_surrogate();
+        (!self.is_broken).then_some(&self.text)
     }
 
-    fn drop_lone_surrogate(&mut self) {
-        if self.high_surrogate.take().is_some() {
-            self.candidates = 0;
-        }
+    fn break_at_lone_surrogate(&mut self) {
+        self.is_broken |= self.high_surrogate.take().is_some();
     }
 }

@@ -1,9 +1,9 @@
 use super::*;
 
-const PATHS: &[Path] = &[&["a"], &["b", "c"]];
+static PATHS: Paths = Paths::new(&[&["a"], &["b", "c"]]);
 
 fn scan(text: &str) -> Result<JsonScan, JsonError> {
-    let mut scan = JsonScan::new(PATHS, 4, 20);
+    let mut scan = JsonScan::new(&PATHS, 4, 20);
     scan.feed(text.as_bytes())?;
     Ok(scan)
 }
@@ -26,9 +26,9 @@ fn paths_lead_through_objects_only() {
 
 #[test]
 fn an_array_is_a_text_where_a_path_says_so() {
-    const PATHS: &[Path] = &[&[EVERY_ITEM, "a"], &["a"]];
+    static PATHS: Paths = Paths::new(&[&[EVERY_ITEM, "a"], &["a"]]);
     let scanned = |text: &str| {
-        let mut scan = JsonScan::new(PATHS, 4, 20);
+        let mut scan = JsonScan::new(&PATHS, 4, 20);
         let fed = scan.feed(text.as_bytes());
         let found = (scan.found(0).as_u64(), scan.found(1).as_u64());
         (fed.map(|()| scan.is_complete()), found)
@@ -50,7 +50,11 @@ fn an_array_is_a_text_where_a_path_says_so() {
 fn where_a_value_stands_and_what_several_come_to() {
     let text = r#" {"l":[{"a":1},{"a" : 20},{"a":null},{"a":-3},{"a":300}],"b":"x"}"#;
     for piece_bytes in [1, 7, text.len()] {
-        let mut scan = JsonScan::new(&[&["l", EVERY_ITEM, "a"], &["b"]], 9, 99);
+        let mut scan = JsonScan::new(
+            const { &Paths::new(&[&["l", EVERY_ITEM, "a"], &["b"]]) },
+            9,
+            99,
+        );
         for piece in text.as_bytes().chunks(piece_bytes) {
             scan.feed(piece).unwrap();
         }
@@ -69,7 +73,7 @@ fn where_a_value_stands_and_what_several_come_to() {
 #[test]
 fn items_of_arrays_can_be_asked_for() {
     let mut scan = JsonScan::new(
-        &[&["l", EVERY_ITEM, "a"], &["l"], &["l", EVERY_ITEM]],
+        const { &Paths::new(&[&["l", EVERY_ITEM, "a"], &["l"], &["l", EVERY_ITEM]]) },
         9,
         99,
     );
@@ -111,12 +115,12 @@ fn keys_are_compared_after_unescaping() {
         "\u{e9}\u{1f600}",
         "\u{e9}\\ud83d\\ude00",
     ] {
-        let mut scan = JsonScan::new(&[&["\u{e9}\u{1f600}"]], 4, 20);
+        let mut scan = JsonScan::new(const { &Paths::new(&[&["\u{e9}\u{1f600}"]]) }, 4, 20);
         scan.feed(format!(r#"{{"{key}":1}}"#).as_bytes()).unwrap();
         assert_eq!(scan.found(0).times, 1, "{key}");
     }
     // Halves of a pair are none if anything stands between them.
-    let mut halves = JsonScan::new(&[&["a\u{1f600}"]], 4, 20);
+    let mut halves = JsonScan::new(const { &Paths::new(&[&["a\u{1f600}"]]) }, 4, 20);
     halves
         .feed(br#"{"\ud83da\ude00":1,"a\ud83d\ud83d\ude00":1}"#)
         .unwrap();
@@ -154,7 +158,7 @@ fn keys_are_compared_after_unescaping() {
         (r"\t", "\t"),
     ] {
         let path: Path = Box::leak(Box::new([&*plain.to_owned().leak()]));
-        let mut scan = JsonScan::new(Box::leak(Box::new([path])), 4, 20);
+        let mut scan = JsonScan::new(Box::leak(Box::new(Paths::new(&[path]))), 4, 20);
         scan.feed(format!(r#"{{"{escape}":1}}"#).as_bytes())
             .unwrap();
         assert_eq!(scan.found(0).times, 1, "{escape}");
@@ -172,7 +176,7 @@ fn nesting_is_limited() {
     ] {
         assert_eq!(scan(text).unwrap_err(), JsonError::TooDeep, "{text}");
     }
-    let mut scan = JsonScan::new(PATHS, usize::MAX, 20);
+    let mut scan = JsonScan::new(&PATHS, usize::MAX, 20);
     let deep = |levels: usize| {
         format!(
             "{{\"x\":{}{}}}",
@@ -266,7 +270,7 @@ fn values_have_their_type() {
         );
         assert_eq!(found.is_not_null(), value != "null");
     }
-    let mut scan = JsonScan::new(PATHS, 4, 20);
+    let mut scan = JsonScan::new(&PATHS, 4, 20);
     scan.feed(b"{\"a\":\"\xff\"}").unwrap();
     assert_eq!(scan.found(0).as_str(), None);
 }
@@ -387,7 +391,7 @@ fn control_characters_are_found_at_any_place_of_a_string() {
                 let mut text = vec![b'x'; length];
                 text.insert(place, control);
                 let text = [b"{\"x\":\"", &text[..], b"\"}"].concat();
-                let mut scan = JsonScan::new(PATHS, 4, 20);
+                let mut scan = JsonScan::new(&PATHS, 4, 20);
                 assert_eq!(
                     scan.feed(&text),
                     Err(JsonError::Invalid),
@@ -433,7 +437,7 @@ fn counts_are_read_however_they_are_written() {
         ("null", None),
         ("[1]", None),
     ] {
-        let mut scan = JsonScan::new(&[&["a"]], 64, 100);
+        let mut scan = JsonScan::new(const { &Paths::new(&[&["a"]]) }, 64, 100);
         scan.feed(format!("{{\"a\":{number}}}").as_bytes()).unwrap();
         assert_eq!(scan.found(0).as_count(), count, "{number}");
     }

@@ -1,65 +1,73 @@
 //! Which keys and values lie on the paths that are looked for, and what was found there.
 
-use super::key::KeyMatch;
-use super::syntax::StringRole;
-use super::{EVERY_ITEM, Found, JsonError, Path};
+use super::key::KeyText;
+use super::paths::{NodeIndex, PATH_LENGTH_MAX, PATHS_MAX, Paths};
+use super::{Found, JsonError};
 
-/// A set of paths, by index.
-pub(super) type PathSet = u32;
-/// More than any path we look for has.
-pub(super) const PATH_LENGTH_MAX: usize = 4;
+/// Few texts have more of the members that are looked for.
+const FOUND_EXPECTED: usize = 8;
 
 /// Follows the text along the paths. Everything off the paths costs one comparison.
 #[derive(Debug)]
 pub(super) struct Watch {
-    paths: &'static [Path],
-    first_bytes: FirstBytes,
+    paths: &'static Paths,
     capture_bytes_max: usize,
-    pub(super) found: Vec<Found>,
     /// How many of the open arrays and objects, counted from the outermost, lie on a path.
     watched: usize,
-    /// The paths that go on inside of each of those.
-    inside: [PathSet; PATH_LENGTH_MAX],
-    /// The paths that lead to or through the next value.
-    to_value: PathSet,
-    /// The paths whose value is being captured.
-    capturing: PathSet,
+    /// Where those are.
+    inside: [NodeIndex; PATH_LENGTH_MAX],
+    /// Where the next value is, if that is on a path.
+    next: Option<NodeIndex>,
+    /// In how many arrays and objects the innermost value is that is being captured; `usize::MAX`: none is.
+    capture_depth: usize,
+    /// The values that are being captured, by how many arrays and objects they are in: the places in `found`.
+    capturing: [Option<u8>; PATH_LENGTH_MAX + 1],
     /// Up to where the current piece has been captured.
     captured: usize,
     /// Bytes of the earlier pieces.
     earlier_bytes: u64,
-    key: KeyMatch,
+    /// What was found, in the order in which it came first. The first `found_count` are of this text.
+    found: Vec<Found>,
+    found_count: usize,
+    /// Of each path where in `found` it is, one more than that; 0: nowhere.
+    places: [u8; PATHS_MAX],
+    key: KeyText,
 }
 
 impl Watch {
-    pub(super) fn new(paths: &'static [Path], capture_bytes_max: usize) -> Self {
-        assert!(paths.len() <= PathSet::BITS as usize);
-        assert!(
-            paths
-                .iter()
-                .all(|path| (1..=PATH_LENGTH_MAX).contains(&path.len()))
-        );
+    pub(super) fn new(paths: &'static Paths, capture_bytes_max: usize) -> Self {
         Self {
             paths,
-            first_bytes: FirstBytes::of(paths),
             capture_bytes_max,
-            found: paths.iter().map(|_| Found::default()).collect(),
             watched: 0,
-            inside: [0; PATH_LENGTH_MAX],
-            to_value: all_of(paths),
-            capturing: 0,
+            inside: [NodeIndex::ROOT; PATH_LENGTH_MAX],
+            next: Some(NodeIndex::ROOT),
+            capture_depth: usize::MAX,
+            capturing: [None; PATH_LENGTH_MAX + 1],
             captured: 0,
             earlier_bytes: 0,
-            key: KeyMatch::default(),
+            found: Vec::new(),
+            found_count: 0,
+            places: [0; PATHS_MAX],
+            key: KeyText::default(),
         }
     }
 
     /// Starts over, keeping allocations.
     pub(super) fn reset(&mut self) {
-        self.found.iter_mut().for_each(Found::clear);
-        (self.watched, self.capturing, self.captured) = (0, 0, 0);
-        self.earlier_bytes = 0;
-        self.to_value = all_of(self.paths);
+        self.watched = 0;
+        self.next = Some(NodeIndex::ROOT);
+        self.capture_depth = usize::MAX;
+        self.capturing = [None; PATH_LENGTH_MAX + 1];
+        (self.captured, self.earlier_bytes) = (0, 0);
+        (self.found_count, self.places) = (0, [0; PATHS_MAX]);
+    }
+
+    /// What was found for a path, if anything was.
+    #[inline]
+    pub(super) fn found(&self, path: usize) -> Option<&Found> {
+        self.found
+            .get(usize::from(self.places[path]).wrapping_sub(1))
     }
 
     /// All of the piece has been read: captures go on with the next one.
@@ -71,150 +79,139 @@ impl Watch {
 
     /// The text is broken. How much of a value was seen before that depends on the splitting.
     pub(super) fn drop_captures(&mut self) {
-        for index in indices(self.capturing) {
-            self.found[index].raw.clear();
+        for place in self.capturing.iter().flatten() {
+            self.found[usize::from(*place)].raw.clear();
         }
     }
 
-    /// A value begins at `at`, in this many arrays and objects, the innermost of which is an object or not.
+    /// Members of the innermost of this many arrays and objects are looked for, or items.
     #[inline]
-    pub(super) fn value_starts(&mut self, bytes: &[u8], at: usize, depth: usize, in_object: bool) {
-        // The text as a whole is at the end of no path.
-        if self.watched == depth && depth > 0 {
-            self.watched_value_starts(bytes, at, depth, in_object);
-        }
+    pub(super) fn looks_into(&self, depth: usize) -> bool {
+        self.watched == depth
     }
 
-    #[inline(never)]
-    fn watched_value_starts(&mut self, bytes: &[u8], at: usize, depth: usize, in_object: bool) {
-        if !in_object {
-            self.to_value = self.inside[depth - 1];
-        }
-        let ending = self.subset(self.to_value, |path| path.len() == depth);
-        if ending != 0 {
-            self.capture(bytes, at);
-            for index in indices(ending) {
-                self.found[index].begin(self.earlier_bytes + at as u64);
-            }
-            self.capturing |= ending;
-        }
-        self.to_value &= !ending;
-    }
-
-    /// The value that began is an array or object.
+    /// A key that is there in one piece, of the innermost of this many arrays and objects.
     #[inline]
-    pub(super) fn opens(&mut self, depth: usize, is_object: bool) {
-        if self.watched == depth && self.to_value != 0 {
-            let wants_items = |path: Path| path[depth] == EVERY_ITEM;
-            let inside = self.subset(self.to_value, |path| wants_items(path) != is_object);
-            if inside != 0 {
-                self.inside[depth] = inside;
-                self.watched += 1;
-            }
+    pub(super) fn key(&mut self, key: &[u8], depth: usize) {
+        self.next = self.paths.member(self.inside[depth - 1], key);
+    }
+
+    /// A key begins that comes in parts.
+    pub(super) fn key_starts(&mut self) {
+        self.key.clear();
+    }
+
+    pub(super) fn key_text(&mut self, text: &[u8]) -> Result<(), JsonError> {
+        self.key.push(text)
+    }
+
+    pub(super) fn key_utf16_unit(&mut self, unit: u16) -> Result<(), JsonError> {
+        self.key.push_utf16_unit(unit)
+    }
+
+    /// A key that came in parts ends, of the innermost of this many arrays and objects.
+    pub(super) fn key_ends(&mut self, depth: usize) {
+        let (paths, object) = (self.paths, self.inside[depth - 1]);
+        let key = self.key.end();
+        self.next = key.and_then(|key| paths.member(object, key));
+    }
+
+    /// An item follows in the array that is the innermost of this many arrays and objects.
+    #[inline]
+    pub(super) fn item_follows(&mut self, depth: usize) {
+        if self.watched == depth {
+            self.next = self.paths.item(self.inside[depth - 1]);
         }
+    }
+
+    /// A string, number or literal begins at `at`, in this many arrays and objects.
+    #[inline]
+    pub(super) fn scalar_starts(&mut self, bytes: &[u8], at: usize, depth: usize) {
+        if let Some(here) = self.next.take() {
+            self.watched_value_starts(bytes, at, depth, here);
+        }
+    }
+
+    /// An array or object begins at `at`, in this many others.
+    #[inline]
+    pub(super) fn opens(&mut self, bytes: &[u8], at: usize, depth: usize, is_object: bool) {
+        if let Some(here) = self.next.take() {
+            self.watched_value_starts(bytes, at, depth, here);
+            self.looks_into_next(depth, is_object, here);
+        }
+    }
+
+    fn looks_into_next(&mut self, depth: usize, is_object: bool, here: NodeIndex) {
+        let item = self.paths.item(here).filter(|_| !is_object);
+        if item.is_some() || (is_object && self.paths.has_members(here)) {
+            self.inside[depth] = here;
+            self.watched = depth + 1;
+            self.next = item;
+        }
+    }
+
+    fn watched_value_starts(&mut self, bytes: &[u8], at: usize, depth: usize, here: NodeIndex) {
+        let Some(path) = self.paths.path(here) else {
+            return;
+        };
+        self.capture(bytes, at);
+        let place = self.place(path);
+        self.found[usize::from(place)].begin(self.earlier_bytes + at as u64);
+        self.capturing[depth] = Some(place);
+        self.capture_depth = depth;
+    }
+
+    /// The place of what is found for a path.
+    fn place(&mut self, path: u8) -> u8 {
+        let place = &mut self.places[usize::from(path)];
+        if *place == 0 {
+            match self.found.get_mut(self.found_count) {
+                Some(earlier) => earlier.clear(),
+                None => {
+                    if self.found.is_empty() {
+                        self.found.reserve_exact(FOUND_EXPECTED);
+                    }
+                    self.found.push(Found::default());
+                }
+            }
+            self.found_count += 1;
+            *place = self.found_count as u8;
+        }
+        *place - 1
     }
 
     /// The innermost of this many arrays and objects ends.
     #[inline]
     pub(super) fn closes(&mut self, depth: usize) {
         self.watched = self.watched.min(depth - 1);
+        self.next = None;
     }
 
     /// A value that is in this many arrays and objects ended before `end`.
     #[inline]
     pub(super) fn value_ends(&mut self, bytes: &[u8], end: usize, depth: usize) {
-        if self.capturing != 0 {
+        if self.capture_depth == depth {
             self.captured_value_ends(bytes, end, depth);
         }
     }
 
-    #[inline(never)]
     fn captured_value_ends(&mut self, bytes: &[u8], end: usize, depth: usize) {
-        let ending = self.subset(self.capturing, |path| path.len() == depth);
-        if ending != 0 {
-            self.capture(bytes, end);
-            for index in indices(ending) {
-                self.found[index].end();
-            }
-            self.capturing &= !ending;
+        self.capture(bytes, end);
+        if let Some(place) = self.capturing[depth].take() {
+            self.found[usize::from(place)].end();
         }
-    }
-
-    /// A key of the innermost of this many arrays and objects begins.
-    #[inline]
-    pub(super) fn key_starts(&mut self, depth: usize) -> StringRole {
-        if self.watched != depth {
-            return StringRole::OtherKey;
-        }
-        self.key = KeyMatch::new(self.inside[depth - 1]);
-        StringRole::WatchedKey
-    }
-
-    pub(super) fn key_text(&mut self, text: &[u8], depth: usize) -> Result<(), JsonError> {
-        if depth == 1
-            && let Some(&first) = text.first()
-        {
-            self.key.begins(|| self.first_bytes.paths_with(first));
-        }
-        self.key.text(text, self.paths, depth)
-    }
-
-    pub(super) fn key_utf16_unit(&mut self, unit: u16, depth: usize) -> Result<(), JsonError> {
-        self.key.utf16_unit(unit, self.paths, depth)
-    }
-
-    pub(super) fn key_ends(&mut self, depth: usize) {
-        self.to_value = self.key.end(self.paths, depth);
+        let outer = self.capturing.iter().rposition(Option::is_some);
+        self.capture_depth = outer.unwrap_or(usize::MAX);
     }
 
     /// Appends to the captures what has come up to `end`.
     fn capture(&mut self, bytes: &[u8], end: usize) {
-        for index in indices(self.capturing) {
-            self.found[index].append(&bytes[self.captured..end], self.capture_bytes_max);
+        if self.capture_depth != usize::MAX {
+            for place in self.capturing.iter().flatten() {
+                let found = &mut self.found[usize::from(*place)];
+                found.append(&bytes[self.captured..end], self.capture_bytes_max);
+            }
         }
         self.captured = end;
     }
-
-    fn subset(&self, set: PathSet, wanted: impl Fn(Path) -> bool) -> PathSet {
-        let wanted = |&index: &usize| wanted(self.paths[index]);
-        indices(set)
-            .filter(wanted)
-            .fold(0, |set, index| set | 1 << index)
-    }
-}
-
-/// The first bytes of the paths' first keys.
-#[derive(Debug)]
-struct FirstBytes([u8; PathSet::BITS as usize]);
-
-impl FirstBytes {
-    fn of(paths: &[Path]) -> Self {
-        let mut first_bytes = [0; PathSet::BITS as usize];
-        for (first_byte, path) in first_bytes.iter_mut().zip(paths) {
-            *first_byte = path[0].bytes().next().unwrap_or(0);
-        }
-        Self(first_bytes)
-    }
-
-    /// The paths that begin so. Without a way out of the loop, which takes vector instructions.
-    fn paths_with(&self, byte: u8) -> PathSet {
-        let mut set = 0;
-        for (index, &first_byte) in self.0.iter().enumerate() {
-            set |= PathSet::from(first_byte == byte) << index;
-        }
-        set
-    }
-}
-
-fn all_of(paths: &[Path]) -> PathSet {
-    let others = PathSet::BITS as usize - paths.len();
-    PathSet::MAX.checked_shr(others as u32).unwrap_or(0)
-}
-
-pub(super) fn indices(mut set: PathSet) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let index = set.trailing_zeros() as usize;
-        set &= set.wrapping_sub(1);
-        (index < PathSet::BITS as usize).then_some(index)
-    })
 }

@@ -1,7 +1,7 @@
 use super::{changed, changes, cuts, pieces};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use relay_wire::json::{EVERY_ITEM, Found, JsonError, JsonScan, Path};
+use relay_wire::json::{EVERY_ITEM, Found, JsonError, JsonScan, Path, Paths};
 use serde_json::Value;
 
 const PATHS: &[Path] = &[
@@ -14,7 +14,7 @@ const PATHS: &[Path] = &[
 ];
 
 fn scan(pieces: &[&[u8]]) -> (JsonScan, Result<(), JsonError>) {
-    let mut scan = JsonScan::new(PATHS, 64, 100_000);
+    let mut scan = JsonScan::new(const { &Paths::new(PATHS) }, 64, 100_000);
     let scanned = pieces.iter().try_for_each(|piece| scan.feed(piece));
     (scan, scanned)
 }
