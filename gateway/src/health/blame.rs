@@ -32,8 +32,10 @@ pub enum Fault {
     Malformed,
     /// The answer broke off after the client had seen some of it.
     BrokenOff,
-    /// The connection was refused, there is no way to the provider, or what is there cannot be trusted to be it.
+    /// The connection was refused, or there is no way to the provider.
     Unreachable,
+    /// There was no agreement on TLS: what is there cannot be trusted to be the provider, or refuses what is offered.
+    TlsRefused,
     /// Nobody answered the attempt to connect, or to shake hands.
     ConnectTimedOut,
     /// The provider's name has no address of this family.
@@ -61,6 +63,7 @@ impl Fault {
             | Self::Malformed
             | Self::BrokenOff
             | Self::Unreachable
+            | Self::TlsRefused
             | Self::ConnectTimedOut
             | Self::NoDestination
             | Self::AddressMissing
@@ -132,6 +135,7 @@ pub fn blame(fault: Fault) -> Blame {
         Fault::Unreachable | Fault::ConnectTimedOut | Fault::NoDestination => {
             Blame::Path(counted(Cause::Unreachable, 1, None))
         }
+        Fault::TlsRefused => Blame::Path(counted(Cause::TlsRefused, 1, None)),
         Fault::AddressMissing => Blame::Path(at_once(Cause::AddressMissing, None)),
         Fault::ForeignAddress => Blame::Path(at_once(Cause::ForeignAddress, None)),
         Fault::PortsShort => Blame::Path(at_once(Cause::PortsShort, None)),
@@ -163,7 +167,7 @@ mod tests {
     fn every_fault_has_its_row() {
         let until = Some(Moment::from_unix_ms(1_800_000_000_000));
         #[rustfmt::skip]
-        let rows: [Row; 18] = [
+        let rows: [Row; 19] = [
             (Fault::Refused, true, None, Cause::Refused, None, true),
             (Fault::RateLimited { until }, true, None, Cause::RateLimited, until, true),
             (Fault::RateLimited { until: None }, true, None, Cause::RateLimited, None, true),
@@ -178,6 +182,7 @@ mod tests {
             (Fault::Unreachable, false, Some(1), Cause::Unreachable, None, false),
             (Fault::ConnectTimedOut, false, Some(1), Cause::Unreachable, None, false),
             (Fault::NoDestination, false, Some(1), Cause::Unreachable, None, false),
+            (Fault::TlsRefused, false, Some(1), Cause::TlsRefused, None, false),
             (Fault::AddressMissing, false, None, Cause::AddressMissing, None, false),
             (Fault::ForeignAddress, false, None, Cause::ForeignAddress, None, false),
             (Fault::PortsShort, false, None, Cause::PortsShort, None, false),

@@ -65,6 +65,26 @@ fn assert_leaf_refused(leaf: &Leaf, reason: &str) {
 }
 
 #[test]
+fn the_account_shows_that_there_was_no_agreement() {
+    let authority = Authority::default();
+    let leaf = authority.issue(&Leaf::server(&[NAME]).expired());
+    let upstream = Upstream::secure(&TlsServer::new(&leaf), |exchange| {
+        exchange.send(relay_tests::openai::plain());
+    });
+    let config = named(upstream.address(), &authority, NAME);
+    let gateway = Gateway::start(&config.set("health", "backoff_min", "\"5m\""));
+    for _ in 0..3 {
+        gateway
+            .call(&Request::plain())
+            .assert_refused(502, "upstream_error");
+    }
+    let shown: serde_json::Value = gateway.admin("/accounts/first").json();
+    let address = &shown["addresses"][0];
+    assert_eq!(address["state"], "blocked", "{shown}");
+    assert_eq!(address["reason"], "tls_refused", "{shown}");
+}
+
+#[test]
 fn expired() {
     assert_leaf_refused(&Leaf::server(&[NAME]).expired(), "expired");
 }

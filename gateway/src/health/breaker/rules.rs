@@ -19,6 +19,7 @@ pub enum Cause {
     Malformed,
     BrokenStreams,
     Unreachable,
+    TlsRefused,
     AddressMissing,
     ForeignAddress,
     PortsShort,
@@ -27,7 +28,7 @@ pub enum Cause {
 
 impl Cause {
     /// All of them, for tables.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Refused,
         Self::RateLimited,
         Self::QuotaExhausted,
@@ -37,6 +38,7 @@ impl Cause {
         Self::Malformed,
         Self::BrokenStreams,
         Self::Unreachable,
+        Self::TlsRefused,
         Self::AddressMissing,
         Self::ForeignAddress,
         Self::PortsShort,
@@ -60,6 +62,7 @@ impl Cause {
             | Self::TimeOuts
             | Self::Malformed
             | Self::Unreachable
+            | Self::TlsRefused
             | Self::AddressMissing
             | Self::ForeignAddress
             | Self::PortsShort
@@ -79,6 +82,7 @@ impl Cause {
             Self::Malformed => "malformed",
             Self::BrokenStreams => "broken_streams",
             Self::Unreachable => "unreachable",
+            Self::TlsRefused => "tls_refused",
             Self::AddressMissing => "address_missing",
             Self::ForeignAddress => "foreign_address",
             Self::PortsShort => "ports_short",

@@ -13,8 +13,9 @@ const FAULTS: [(Fault, bool); 8] = [
     (Fault::BrokenOff, false),
 ];
 
-const PATH_FAULTS: [Fault; 5] = [
+const PATH_FAULTS: [Fault; 6] = [
     Fault::Unreachable,
+    Fault::TlsRefused,
     Fault::AddressMissing,
     Fault::ForeignAddress,
     Fault::PortsShort,

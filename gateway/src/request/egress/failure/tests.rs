@@ -97,7 +97,7 @@ fn every_failure_has_its_row() {
             Failure::Tls,
             502,
             "upstream_error",
-            Some(Fault::Unreachable),
+            Some(Fault::TlsRefused),
             true,
             false,
         ),
