@@ -6,7 +6,7 @@ mod restoring;
 mod retention;
 mod standing;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod trifles;
 
 use super::log::Log;

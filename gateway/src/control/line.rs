@@ -11,58 +11,90 @@ const VALUE_CHARS_MAX: usize = 256;
 /// A line being written.
 pub(super) struct Line<'l>(pub(super) &'l mut String);
 
+/// The name of a member, with what stands before and behind it.
+macro_rules! member {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
+pub(super) use member;
+
+// Lines of requests are written at their rate: most of this is inlined, so that names are copied by a length that is known.
 impl Line<'_> {
-    pub(super) fn name(&mut self, name: &str) {
-        self.0.push_str(",\"");
-        self.0.push_str(name);
-        self.0.push_str("\":");
+    #[inline(always)]
+    pub(super) fn push(&mut self, text: &str) {
+        self.0.push_str(text);
     }
 
-    pub(super) fn number(&mut self, name: &str, value: u64) {
-        self.name(name);
-        self.0.push_str(itoa::Buffer::new().format(value));
+    /// `member` is one of [`member`], as everywhere here but for texts.
+    #[inline]
+    pub(super) fn number(&mut self, member: &'static str, value: u64) {
+        self.push(member);
+        self.push(itoa::Buffer::new().format(value));
     }
 
     /// An amount of money, as it is shown everywhere.
-    pub(super) fn money(&mut self, name: &str, value: Money) {
-        self.name(name);
-        self.0.push('"');
-        self.0
-            .push_str(itoa::Buffer::new().format(value.nano() / 1_000_000_000));
-        self.0.push('.');
+    pub(super) fn money(&mut self, member: &'static str, value: Money) {
+        self.push(member);
+        self.push("\"");
+        self.push(itoa::Buffer::new().format(value.nano() / 1_000_000_000));
+        self.push(".");
         let mut digits = itoa::Buffer::new();
         // One digit more than there are, so that leading zeroes are there; it is left out.
         let behind = &digits.format(value.nano() % 1_000_000_000 + 1_000_000_000)[1..];
         let shown = behind.trim_end_matches('0').len().max(2);
-        self.0.push_str(&behind[..shown]);
-        self.0.push('"');
+        self.push(&behind[..shown]);
+        self.push("\"");
     }
 
-    pub(super) fn milliseconds(&mut self, name: &str, value: Duration) {
-        self.name(name);
-        self.fraction(value.as_micros() as u64, 1000);
+    #[inline]
+    pub(super) fn milliseconds(&mut self, member: &'static str, value: Duration) {
+        self.push(member);
+        let micros = value.as_micros() as u64;
+        let mut digits = itoa::Buffer::new();
+        // Below a millisecond the leading zeroes have to come from somewhere: its digit is another one then.
+        let text = digits.format(if micros < 1000 { micros + 1000 } else { micros });
+        let (whole, behind) = text.split_at(text.len() - 3);
+        self.push(if micros < 1000 { "0" } else { whole });
+        self.push(".");
+        self.push(behind);
     }
 
-    /// `value / unit` with all digits behind the point.
-    fn fraction(&mut self, value: u64, unit: u64) {
-        self.0.push_str(itoa::Buffer::new().format(value / unit));
-        self.0.push('.');
-        // One digit more than the fraction has, so that its leading zeroes are there; the first one is left out.
-        self.0
-            .push_str(&itoa::Buffer::new().format(value % unit + unit)[1..]);
+    /// A value of a closed set, in which there is nothing to be escaped.
+    #[inline]
+    pub(super) fn word(&mut self, member: &'static str, value: &str) {
+        debug_assert!(is_plain(value), "{value}");
+        self.push(member);
+        self.push("\"");
+        self.push(value);
+        self.push("\"");
+    }
+
+    /// Eight hexadecimal digits.
+    pub(super) fn hexadecimal(&mut self, member: &'static str, value: [u8; 4]) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let number = u32::from_be_bytes(value);
+        let digit = |place: u32| DIGITS[(number >> (28 - 4 * place)) as usize & 15];
+        self.push(member);
+        self.push("\"");
+        for place in 0..8 {
+            self.0.push(char::from(digit(place)));
+        }
+        self.push("\"");
     }
 
     /// A value from outside: escaped and cut.
     pub(super) fn text(&mut self, name: &str, value: &str) {
-        self.name(name);
-        self.0.push('"');
-        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-        if value.len() <= VALUE_CHARS_MAX && value.bytes().all(is_plain) {
-            self.0.push_str(value);
+        self.push(",\"");
+        self.push(name);
+        self.push("\":\"");
+        if value.len() <= VALUE_CHARS_MAX && is_plain(value) {
+            self.push(value);
         } else {
             self.escaped(value);
         }
-        self.0.push('"');
+        self.push("\"");
     }
 
     fn escaped(&mut self, value: &str) {
@@ -80,7 +112,14 @@ impl Line<'_> {
     }
 }
 
-/// Writes times of day; the part that is the same for a whole second is made once a second.
+/// Is it written as it is?
+fn is_plain(value: &str) -> bool {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    // Each byte is looked at, so that several can be at once.
+    value.bytes().fold(true, |all, byte| all & is_plain(byte))
+}
+
+/// Begins lines with the time of day; the part that is the same for a whole second is made once a second.
 #[derive(Default)]
 pub(super) struct TimeOfDay {
     second: u64,
@@ -88,21 +127,19 @@ pub(super) struct TimeOfDay {
 }
 
 impl TimeOfDay {
-    pub(super) fn write(&mut self, line: &mut Line<'_>, time: SystemTime) {
+    pub(super) fn begin(&mut self, line: &mut Line<'_>, time: SystemTime) {
         let since_epoch = time
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         if self.second != since_epoch.as_secs() || self.text.is_empty() {
             self.second = since_epoch.as_secs();
             let whole = Timestamp::from_second(self.second as i64).unwrap_or_default();
-            self.text = whole.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+            self.text = whole.strftime("{\"time\":\"%Y-%m-%dT%H:%M:%S.").to_string();
         }
-        line.0.push_str(&self.text);
-        line.0.push('.');
+        line.push(&self.text);
         let micros = u64::from(since_epoch.subsec_micros());
-        line.0
-            .push_str(&itoa::Buffer::new().format(micros + 1_000_000)[1..]);
-        line.0.push('Z');
+        line.push(&itoa::Buffer::new().format(micros + 1_000_000)[1..]);
+        line.push("Z\"");
     }
 }
 
@@ -124,7 +161,7 @@ mod tests {
     fn money_is_written_as_it_is_shown() {
         for nano in [0, 1, 795_000, 1_500_000_000, 12_345_678_901, u64::MAX] {
             let (mut text, value) = (String::new(), Money::from_nano(nano));
-            Line(&mut text).money("cost", value);
+            Line(&mut text).money(member!("cost"), value);
             assert_eq!(text, format!(",\"cost\":\"{value}\""));
         }
     }

@@ -1,19 +1,21 @@
 //! The log: one JSON object per line; for requests metadata only. Lines that were lost are counted in the next line that
 //! gets through.
 
-use super::line::{Line, TimeOfDay};
+mod request;
+
+use super::line::{Line, TimeOfDay, member};
 use super::lines::Lines;
 use crate::config::Policy;
-use crate::config::policy::Limit;
 use crate::journal::Record;
 use metrics::counter;
+use request::Requests;
 use std::io;
 use std::time::{Duration, SystemTime};
 
 /// The log.
 pub struct Log {
     node: String,
-    requests: bool,
+    requests: Option<Requests>,
     lines: Lines,
     lost_lines: u64,
     time_of_day: TimeOfDay,
@@ -27,7 +29,7 @@ impl Log {
     pub fn open(policy: &Policy) -> io::Result<Self> {
         Ok(Self {
             node: policy.node.name.clone(),
-            requests: policy.log.requests,
+            requests: policy.log.requests.then(|| Requests::of(policy)),
             lines: Lines::open_now(policy.log.output.clone())?,
             lost_lines: 0,
             time_of_day: TimeOfDay::default(),
@@ -39,7 +41,7 @@ impl Log {
     pub(super) fn nowhere() -> Self {
         Self {
             node: "test".to_owned(),
-            requests: true,
+            requests: None,
             lines: Lines::to(crate::config::policy::LogOutput::Stdout),
             lost_lines: 0,
             time_of_day: TimeOfDay::default(),
@@ -77,12 +79,18 @@ impl Log {
 
     /// The line of a request.
     pub fn request(&mut self, policy: &Policy, record: &Record) {
-        if !self.requests {
+        let Some(requests) = &mut self.requests else {
             return;
-        }
-        self.line("info", record.time, "request", |line| {
-            write_record(line, policy, record);
-        });
+        };
+        let Some(room) = self.lines.next() else {
+            return;
+        };
+        let mut line = Line(room);
+        self.time_of_day.begin(&mut line, record.time);
+        line.push(&requests.beginning);
+        tell_lost(&mut line, &mut self.lost_lines);
+        requests.write(&mut line, policy, record);
+        line.push("}\n");
     }
 
     fn line(
@@ -96,18 +104,11 @@ impl Log {
             return;
         };
         let mut line = Line(room);
-        line.0.push_str("{\"time\":\"");
-        self.time_of_day.write(&mut line, time);
-        line.0.push('"');
-        line.text("level", level);
-        line.text("event", event);
-        line.text("node", &self.node);
-        if self.lost_lines > 0 {
-            line.number("lines_lost_before", self.lost_lines);
-            self.lost_lines = 0;
-        }
+        self.time_of_day.begin(&mut line, time);
+        begin(&mut line, level, event, &self.node);
+        tell_lost(&mut line, &mut self.lost_lines);
         fill(&mut line);
-        line.0.push_str("}\n");
+        line.push("}\n");
     }
 
     /// Hands what waits to the destination, if it has taken what it was given before.
@@ -126,81 +127,16 @@ impl Log {
     }
 }
 
-fn write_record(line: &mut Line<'_>, policy: &Policy, record: &Record) {
-    line.text("request_id", record.request_id.as_str());
-    if let Some(tenant) = record.tenant {
-        line.text("tenant", &policy.tenant(tenant).name);
+/// What comes first, behind the time.
+fn begin(line: &mut Line<'_>, level: &str, event: &str, node: &str) {
+    line.text("level", level);
+    line.text("event", event);
+    line.text("node", node);
+}
+
+fn tell_lost(line: &mut Line<'_>, lost_lines: &mut u64) {
+    if *lost_lines > 0 {
+        line.number(member!("lines_lost_before"), *lost_lines);
+        *lost_lines = 0;
     }
-    if let Some(key_id) = &record.key_id {
-        line.text("key", &format!("{:08x}", u32::from_be_bytes(*key_id)));
-    }
-    line.text(
-        "route",
-        record
-            .route
-            .map_or("none", relay_wire::dialect::Dialect::as_str),
-    );
-    if let Some(model) = &record.model {
-        line.text("model", model);
-    }
-    if let Some(account) = record.account {
-        let account = policy.account(account);
-        line.text("upstream", &policy.upstream(account.upstream).name);
-        line.text("account", &account.name);
-        line.text("region", &account.region);
-    }
-    if let Some(egress) = record.egress {
-        line.text("egress", &egress.to_string());
-    }
-    line.number("status", record.status.into());
-    if let Some(code) = record.code {
-        line.text("code", code);
-    }
-    line.number("attempts", record.attempts.into());
-    if let Some(chosen) = record.chosen {
-        line.text("chosen", chosen);
-    }
-    if let Some(status) = record.failed_status {
-        line.number("failed_status", status.into());
-    }
-    if let Some(queued) = record.queued {
-        line.milliseconds("queued_ms", queued);
-    }
-    if let Some(overhead) = record.overhead {
-        line.number("overhead_us", overhead.as_micros() as u64);
-    }
-    if let Some(first_byte) = record.first_byte {
-        line.milliseconds("ttfb_ms", first_byte);
-    }
-    line.milliseconds("duration_ms", record.duration);
-    line.number("bytes_in", record.bytes_in);
-    line.number("bytes_out", record.bytes_out);
-    if record.streamed {
-        line.number("events", record.events);
-    }
-    if let Some(usage) = record.usage {
-        line.number("input_tokens", usage.input_tokens);
-        line.number("cached_tokens", usage.cached_tokens);
-        line.number("output_tokens", usage.output_tokens);
-        line.number("reasoning_tokens", usage.reasoning_tokens);
-    }
-    if let Some(known) = record.known {
-        line.text("known", known.as_str());
-        if !policy.prices.is_empty() {
-            line.money("cost", record.cost);
-        }
-    }
-    if let Some((scope, limit)) = record.limit {
-        line.text("limit", limit.as_str());
-        line.text("limit_of", scope.as_str());
-    }
-    if !record.shadowed.is_empty() {
-        let names: Vec<_> = record.shadowed.iter().map(Limit::as_str).collect();
-        line.text("shadowed", &names.join(","));
-    }
-    if let Some(closed) = record.closed {
-        line.text("closed_by", closed.by.as_str());
-        line.number("close_code", closed.code.into());
-    }
-    line.text("ended", record.ended);
 }

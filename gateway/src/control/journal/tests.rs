@@ -20,7 +20,7 @@ struct Rig {
     log: Log,
 }
 
-pub(super) fn policy(directory: &Path, mode: &str) -> Arc<Policy> {
+pub(in crate::control) fn policy(directory: &Path, mode: &str) -> Arc<Policy> {
     let (journal, reports) = (directory.join("journal"), directory.join("reports"));
     let key = "01".repeat(32);
     let text = format!(

@@ -59,3 +59,16 @@ impl RequestId {
         self.given_by_client
     }
 }
+
+#[cfg(test)]
+impl From<&str> for RequestId {
+    fn from(id: &str) -> Self {
+        let mut bytes = [0; REQUEST_ID_BYTES_MAX];
+        bytes[..id.len()].copy_from_slice(id.as_bytes());
+        Self {
+            bytes,
+            length: id.len() as u8,
+            given_by_client: true,
+        }
+    }
+}
