@@ -48,46 +48,56 @@ impl Intake {
     /// How many reports there were.
     fn collect(&mut self) -> usize {
         let mut taken = 0;
-        for journal in &mut self.journals {
+        let mut journals = std::mem::take(&mut self.journals);
+        for journal in &mut journals {
             // No more than one queue's worth at a time: signals and the drain have to be seen too.
-            for report in std::iter::from_fn(|| journal.take()).take(QUEUE_REPORTS) {
-                taken += 1;
-                match &report {
-                    Report::Request(record) => {
-                        self.counters.count_request(&self.policy, record);
-                        if let Some(books) = &mut self.books {
-                            books.take(record);
-                        }
-                        self.log.request(&self.policy, record);
-                    }
-                    Report::AttemptFailed { account, kind } => {
-                        self.counters.count_failure(&self.policy, *account, kind);
-                    }
-                    Report::UpstreamTlsRefused { account, reason } => {
-                        self.upstream_tls
-                            .tell(&self.policy, *account, reason, &mut self.log);
-                    }
-                    Report::AcceptFailed(error) => {
-                        self.counters.count_accept_failure();
-                        self.log.event("accept_failed", &[("error", error.clone())]);
-                    }
-                    Report::HandshakeFailed(failed) => {
-                        let members = [
-                            ("listener", failed.arrived.listener.to_string()),
-                            ("source", failed.arrived.source.to_string()),
-                            ("reason", failed.reason.as_str().to_owned()),
-                            ("error", failed.error.clone()),
-                            ("untold_before", failed.untold.to_string()),
-                        ];
-                        self.log.event("tls_handshake_failed", &members);
-                    }
-                    Report::Panicked => {
-                        self.counters.count_panic();
-                        self.log.event("panicked", &[]);
-                    }
+            let enough = taken + QUEUE_REPORTS;
+            while taken < enough {
+                match journal.read(|report| self.take_in(report)) {
+                    0 => break,
+                    read => taken += read,
                 }
             }
         }
+        self.journals = journals;
+        self.counters.tell();
         taken
+    }
+
+    fn take_in(&mut self, report: &Report) {
+        match report {
+            Report::Request(record) => {
+                self.counters.count_request(&self.policy, record);
+                if let Some(books) = &mut self.books {
+                    books.take(record);
+                }
+                self.log.request(&self.policy, record);
+            }
+            Report::AttemptFailed { account, kind } => {
+                self.counters.count_failure(&self.policy, *account, kind);
+            }
+            Report::UpstreamTlsRefused { account, reason } => {
+                self.upstream_tls
+                    .tell(&self.policy, *account, reason, &mut self.log);
+            }
+            Report::AcceptFailed(error) => {
+                self.counters.count_accept_failure();
+                self.log.event("accept_failed", &[("error", error.clone())]);
+            }
+            Report::HandshakeFailed(failed) => {
+                let members = [
+                    ("listener", failed.arrived.listener.to_string()),
+                    ("source", failed.arrived.source.to_string()),
+                    ("reason", failed.reason.as_str().to_owned()),
+                    ("error", failed.error.clone()),
+                    ("untold_before", failed.untold.to_string()),
+                ];
+                self.log.event("tls_handshake_failed", &members);
+            }
+            Report::Panicked => {
+                self.counters.count_panic();
+                self.log.event("panicked", &[]);
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ mod connections;
 pub(super) mod journal;
 mod limits;
 mod protocols;
+mod sums;
 pub(super) mod tls;
 
 pub use connections::Counted;
@@ -27,6 +28,7 @@ use relay_wire::dialect::Dialect;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use sums::{ByLabels, Place, Sums};
 
 const ADDED_LATENCY: &str = "relay_added_latency_seconds";
 const FIRST_BYTE: &str = "relay_time_to_first_byte_seconds";
@@ -63,16 +65,19 @@ pub struct Metrics {
 
 /// What the control thread counts with: handles made once for each combination of labels.
 pub struct Counters {
-    requests: HashMap<(Option<TenantId>, Option<Dialect>, &'static str), Counter>,
-    streams: HashMap<&'static str, Counter>,
-    tokens: HashMap<TenantId, [Counter; 4]>,
+    sums: Sums,
+    /// By tenant; the first are of no tenant.
+    requests: Vec<ByLabels<(Option<Dialect>, &'static str)>>,
+    streams: ByLabels<&'static str>,
+    /// By tenant.
+    tokens: Vec<Option<[Place; 4]>>,
     failures: HashMap<(AccountId, &'static str), Counter>,
     first_byte: HashMap<Dialect, Histogram>,
     duration: Histogram,
     added_latency: Histogram,
-    bytes_in: Counter,
-    bytes_out: Counter,
-    events: Counter,
+    bytes_in: Place,
+    bytes_out: Place,
+    events: Place,
     by_account: ByAccount,
     by_limit: ByLimit,
 }
@@ -260,17 +265,19 @@ fn describe() {
 
 impl Default for Counters {
     fn default() -> Self {
+        let mut sums = Sums::default();
         Self {
-            requests: HashMap::new(),
-            streams: HashMap::new(),
-            tokens: HashMap::new(),
+            requests: Vec::new(),
+            streams: ByLabels::default(),
+            tokens: Vec::new(),
             failures: HashMap::new(),
             first_byte: HashMap::new(),
             duration: histogram!(DURATION),
             added_latency: histogram!(ADDED_LATENCY),
-            bytes_in: counter!("relay_bytes_total", "direction" => "in"),
-            bytes_out: counter!("relay_bytes_total", "direction" => "out"),
-            events: counter!("relay_events_total"),
+            bytes_in: sums.place(counter!("relay_bytes_total", "direction" => "in")),
+            bytes_out: sums.place(counter!("relay_bytes_total", "direction" => "out")),
+            events: sums.place(counter!("relay_events_total")),
+            sums,
             by_account: ByAccount::default(),
             by_limit: ByLimit::default(),
         }
@@ -278,22 +285,12 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Counts a request that is over.
+    /// Counts a request that is over. [`Counters::tell`] has to follow.
     pub fn count_request(&mut self, policy: &Policy, record: &Record) {
-        let outcome = record.code.unwrap_or(record.ended);
-        self.requests
-            .entry((record.tenant, record.route, outcome))
-            .or_insert_with(|| {
-                counter!(
-                    "relay_requests_total",
-                    "tenant" => tenant_name(policy, record.tenant),
-                    "route" => record.route.map_or("none", Dialect::as_str),
-                    "outcome" => outcome,
-                )
-            })
-            .increment(1);
-        self.bytes_in.increment(record.bytes_in);
-        self.bytes_out.increment(record.bytes_out);
+        self.count_outcome(policy, record);
+        let sums = &mut self.sums;
+        sums.add(self.bytes_in, record.bytes_in);
+        sums.add(self.bytes_out, record.bytes_out);
         self.duration.record(record.duration);
         if let Some(overhead) = record.overhead {
             self.added_latency.record(overhead);
@@ -308,33 +305,61 @@ impl Counters {
             self.count_stream(record);
         }
         self.count_tokens(policy, record);
-        self.by_account.count_request(policy, record);
-        self.by_limit.count_request(policy, record);
+        self.by_account
+            .count_request(policy, record, &mut self.sums);
+        self.by_limit.count_request(policy, record, &mut self.sums);
+    }
+
+    /// What the requests of a batch come to is told.
+    pub fn tell(&mut self) {
+        self.sums.tell();
+    }
+
+    fn count_outcome(&mut self, policy: &Policy, record: &Record) {
+        let index = record.tenant.map_or(0, |tenant| usize::from(tenant.0) + 1);
+        if self.requests.len() <= index {
+            self.requests
+                .resize_with(policy.tenants.len() + 1, ByLabels::default);
+        }
+        let (route, outcome) = (record.route, record.code.unwrap_or(record.ended));
+        let place = self.requests[index].place((route, outcome), &mut self.sums, || {
+            counter!(
+                "relay_requests_total",
+                "tenant" => tenant_name(policy, record.tenant),
+                "route" => route.map_or("none", Dialect::as_str),
+                "outcome" => outcome,
+            )
+        });
+        self.sums.add(place, 1);
     }
 
     fn count_stream(&mut self, record: &Record) {
-        self.events.increment(record.events);
+        self.sums.add(self.events, record.events);
         let ended = record.ended;
-        let by_end = self.streams.entry(ended);
-        by_end
-            .or_insert_with(|| counter!("relay_streams_total", "ended" => ended))
-            .increment(1);
+        let counter = || counter!("relay_streams_total", "ended" => ended);
+        let place = self.streams.place(ended, &mut self.sums, counter);
+        self.sums.add(place, 1);
     }
 
     fn count_tokens(&mut self, policy: &Policy, record: &Record) {
         let (Some(usage), Some(tenant)) = (record.usage, record.tenant) else {
             return;
         };
-        let counters = self.tokens.entry(tenant).or_insert_with(|| {
+        if self.tokens.len() <= usize::from(tenant.0) {
+            self.tokens.resize(policy.tenants.len(), None);
+        }
+        let places = self.tokens[usize::from(tenant.0)].get_or_insert_with(|| {
             ["input", "cached", "output", "reasoning"].map(|kind| {
                 let tenant = tenant_name(policy, Some(tenant));
-                counter!("relay_tokens_total", "tenant" => tenant, "kind" => kind)
+                self.sums
+                    .place(counter!("relay_tokens_total", "tenant" => tenant, "kind" => kind))
             })
         });
-        counters[0].increment(usage.input_tokens);
-        counters[1].increment(usage.cached_tokens);
-        counters[2].increment(usage.output_tokens);
-        counters[3].increment(usage.reasoning_tokens);
+        let [input, cached, output, reasoning] = *places;
+        self.sums.add(input, usage.input_tokens);
+        self.sums.add(cached, usage.cached_tokens);
+        self.sums.add(output, usage.output_tokens);
+        self.sums.add(reasoning, usage.reasoning_tokens);
     }
 
     /// Counts an attempt that failed.

@@ -20,6 +20,9 @@ use std::time::{Duration, SystemTime};
 /// Reports that may wait: 20 ms of 400,000 requests per second.
 pub const QUEUE_REPORTS: usize = 8192;
 
+/// Reports that are read before their places are given back.
+const READ_REPORTS_MAX: usize = 64;
+
 /// Something the control thread should know.
 #[allow(
     clippy::large_enum_variant,
@@ -185,9 +188,17 @@ impl Drop for RecordPlace {
 }
 
 impl Reader {
-    /// The oldest report, if there is one.
-    pub fn take(&mut self) -> Option<Report> {
-        self.0.pop().ok()
+    /// Shows the oldest reports where they are, and gives their places back; how many there were. Not all at once: whoever
+    /// reports waits for no places.
+    pub fn read(&mut self, show: impl FnMut(&Report)) -> usize {
+        let number = self.0.slots().min(READ_REPORTS_MAX);
+        let Ok(reports) = self.0.read_chunk(number) else {
+            return 0;
+        };
+        let (oldest, others) = reports.as_slices();
+        oldest.iter().chain(others).for_each(show);
+        reports.commit_all();
+        number
     }
 }
 
@@ -208,7 +219,8 @@ mod tests {
             writer.report(Report::Panicked);
         }
         assert_eq!(lost.load(Ordering::Relaxed), 3);
-        assert_eq!(std::iter::from_fn(|| reader.take()).count(), 5);
+        assert_eq!(reader.read(|_| ()), 5);
+        assert_eq!(reader.read(|_| ()), 0);
     }
 
     #[test]
@@ -222,11 +234,13 @@ mod tests {
         assert!(writer.keep_place().is_none(), "none is left to be kept");
         place.report(Report::AcceptFailed("kept".to_owned()));
         assert_eq!(lost.load(Ordering::Relaxed), 3);
-        let taken: Vec<_> = std::iter::from_fn(|| reader.take()).collect();
-        assert!(matches!(
-            &taken[..],
-            [Report::Panicked, Report::Panicked, Report::AcceptFailed(_)]
-        ));
+        let mut panicked = Vec::new();
+        reader.read(|report| match report {
+            Report::Panicked => panicked.push(true),
+            Report::AcceptFailed(error) if error == "kept" => panicked.push(false),
+            _ => panic!("nobody has reported that"),
+        });
+        assert_eq!(panicked, [true, true, false]);
     }
 
     #[test]

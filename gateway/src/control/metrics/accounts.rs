@@ -2,16 +2,16 @@
 
 use super::super::accounts::Condition;
 use super::super::health::{Tally, condition};
+use super::sums::{ByLabels, Place, Sums};
 use crate::accounts::Accounts;
 use crate::config::Policy;
 use crate::config::policy::{AccountId, UpstreamId};
 use crate::health::Moment;
 use crate::journal::Record;
 use metrics::{
-    Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
 };
-use std::collections::HashMap;
 use std::time::Duration;
 
 pub(super) const ATTEMPTS: &str = "relay_request_attempts";
@@ -33,9 +33,10 @@ pub(super) const RECOVERY_BUCKETS: [f64; 12] = [
 
 /// Counts by account, with handles made once for each combination of labels.
 pub(super) struct ByAccount {
-    choices: HashMap<(UpstreamId, &'static str), Counter>,
-    failovers: HashMap<UpstreamId, Counter>,
-    tokens: HashMap<AccountId, [Counter; 3]>,
+    choices: ByLabels<(UpstreamId, &'static str)>,
+    failovers: ByLabels<UpstreamId>,
+    /// By account.
+    tokens: Vec<Option<[Place; 3]>>,
     attempts: Histogram,
     queue_wait: Histogram,
 }
@@ -43,9 +44,9 @@ pub(super) struct ByAccount {
 impl Default for ByAccount {
     fn default() -> Self {
         Self {
-            choices: HashMap::new(),
-            failovers: HashMap::new(),
-            tokens: HashMap::new(),
+            choices: ByLabels::default(),
+            failovers: ByLabels::default(),
+            tokens: Vec::new(),
             attempts: histogram!(ATTEMPTS),
             queue_wait: histogram!(QUEUE_WAIT),
         }
@@ -54,7 +55,7 @@ impl Default for ByAccount {
 
 impl ByAccount {
     /// Counts a request that is over.
-    pub(super) fn count_request(&mut self, policy: &Policy, record: &Record) {
+    pub(super) fn count_request(&mut self, policy: &Policy, record: &Record, sums: &mut Sums) {
         if let Some(queued) = record.queued {
             self.queue_wait.record(queued);
         }
@@ -64,33 +65,38 @@ impl ByAccount {
         let upstream = policy.account(id).upstream;
         let name = || policy.upstream(upstream).name.clone();
         if let Some(reason) = record.chosen {
-            let by_reason = self.choices.entry((upstream, reason));
-            by_reason
-                .or_insert_with(
-                    || counter!("relay_choices_total", "upstream" => name(), "reason" => reason),
-                )
-                .increment(1);
+            let place = self.choices.place(
+                (upstream, reason),
+                sums,
+                || counter!("relay_choices_total", "upstream" => name(), "reason" => reason),
+            );
+            sums.add(place, 1);
         }
         if record.attempts > 0 {
             self.attempts.record(f64::from(record.attempts));
         }
         let further = record.attempts.saturating_sub(1);
         if further > 0 {
-            let by_upstream = self.failovers.entry(upstream);
-            by_upstream
-                .or_insert_with(|| counter!("relay_failovers_total", "upstream" => name()))
-                .increment(further.into());
+            let counter = || counter!("relay_failovers_total", "upstream" => name());
+            let place = self.failovers.place(upstream, sums, counter);
+            sums.add(place, further.into());
         }
         if let Some(usage) = record.usage {
-            let counters = self.tokens.entry(id).or_insert_with(|| {
+            if self.tokens.len() <= usize::from(id.0) {
+                self.tokens.resize(policy.accounts.len(), None);
+            }
+            let places = self.tokens[usize::from(id.0)].get_or_insert_with(|| {
                 ["input", "cached", "output"].map(|kind| {
                     let account = policy.account(id).name.clone();
-                    counter!("relay_account_tokens_total", "account" => account, "kind" => kind)
+                    sums.place(
+                        counter!("relay_account_tokens_total", "account" => account, "kind" => kind),
+                    )
                 })
             });
-            counters[0].increment(usage.input_tokens);
-            counters[1].increment(usage.cached_tokens);
-            counters[2].increment(usage.output_tokens);
+            let [input, cached, output] = *places;
+            sums.add(input, usage.input_tokens);
+            sums.add(cached, usage.cached_tokens);
+            sums.add(output, usage.output_tokens);
         }
     }
 }

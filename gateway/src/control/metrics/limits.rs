@@ -1,76 +1,80 @@
 //! What tenants may use and have used: refusals, shadows, how use is known, and what it costs.
 
+use super::sums::{ByLabels, Place, Sums};
 use super::tenant_name;
 use crate::config::Policy;
 use crate::config::policy::{Limit, Money, Scope, TenantId};
 use crate::journal::Record;
 use crate::limits::Allowances;
 use crate::usage::Known;
-use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
+use metrics::{counter, describe_counter, describe_gauge, gauge};
 use std::collections::HashMap;
 use std::time::Instant;
 
 /// Counts by limit, with handles made once for each combination of labels.
 #[derive(Default)]
 pub(super) struct ByLimit {
-    refusals: HashMap<(TenantId, Scope, Limit), Counter>,
-    shadows: HashMap<(TenantId, Limit), Counter>,
+    refusals: HashMap<(TenantId, Scope, Limit), Place>,
     /// By tenant, since nearly every request counts here.
     used: Vec<Used>,
 }
 
 /// What a tenant's requests count.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Used {
-    by_known: [Option<Counter>; Known::ALL.len()],
-    cost: Option<Counter>,
+    shadows: ByLabels<Limit>,
+    by_known: ByLabels<Known>,
+    cost: Option<Place>,
 }
 
 impl ByLimit {
     /// Counts a request that is over.
-    pub(super) fn count_request(&mut self, policy: &Policy, record: &Record) {
+    pub(super) fn count_request(&mut self, policy: &Policy, record: &Record, sums: &mut Sums) {
         let Some(tenant) = record.tenant else {
             return;
         };
         let name = || tenant_name(policy, Some(tenant));
         if let Some((scope, limit)) = record.limit {
             let refusals = self.refusals.entry((tenant, scope, limit));
-            refusals
-                .or_insert_with(|| {
-                    counter!(
-                        "relay_limit_refusals_total",
-                        "tenant" => name(),
-                        "scope" => scope.as_str(),
-                        "limit" => limit.as_str(),
-                    )
-                })
-                .increment(1);
+            let place = refusals.or_insert_with(|| {
+                sums.place(counter!(
+                    "relay_limit_refusals_total",
+                    "tenant" => name(),
+                    "scope" => scope.as_str(),
+                    "limit" => limit.as_str(),
+                ))
+            });
+            sums.add(*place, 1);
         }
-        for limit in record.shadowed.iter() {
-            let shadows = self.shadows.entry((tenant, limit));
-            shadows
-                .or_insert_with(|| {
+        if record.known.is_none() && record.shadowed.is_empty() {
+            return;
+        }
+        if self.used.len() <= usize::from(tenant.0) {
+            self.used.resize_with(policy.tenants.len(), Used::default);
+        }
+        let used = &mut self.used[usize::from(tenant.0)];
+        if !record.shadowed.is_empty() {
+            for limit in record.shadowed.iter() {
+                let place = used.shadows.place(limit, sums, || {
                     counter!("relay_limit_shadow_total", "tenant" => name(), "limit" => limit.as_str())
-                })
-                .increment(1);
+                });
+                sums.add(place, 1);
+            }
         }
         let Some(known) = record.known else {
             return;
         };
-        if self.used.len() <= usize::from(tenant.0) {
-            self.used.resize(policy.tenants.len(), Used::default());
-        }
-        let used = &mut self.used[usize::from(tenant.0)];
-        let place = Known::ALL.iter().position(|one| *one == known);
-        used.by_known[place.unwrap_or_default()]
-            .get_or_insert_with(|| {
-                counter!("relay_usage_records_total", "tenant" => name(), "known" => known.as_str())
-            })
-            .increment(1);
+        let place = used.by_known.place(
+            known,
+            sums,
+            || counter!("relay_usage_records_total", "tenant" => name(), "known" => known.as_str()),
+        );
+        sums.add(place, 1);
         if record.cost != Money::ZERO {
-            used.cost
-                .get_or_insert_with(|| counter!("relay_cost_nano_total", "tenant" => name()))
-                .increment(record.cost.nano());
+            let place = used.cost.get_or_insert_with(|| {
+                sums.place(counter!("relay_cost_nano_total", "tenant" => name()))
+            });
+            sums.add(*place, record.cost.nano());
         }
     }
 }
