@@ -43,6 +43,8 @@ pub struct Found {
     pub truncated: bool,
     /// What the occurrences that are numbers which count something come to.
     pub sum: u64,
+    /// Where in the current piece the value begins or goes on.
+    from: usize,
 }
 
 impl Found {
@@ -53,6 +55,7 @@ impl Found {
         complete: false,
         truncated: false,
         sum: 0,
+        from: 0,
     };
 
     /// The value as a string (unescaped); `None` if it is not a string, not there, truncated or invalid.
@@ -115,15 +118,32 @@ impl Found {
         self.sum = 0;
     }
 
-    fn begin(&mut self, start: u64) {
+    /// The value begins there in the current piece, which comes after so many bytes.
+    fn begin(&mut self, from: usize, earlier_bytes: u64) {
         let (times, sum) = (self.times.saturating_add(1), self.sum);
         self.clear();
-        (self.times, self.sum, self.start) = (times, sum, start);
+        (self.times, self.sum) = (times, sum);
+        (self.from, self.start) = (from, earlier_bytes + from as u64);
     }
 
-    fn end(&mut self) {
+    /// The value goes on in the next piece.
+    fn pause(&mut self, piece: &[u8], bytes_max: usize) {
+        self.append(&piece[self.from..], bytes_max);
+        self.from = 0;
+    }
+
+    /// The value is over where these bytes of the piece are.
+    fn end(&mut self, bytes: &[u8], bytes_max: usize) {
+        self.append(&bytes[self.from..], bytes_max);
+        self.from = 0;
         self.complete = true;
         self.sum = self.sum.saturating_add(self.as_u64().unwrap_or(0));
+    }
+
+    /// What has come of the value says nothing.
+    fn forget(&mut self) {
+        self.raw.clear();
+        self.from = 0;
     }
 
     fn append(&mut self, bytes: &[u8], bytes_max: usize) {
@@ -205,6 +225,11 @@ impl JsonScan {
     pub fn found(&self, index: usize) -> &Found {
         static NOTHING: Found = Found::NOTHING;
         self.watch.found(index).unwrap_or(&NOTHING)
+    }
+
+    /// The indices of the paths for which something was found, in their order.
+    pub fn found_paths(&self) -> impl Iterator<Item = usize> + use<> {
+        self.watch.found_paths()
     }
 
     /// Starts over, keeping allocations.

@@ -50,12 +50,11 @@ impl AnswerObserver {
 
     /// The identifier of a response of the Responses API, once the answer is complete.
     pub fn response_id(&self) -> Option<&str> {
+        if !self.json.is_complete() {
+            return None;
+        }
         let layout = self.dialect.document_layout();
-        let mut found = layout
-            .indices_of(Member::DocumentId)
-            .map(|index| self.json.found(index));
-        found
-            .find_map(Found::as_plain_str)
-            .filter(|_| self.json.is_complete())
+        let mut found = layout.found(&self.json, Member::DocumentId);
+        found.find_map(Found::as_plain_str)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Dialect;
 use super::layout::{Layout, Member};
-use crate::json::JsonScan;
+use crate::json::{Found, JsonScan};
 use memchr::memmem::Finder;
 use std::sync::LazyLock;
 
@@ -167,11 +167,7 @@ pub(super) fn may_have_usage(data: &[u8]) -> bool {
 
 /// The effect of an event without a type, read to its end.
 pub(super) fn effect_of_members(layout: &Layout, json: &JsonScan) -> Effect {
-    let has = |member| {
-        layout
-            .indices_of(member)
-            .any(|index| json.found(index).is_not_null())
-    };
+    let has = |member| layout.found(json, member).any(Found::is_not_null);
     if has(Member::Error) {
         Effect::Failed
     } else if has(Member::Completion) {

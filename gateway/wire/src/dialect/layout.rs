@@ -1,7 +1,7 @@
 //! Where the providers' JSON has what the gateway looks for, in streamed events and in plain answers.
 
 use super::Dialect;
-use crate::json::{EVERY_ITEM, Path, Paths};
+use crate::json::{EVERY_ITEM, Found, JsonScan, Path, Paths};
 
 /// What a member tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,12 +106,16 @@ impl Dialect {
 }
 
 impl Layout {
-    /// The indices of the members that tell this.
-    pub(super) fn indices_of(&self, wanted: Member) -> impl Iterator<Item = usize> {
-        let members = self.members.iter().enumerate();
-        members
-            .filter(move |(_, (_, member))| *member == wanted)
-            .map(|(index, _)| index)
+    /// What was found of the members that tell this.
+    pub(super) fn found<'j>(
+        &self,
+        json: &'j JsonScan,
+        wanted: Member,
+    ) -> impl Iterator<Item = &'j Found> {
+        let found = json.found_paths();
+        found
+            .filter(move |&index| self.members[index].1 == wanted)
+            .map(|index| json.found(index))
     }
 }
 

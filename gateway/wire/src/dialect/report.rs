@@ -71,7 +71,7 @@ pub struct ErrorReport {
 impl ErrorReport {
     /// What was found so far.
     pub(super) fn found(layout: &Layout, json: &JsonScan) -> Self {
-        let of = |wanted| layout.indices_of(wanted).map(|index| json.found(index));
+        let of = |wanted| layout.found(json, wanted);
         Self {
             kind: of(Member::ErrorCode)
                 .find_map(|found| ErrorKind::of_code(text(found)?))

@@ -3,7 +3,6 @@
 use super::decode::Source;
 use super::usage_chunk::Edit;
 use crate::json::{Found, JsonError, JsonScan, Paths};
-use std::borrow::Cow;
 use std::ops::Range;
 
 static PATHS: Paths = Paths::new(&[
@@ -53,8 +52,8 @@ const CAPTURE_BYTES_MAX: usize = 1024;
 pub struct RequestScan {
     source: Source,
     error: Option<ScanError>,
-    /// Of the members that are strings: the text of those that came with escapes, and of which occurrence it is.
-    unescaped: [(u32, Option<String>); STRINGS],
+    /// Of the members that are strings: the text, unescaped, and of which occurrence it is.
+    texts: [(u32, Option<Box<str>>); STRINGS],
 }
 
 /// Encodings of a request body that can be looked into.
@@ -97,7 +96,7 @@ impl RequestScan {
         Self {
             source,
             error: None,
-            unescaped: Default::default(),
+            texts: Default::default(),
         }
     }
 
@@ -203,8 +202,8 @@ impl RequestScan {
     ) -> Result<(), ScanError> {
         if self.error.is_none() {
             let stepped = step(&mut self.source);
+            self.read_texts();
             self.error = stepped.and_then(|()| self.check_model()).err();
-            self.unescape();
         }
         self.error.map_or(Ok(()), Err)
     }
@@ -212,32 +211,26 @@ impl RequestScan {
     fn check_model(&self) -> Result<(), ScanError> {
         let model = self.source.scan().found(MODEL);
         let begins_otherwise = model.raw.first().is_some_and(|&byte| byte != b'"');
-        let is_no_string = model.complete && model.as_str().is_none();
+        let is_no_string = model.complete && self.texts[MODEL].1.is_none();
         if model.times > 1 || begins_otherwise || is_no_string {
             return Err(ScanError::AmbiguousModel);
         }
         Ok(())
     }
 
-    /// Keeps the text of strings with escapes, which cannot be lent from where they were captured.
-    fn unescape(&mut self) {
-        for (index, (occurrence, text)) in self.unescaped.iter_mut().enumerate() {
+    /// Keeps the text of strings, which are asked for more than once.
+    fn read_texts(&mut self) {
+        for (index, (occurrence, text)) in self.texts.iter_mut().enumerate() {
             let found = self.source.scan().found(index);
             if found.complete && found.times != *occurrence {
                 *occurrence = found.times;
-                *text = match found.as_str() {
-                    Some(Cow::Owned(unescaped)) => Some(unescaped),
-                    Some(Cow::Borrowed(_)) | None => None,
-                };
+                *text = found.as_str().map(Into::into);
             }
         }
     }
 
     fn text(&self, index: usize) -> Option<&str> {
-        let found = self.source.scan().found(index);
-        if self.error.is_some() || !found.complete {
-            return None;
-        }
-        found.as_plain_str().or(self.unescaped[index].1.as_deref())
+        let is_known = self.error.is_none() && self.source.scan().found(index).complete;
+        self.texts[index].1.as_deref().filter(|_| is_known)
     }
 }

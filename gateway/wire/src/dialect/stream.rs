@@ -393,7 +393,11 @@ impl EventReader {
             self.read_usage();
         }
         let was_scanned = self.was_scanned();
-        let id = found_id(&self.layout, &self.json).filter(|_| was_scanned);
+        let id = if was_scanned {
+            found_id(&self.layout, &self.json)
+        } else {
+            None
+        };
         self.outcome = match effect {
             Effect::Completed => Outcome::Over(Terminal::Completed),
             Effect::Failed if id.is_some() => Outcome::Over(Terminal::Failed),
@@ -437,9 +441,12 @@ impl EventReader {
 
     /// The current event is another answer's than the events before it.
     fn names_another(&self) -> bool {
-        let id = found_id(&self.layout, &self.json).filter(|_| self.was_scanned());
         let known = self.response_id();
-        id.is_some() && known.is_some() && id != known
+        if known.is_none() || !self.was_scanned() {
+            return false;
+        }
+        let id = found_id(&self.layout, &self.json);
+        id.is_some() && id != known
     }
 
     /// The answer before this event is over.
@@ -485,10 +492,8 @@ impl EventReader {
         if let Some(event_type) = event::type_at_start(self.head.bytes()) {
             return self.dialect.meaning(event_type);
         }
-        let index = self.layout.indices_of(Member::Type).next();
-        let event_type = index
-            .filter(|_| is_read)
-            .and_then(|index| self.json.found(index).as_str());
+        let found = self.layout.found(&self.json, Member::Type).next();
+        let event_type = found.filter(|_| is_read).and_then(Found::as_str);
         self.dialect
             .meaning(event_type.as_deref().unwrap_or_default().as_bytes())
     }
@@ -513,6 +518,5 @@ fn found_id<'j>(layout: &Layout, json: &'j JsonScan) -> Option<&'j str> {
 }
 
 fn found_text<'j>(layout: &Layout, json: &'j JsonScan, member: Member) -> Option<&'j str> {
-    let mut found = layout.indices_of(member).map(|index| json.found(index));
-    found.find_map(Found::as_plain_str)
+    layout.found(json, member).find_map(Found::as_plain_str)
 }

@@ -37,8 +37,8 @@ impl Counts {
     pub(super) fn found(layout: &Layout, json: &JsonScan) -> Option<Self> {
         let mut counts = Self::default();
         let sum = |found: &Found| (found.times > 0).then_some(found.sum);
-        for (index, (_, member)) in layout.members.iter().enumerate() {
-            let Member::Count(count) = member else {
+        for index in json.found_paths() {
+            let Member::Count(count) = layout.members[index].1 else {
                 continue;
             };
             let found = json.found(index);

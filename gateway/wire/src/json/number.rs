@@ -41,6 +41,20 @@ impl Number {
         }
     }
 
+    /// Where a number ends of which the first byte is before `at`, if it is an integer that is not negative and ends in this
+    /// piece; nearly all are.
+    #[inline(always)]
+    pub(super) fn integer_end(self, bytes: &[u8], at: usize) -> Option<usize> {
+        let digits = bytes[at..].iter().position(|byte| !byte.is_ascii_digit())?;
+        let is_integer = match self {
+            Self::Integer => true,
+            Self::LeadingZero => digits == 0,
+            _ => false,
+        };
+        let end = at + digits;
+        (is_integer && !matches!(bytes[end], b'.' | b'e' | b'E')).then_some(end)
+    }
+
     pub(super) fn may_end(self) -> bool {
         matches!(
             self,

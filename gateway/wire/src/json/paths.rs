@@ -11,6 +11,8 @@ pub(super) const PATH_LENGTH_MAX: usize = 4;
 /// More than are looked for at once.
 pub(super) const PATHS_MAX: usize = 32;
 const NODES_MAX: usize = 48;
+/// Objects in which much is looked for have a dozen keys.
+const LENGTHS: usize = 8;
 
 /// The members to look for. A key is compared with few of them: with those that are looked for in the same object and
 /// have its length.
@@ -26,13 +28,12 @@ struct Node {
     key: &'static [u8],
     /// The path that ends here.
     path: Option<u8>,
-    /// The first of the members that are looked for in this object.
-    member: Option<NodeIndex>,
-    /// The lengths of their keys as bits, modulo 64.
-    key_lengths: u64,
+    has_members: bool,
+    /// The first of the members that are looked for in this object, by the lengths of their keys, modulo the number of these.
+    members: [Option<NodeIndex>; LENGTHS],
     /// What is looked for in the items of this array.
     item: Option<NodeIndex>,
-    /// Another member of the object that this one is in.
+    /// The next of the members of the same object whose keys have such a length.
     sibling: Option<NodeIndex>,
 }
 
@@ -95,8 +96,8 @@ impl Paths {
         if is_item {
             parent.item = Some(made);
         } else {
-            parent.key_lengths |= length_bit(key);
-            let sibling = parent.member.replace(made);
+            parent.has_members = true;
+            let sibling = parent.members[key.len() % LENGTHS].replace(made);
             self.nodes[made.0 as usize].sibling = sibling;
         }
         made
@@ -109,7 +110,7 @@ impl Paths {
 
     /// Something is looked for in this object.
     pub(super) fn has_members(&self, at: NodeIndex) -> bool {
-        self.node(at).member.is_some()
+        self.node(at).has_members
     }
 
     /// What is looked for in the items of this array.
@@ -120,19 +121,10 @@ impl Paths {
     /// What is looked for in this object under that key.
     #[inline]
     pub(super) fn member(&self, object: NodeIndex, key: &[u8]) -> Option<NodeIndex> {
-        let object = self.node(object);
-        if object.key_lengths & length_bit(key) == 0 {
-            return None;
-        }
-        self.member_of_length(object, key)
-    }
-
-    fn member_of_length(&self, object: &Node, key: &[u8]) -> Option<NodeIndex> {
-        let mut member = object.member;
+        let mut member = self.node(object).members[key.len() % LENGTHS];
         while let Some(index) = member {
             let node = self.node(index);
-            // Most keys of one length differ there, which is quicker seen than by comparing all of them.
-            if node.key.len() == key.len() && node.key.first() == key.first() && node.key == key {
+            if node.key == key {
                 return member;
             }
             member = node.sibling;
@@ -142,7 +134,7 @@ impl Paths {
 
     /// The same in a constant.
     const fn known_member(&self, object: NodeIndex, key: &[u8]) -> Option<NodeIndex> {
-        let mut member = self.node(object).member;
+        let mut member = self.node(object).members[key.len() % LENGTHS];
         while let Some(index) = member {
             let node = self.node(index);
             if is_same(node.key, key) {
@@ -163,16 +155,12 @@ impl Node {
         Self {
             key,
             path: None,
-            member: None,
-            key_lengths: 0,
+            has_members: false,
+            members: [None; LENGTHS],
             item: None,
             sibling: None,
         }
     }
-}
-
-const fn length_bit(key: &[u8]) -> u64 {
-    1 << (key.len() % 64)
 }
 
 /// Equality, which slices do not have in constants.

@@ -78,24 +78,23 @@ impl Syntax {
             None => 0,
         };
         while let Some(&byte) = bytes.get(at) {
-            at = match (self.expected, byte) {
-                (Expected::Key | Expected::FirstKey, b'"') => self.key(bytes, at + 1, watch)?,
-                (Expected::Colon, b':') => {
+            at = match self.expected {
+                Expected::Key | Expected::FirstKey if byte == b'"' => {
+                    self.key(bytes, at + 1, watch)?
+                }
+                Expected::AfterValue if byte == b',' => {
+                    self.comma(watch);
+                    at + 1
+                }
+                _ if self.may_close_with(byte) => self.close(bytes, at, watch),
+                _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => at + 1,
+                Expected::Value | Expected::FirstItem => self.value(bytes, at, byte, watch)?,
+                Expected::Colon if byte == b':' => {
                     self.expected = Expected::Value;
                     at + 1
                 }
-                (Expected::AfterValue, b',') => self.comma(at, watch),
-                (Expected::AfterValue, b'}' | b']') if self.in_object() == (byte == b'}') => {
-                    self.close(bytes, at, watch)
-                }
-                (Expected::FirstKey, b'}') | (Expected::FirstItem, b']') => {
-                    self.close(bytes, at, watch)
-                }
-                (_, b' ' | b'\t' | b'\n' | b'\r') => at + 1,
-                (Expected::Value | Expected::FirstItem, _) => self.value(bytes, at, byte, watch)?,
-                (Expected::Start, b'{') => self.open(bytes, at, byte, watch)?,
-                (Expected::Start, b'[') if self.may_be_array => {
-                    self.open(bytes, at, byte, watch)?
+                Expected::Start if byte == b'{' || (byte == b'[' && self.may_be_array) => {
+                    self.open(at, byte, watch)?
                 }
                 _ => return Err(JsonError::Invalid),
             };
@@ -126,15 +125,15 @@ impl Syntax {
         Ok(end + 1)
     }
 
+    /// A comma behind a value.
     #[inline(always)]
-    fn comma(&mut self, at: usize, watch: &mut Watch) -> usize {
+    fn comma(&mut self, watch: &mut Watch) {
         self.expected = if self.in_object() {
             Expected::Key
         } else {
             watch.item_follows(self.depth);
             Expected::Value
         };
-        at + 1
     }
 
     /// A value that begins with `byte`.
@@ -147,38 +146,33 @@ impl Syntax {
         watch: &mut Watch,
     ) -> Result<usize, JsonError> {
         if matches!(byte, b'{' | b'[') {
-            return self.open(bytes, at, byte, watch);
+            return self.open(at, byte, watch);
         }
-        watch.scalar_starts(bytes, at, self.depth);
+        watch.scalar_starts(at, self.depth);
         let behind = at + 1;
-        if byte == b'"' {
+        let (end, broken_off) = if byte == b'"' {
             let end = behind + plain_bytes(&bytes[behind..]);
-            if bytes.get(end) == Some(&b'"') {
-                self.end_value(bytes, end + 1, watch);
-                return Ok(end + 1);
+            match bytes.get(end) {
+                Some(b'"') => (end + 1, None),
+                _ => (end, Some(Lexeme::String(StringRole::Unread))),
             }
-            return self.lexeme(Lexeme::String(StringRole::Unread), bytes, end, watch);
-        }
-        if let Some(number) = Number::begin(byte) {
-            let end = behind + digits(&bytes[behind..]);
-            let is_whole = match number {
-                Number::Integer => true,
-                Number::LeadingZero => end == behind,
-                _ => false,
-            };
-            if is_whole && is_behind_integer(bytes.get(end)) {
-                self.end_value(bytes, end, watch);
-                return Ok(end);
+        } else if let Some(number) = Number::begin(byte) {
+            match number.integer_end(bytes, behind) {
+                Some(end) => (end, None),
+                None => (behind, Some(Lexeme::Number(number))),
             }
-            return self.lexeme(Lexeme::Number(number), bytes, behind, watch);
+        } else {
+            let literal = Literal::begin(byte).ok_or(JsonError::Invalid)?;
+            if bytes[at..].starts_with(literal.text()) {
+                (at + literal.text().len(), None)
+            } else {
+                (behind, Some(Lexeme::Literal(literal, 1)))
+            }
+        };
+        match broken_off {
+            None => Ok(self.end_value(bytes, end, watch)),
+            Some(lexeme) => self.lexeme(lexeme, bytes, end, watch),
         }
-        let literal = Literal::begin(byte).ok_or(JsonError::Invalid)?;
-        if bytes[at..].starts_with(literal.text()) {
-            let end = at + literal.text().len();
-            self.end_value(bytes, end, watch);
-            return Ok(end);
-        }
-        self.lexeme(Lexeme::Literal(literal, 1), bytes, behind, watch)
     }
 
     /// What is read byte by byte, up to its end or that of the piece.
@@ -199,22 +193,15 @@ impl Syntax {
                 watch.key_ends(self.depth);
             }
             self.expected = Expected::Colon;
-        } else {
-            self.end_value(bytes, end, watch);
+            return Ok(end);
         }
-        Ok(end)
+        Ok(self.end_value(bytes, end, watch))
     }
 
     #[inline(always)]
-    fn open(
-        &mut self,
-        bytes: &[u8],
-        at: usize,
-        byte: u8,
-        watch: &mut Watch,
-    ) -> Result<usize, JsonError> {
+    fn open(&mut self, at: usize, byte: u8, watch: &mut Watch) -> Result<usize, JsonError> {
         let is_object = byte == b'{';
-        watch.opens(bytes, at, self.depth, is_object);
+        watch.opens(at, self.depth, is_object);
         if self.depth == self.depth_max {
             return Err(JsonError::TooDeep);
         }
@@ -229,37 +216,41 @@ impl Syntax {
     }
 
     #[inline(always)]
+    fn may_close_with(&self, byte: u8) -> bool {
+        match self.expected {
+            Expected::FirstKey => byte == b'}',
+            Expected::FirstItem => byte == b']',
+            Expected::AfterValue if self.in_object() => byte == b'}',
+            Expected::AfterValue => byte == b']',
+            _ => false,
+        }
+    }
+
+    #[inline(always)]
     fn close(&mut self, bytes: &[u8], at: usize, watch: &mut Watch) -> usize {
         watch.closes(self.depth);
         self.depth -= 1;
         self.objects >>= 1;
-        self.end_value(bytes, at + 1, watch);
-        at + 1
+        self.end_value(bytes, at + 1, watch)
     }
 
+    /// A value is over; so is the comma that may follow at once.
     #[inline(always)]
-    fn end_value(&mut self, bytes: &[u8], end: usize, watch: &mut Watch) {
+    fn end_value(&mut self, bytes: &[u8], end: usize, watch: &mut Watch) -> usize {
         watch.value_ends(bytes, end, self.depth);
-        self.expected = if self.depth == 0 {
-            Expected::Nothing
-        } else {
-            Expected::AfterValue
-        };
+        if self.depth == 0 {
+            self.expected = Expected::Nothing;
+            return end;
+        }
+        if bytes.get(end) == Some(&b',') {
+            self.comma(watch);
+            return end + 1;
+        }
+        self.expected = Expected::AfterValue;
+        end
     }
 
     fn in_object(&self) -> bool {
         self.objects & 1 == 1
     }
-}
-
-/// How many digits these begin with.
-#[inline(always)]
-fn digits(bytes: &[u8]) -> usize {
-    let end = bytes.iter().position(|byte| !byte.is_ascii_digit());
-    end.unwrap_or(bytes.len())
-}
-
-/// An integer before this is over.
-fn is_behind_integer(next: Option<&u8>) -> bool {
-    next.is_some_and(|next| !matches!(next, b'.' | b'e' | b'E'))
 }

@@ -10,29 +10,29 @@ const BLOCKS_MAX: usize = 4;
 /// How many bytes of plain text these begin with.
 #[inline]
 pub(super) fn plain_bytes(text: &[u8]) -> usize {
-    let block = text.first_chunk();
-    match block.and_then(plain_bytes_of_block) {
-        Some(bytes) => bytes,
-        None => plain_bytes_of_long(text),
-    }
+    let Some((block, rest)) = text.split_first_chunk() else {
+        return position(text, is_special);
+    };
+    plain_bytes_of_block(block).unwrap_or_else(|| BLOCK_BYTES + plain_bytes_behind_block(rest))
 }
 
-/// The same where the first block, if it is there, is plain.
-fn plain_bytes_of_long(text: &[u8]) -> usize {
-    let (blocks, tail) = text.as_chunks();
-    for (index, block) in blocks.iter().enumerate().take(BLOCKS_MAX).skip(1) {
-        if let Some(bytes) = plain_bytes_of_block(block) {
-            return BLOCK_BYTES * index + bytes;
+#[inline(never)]
+fn plain_bytes_behind_block(text: &[u8]) -> usize {
+    let mut rest = text;
+    while let Some((block, behind)) = rest.split_first_chunk() {
+        let searched = text.len() - rest.len();
+        if searched == BLOCK_BYTES * BLOCKS_MAX {
+            return searched + plain_bytes_of_long(rest);
         }
+        if let Some(bytes) = plain_bytes_of_block(block) {
+            return searched + bytes;
+        }
+        rest = behind;
     }
-    if blocks.len() > BLOCKS_MAX {
-        let searched = BLOCK_BYTES * BLOCKS_MAX;
-        return searched + plain_bytes_of_very_long(&text[searched..]);
-    }
-    BLOCK_BYTES * blocks.len() + position(tail, is_special)
+    text.len() - rest.len() + position(rest, is_special)
 }
 
-fn plain_bytes_of_very_long(text: &[u8]) -> usize {
+fn plain_bytes_of_long(text: &[u8]) -> usize {
     let text = &text[..memchr2(b'"', b'\\', text).unwrap_or(text.len())];
     // The minimum of a whole stretch, with no way out of the loop, takes vector instructions.
     if text.iter().fold(u8::MAX, |lowest, &byte| lowest.min(byte)) >= 0x20 {
@@ -50,12 +50,10 @@ fn is_special(byte: u8) -> bool {
     (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
-/// How many bytes of a block come before the first that is not plain; `None`: all of them are plain. They are looked at all
-/// in the same way, which takes vector instructions.
+/// How many bytes of a block come before the first that is not plain; `None`: all of them are plain.
 #[inline(always)]
 fn plain_bytes_of_block(block: &[u8; BLOCK_BYTES]) -> Option<usize> {
-    let special = block.map(|byte| if is_special(byte) { u8::MAX } else { 0 });
-    let special = u128::from_le_bytes(special);
+    let special = u128::from_le_bytes(marked(block));
     let (low, high) = (special as u64, (special >> 64) as u64);
     if low != 0 {
         Some(low.trailing_zeros() as usize / 8)
@@ -64,4 +62,10 @@ fn plain_bytes_of_block(block: &[u8; BLOCK_BYTES]) -> Option<usize> {
     } else {
         None
     }
+}
+
+/// Ones for the bytes that are not plain. All are looked at in the same way and by themselves, which takes vector instructions.
+#[inline(never)]
+fn marked(block: &[u8; BLOCK_BYTES]) -> [u8; BLOCK_BYTES] {
+    block.map(|byte| if is_special(byte) { u8::MAX } else { 0 })
 }

@@ -22,8 +22,6 @@ pub(super) struct Watch {
     capture_depth: usize,
     /// The values that are being captured, by how many arrays and objects they are in: the places in `found`.
     capturing: [Option<u8>; PATH_LENGTH_MAX + 1],
-    /// Up to where the current piece has been captured.
-    captured: usize,
     /// Bytes of the earlier pieces.
     earlier_bytes: u64,
     /// What was found, in the order in which it came first. The first `found_count` are of this text.
@@ -31,6 +29,8 @@ pub(super) struct Watch {
     found_count: usize,
     /// Of each path where in `found` it is, one more than that; 0: nowhere.
     places: [u8; PATHS_MAX],
+    /// The paths for which something was found, as bits.
+    found_paths: u32,
     key: KeyText,
 }
 
@@ -44,11 +44,11 @@ impl Watch {
             next: Some(NodeIndex::ROOT),
             capture_depth: usize::MAX,
             capturing: [None; PATH_LENGTH_MAX + 1],
-            captured: 0,
             earlier_bytes: 0,
             found: Vec::new(),
             found_count: 0,
             places: [0; PATHS_MAX],
+            found_paths: 0,
             key: KeyText::default(),
         }
     }
@@ -59,8 +59,9 @@ impl Watch {
         self.next = Some(NodeIndex::ROOT);
         self.capture_depth = usize::MAX;
         self.capturing = [None; PATH_LENGTH_MAX + 1];
-        (self.captured, self.earlier_bytes) = (0, 0);
-        (self.found_count, self.places) = (0, [0; PATHS_MAX]);
+        self.earlier_bytes = 0;
+        (self.found_count, self.found_paths) = (0, 0);
+        self.places = [0; PATHS_MAX];
     }
 
     /// What was found for a path, if anything was.
@@ -70,17 +71,30 @@ impl Watch {
             .get(usize::from(self.places[path]).wrapping_sub(1))
     }
 
+    /// The paths for which something was found, in their order.
+    pub(super) fn found_paths(&self) -> impl Iterator<Item = usize> + use<> {
+        let mut left = self.found_paths;
+        std::iter::from_fn(move || {
+            let path = left.trailing_zeros();
+            left &= left.wrapping_sub(1);
+            (path < u32::BITS).then_some(path as usize)
+        })
+    }
+
     /// All of the piece has been read: captures go on with the next one.
     pub(super) fn end_piece(&mut self, bytes: &[u8]) {
-        self.capture(bytes, bytes.len());
-        self.captured = 0;
+        if self.capture_depth != usize::MAX {
+            for place in self.capturing.iter().flatten() {
+                self.found[usize::from(*place)].pause(bytes, self.capture_bytes_max);
+            }
+        }
         self.earlier_bytes += bytes.len() as u64;
     }
 
     /// The text is broken. How much of a value was seen before that depends on the splitting.
     pub(super) fn drop_captures(&mut self) {
         for place in self.capturing.iter().flatten() {
-            self.found[usize::from(*place)].raw.clear();
+            self.found[usize::from(*place)].forget();
         }
     }
 
@@ -126,17 +140,17 @@ impl Watch {
 
     /// A string, number or literal begins at `at`, in this many arrays and objects.
     #[inline]
-    pub(super) fn scalar_starts(&mut self, bytes: &[u8], at: usize, depth: usize) {
+    pub(super) fn scalar_starts(&mut self, at: usize, depth: usize) {
         if let Some(here) = self.next.take() {
-            self.watched_value_starts(bytes, at, depth, here);
+            self.watched_value_starts(at, depth, here);
         }
     }
 
     /// An array or object begins at `at`, in this many others.
     #[inline]
-    pub(super) fn opens(&mut self, bytes: &[u8], at: usize, depth: usize, is_object: bool) {
+    pub(super) fn opens(&mut self, at: usize, depth: usize, is_object: bool) {
         if let Some(here) = self.next.take() {
-            self.watched_value_starts(bytes, at, depth, here);
+            self.watched_value_starts(at, depth, here);
             self.looks_into_next(depth, is_object, here);
         }
     }
@@ -150,13 +164,12 @@ impl Watch {
         }
     }
 
-    fn watched_value_starts(&mut self, bytes: &[u8], at: usize, depth: usize, here: NodeIndex) {
+    fn watched_value_starts(&mut self, at: usize, depth: usize, here: NodeIndex) {
         let Some(path) = self.paths.path(here) else {
             return;
         };
-        self.capture(bytes, at);
         let place = self.place(path);
-        self.found[usize::from(place)].begin(self.earlier_bytes + at as u64);
+        self.found[usize::from(place)].begin(at, self.earlier_bytes);
         self.capturing[depth] = Some(place);
         self.capture_depth = depth;
     }
@@ -175,6 +188,7 @@ impl Watch {
                 }
             }
             self.found_count += 1;
+            self.found_paths |= 1 << path;
             *place = self.found_count as u8;
         }
         *place - 1
@@ -196,22 +210,10 @@ impl Watch {
     }
 
     fn captured_value_ends(&mut self, bytes: &[u8], end: usize, depth: usize) {
-        self.capture(bytes, end);
         if let Some(place) = self.capturing[depth].take() {
-            self.found[usize::from(place)].end();
+            self.found[usize::from(place)].end(&bytes[..end], self.capture_bytes_max);
         }
-        let outer = self.capturing.iter().rposition(Option::is_some);
+        let outer = self.capturing[..depth].iter().rposition(Option::is_some);
         self.capture_depth = outer.unwrap_or(usize::MAX);
-    }
-
-    /// Appends to the captures what has come up to `end`.
-    fn capture(&mut self, bytes: &[u8], end: usize) {
-        if self.capture_depth != usize::MAX {
-            for place in self.capturing.iter().flatten() {
-                let found = &mut self.found[usize::from(*place)];
-                found.append(&bytes[self.captured..end], self.capture_bytes_max);
-            }
-        }
-        self.captured = end;
     }
 }
