@@ -11,6 +11,10 @@
 //! `reach` does not hold the client's reply, so whatever it tries again, the client has not seen a byte of an answer. While a
 //! request waits for an account it may let its client hear that the stream is coming, and no more (`Early`).
 //! `forward` does not hold the candidates, so once it runs nothing is tried again.
+//!
+//! `.await` moves a future to where it is kept, and moves it again to take it over: all of its bytes, most of which mean nothing yet.
+//! On the path of every request what is large is therefore made where it stays (`pin!`), and what is seldom needed is boxed, so that
+//! it is no part of what surrounds it.
 
 pub mod audit;
 pub mod authenticate;
@@ -33,10 +37,11 @@ use body::RequestBody;
 use egress::Answer;
 use limit::Permit;
 use refusal::Refusal;
-use relay_io::{Lease, Stream};
+use relay_io::Stream;
 use relay_wire::dialect::Dialect;
 use relay_wire::head::RequestHead;
 use reply::{AwaitingHead, Done, Early, Reply};
+use std::pin::pin;
 use std::time::Instant;
 use websocket::Handshake;
 
@@ -92,16 +97,11 @@ impl Request<'_> {
     ) -> Result<(), Refusal> {
         let is_waited_for = !self.body.is_complete();
         let in_body = model_needed && self.names_model_in_body();
-        self.body.hold(worker, in_body).await?;
+        pin!(self.body.hold(worker, in_body)).await?;
         if is_waited_for {
             self.held_at = Instant::now();
         }
         Ok(())
-    }
-
-    /// What was read behind this request: the beginning of the next one.
-    pub fn into_next(self) -> Option<Lease> {
-        self.body.into_next()
     }
 }
 
@@ -112,15 +112,14 @@ pub async fn serve<'c>(
     mut client: Reply<'c, AwaitingHead>,
 ) -> Reply<'c, Done> {
     if reply::is_health_check(request) {
-        return client.answer_health_check(worker, request).await;
+        return Box::pin(client.answer_health_check(worker, request)).await;
     }
     if own_usage::is_asked_for(request) {
-        return own_usage::answer(worker, request, client).await;
+        return Box::pin(own_usage::answer(worker, request, client)).await;
     }
     let mut trail = audit::open(worker, request);
     request.client.watch_peer();
-    // What it needs to look for a provider is not needed while the answer, or a refusal, waits for its client.
-    let reached = Box::pin(reach(worker, request, client.early(), &mut trail)).await;
+    let reached = pin!(reach(worker, request, client.early(), &mut trail)).await;
     let done = match reached {
         Ok((caller, permit, answer)) if answer.opens_tunnel() => {
             let tunnel =
@@ -129,8 +128,10 @@ pub async fn serve<'c>(
             Box::pin(tunnel).await
         }
         Ok((_, permit, answer)) => {
-            let (done, transcript) =
-                forward::forward(worker, request, answer, client, &permit, &mut trail).await;
+            let (done, transcript) = pin!(forward::forward(
+                worker, request, answer, client, &permit, &mut trail
+            ))
+            .await;
             trail.note_transcript(&transcript);
             let body_bytes = request.body.received_bytes();
             trail.note_charge(&meter::settle(permit, &transcript, body_bytes));
@@ -138,9 +139,7 @@ pub async fn serve<'c>(
         }
         Err(refusal) => {
             trail.note_refusal(&refusal, client.is_begun());
-            client
-                .refuse(worker, request, &refusal, trail.attempts())
-                .await
+            Box::pin(client.refuse(worker, request, &refusal, trail.attempts())).await
         }
     };
     request.client.unwatch_peer();
@@ -164,19 +163,18 @@ async fn reach(
     request.websocket = websocket::asked_for(worker, request, &caller)?;
     let admitted = limit::admit(worker, request, &caller)?;
     trail.note_shadowed(admitted.shadowed());
-    request
-        .read_body(worker, caller.must_name_model(worker))
-        .await?;
+    pin!(request.read_body(worker, caller.must_name_model(worker))).await?;
     let model = route::model(worker, &caller, request)?;
     trail.note_model(model);
     let mut candidates = route::candidates(worker, &caller, request, model)?;
     let permit = limit::reserve(worker, request, &caller, admitted, model)?;
     trail.note_shadowed(permit.shadowed());
     loop {
-        let mut candidate = candidates.next(worker, request, &mut early, trail).await?;
+        let mut candidate = pin!(candidates.next(worker, request, &mut early, trail)).await?;
         let asked = candidate.asked();
         trail.note_attempt(&candidate);
-        match egress::open(worker, request, candidate).await {
+        let opened = pin!(egress::open(worker, request, candidate)).await;
+        match opened {
             Ok(answer) => {
                 let answer = candidates.answered(worker, asked, answer);
                 return Ok((caller, permit, answer));

@@ -12,6 +12,7 @@ use relay_io::{IoError, LARGE_LEASE_BYTES, Lease, Received, Stream};
 use relay_wire::dialect::Dialect;
 use relay_wire::head::{FramingError, RequestHead};
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::time::Instant;
 
 const _: () = assert!(
@@ -57,7 +58,7 @@ async fn serve_all(
     let mut next = None;
     let mut is_first = true;
     loop {
-        let heard = read_head(worker, client, next.take()).await;
+        let heard = pin!(read_head(worker, client, next.take())).await;
         if std::mem::take(&mut is_first) {
             match heard {
                 Heard::Garbage(_, lease) if http2_allowed && http2::begins_with(lease.filled()) => {
@@ -67,15 +68,17 @@ async fn serve_all(
             }
         }
         let served = match heard {
-            Heard::Request(head, lease) => serve_one(worker, client, inbound, head, lease).await,
+            Heard::Request(head, lease) => {
+                pin!(serve_one(worker, client, inbound, head, lease)).await
+            }
             Heard::Nothing => return Left::Over,
             Heard::Garbage(error, lease) => {
                 drop(lease);
-                Reply::refuse_framing(worker, client, error).await;
+                Box::pin(Reply::refuse_framing(worker, client, error)).await;
                 return Left::Over;
             }
             Heard::TooSlow => {
-                Reply::refuse_slow_head(worker, client).await;
+                Box::pin(Reply::refuse_slow_head(worker, client)).await;
                 return Left::Over;
             }
         };
@@ -113,12 +116,12 @@ async fn serve_one(
 ) -> ControlFlow<(), Option<Lease>> {
     let mut request = begin(worker, client, inbound, head, lease);
     let reply = Reply::new(&request);
-    let done = request::serve(worker, &mut request, reply).await;
+    let done = pin!(request::serve(worker, &mut request, reply)).await;
     if !done.connection_goes_on() {
-        done.close(worker, request).await;
+        Box::pin(done.close(worker, request)).await;
         return ControlFlow::Break(());
     }
-    ControlFlow::Continue(request.into_next())
+    ControlFlow::Continue(request.body.take_next())
 }
 
 fn begin<'c>(
@@ -167,7 +170,7 @@ async fn read_head(worker: &'static Worker, client: &Stream, begun: Option<Lease
             }
             client.set_deadline(timeouts.keep_alive_idle);
             client.set_idle(true);
-            let received = client.receive(&worker.pool).await;
+            let received = pin!(client.receive(&worker.pool)).await;
             client.set_idle(false);
             match received {
                 Ok(Some(lease)) => lease,
@@ -189,7 +192,7 @@ async fn read_head(worker: &'static Worker, client: &Stream, begun: Option<Lease
         if lease.spare_bytes() == 0 {
             lease = lease.widen();
         }
-        let (received, filled) = client.read(lease).await;
+        let (received, filled) = pin!(client.read(lease)).await;
         lease = filled;
         match received {
             Ok(Received::Bytes(_)) => {}

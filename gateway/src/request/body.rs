@@ -119,12 +119,7 @@ impl<'c> RequestBody<'c> {
         self.next.is_some()
     }
 
-    /// The beginning of the next request.
-    pub fn into_next(self) -> Option<Lease> {
-        self.next
-    }
-
-    /// What follows on the connection, which is no request where the protocol has changed.
+    /// What follows on the connection: the beginning of the next request, unless the protocol has changed.
     pub fn take_next(&mut self) -> Option<Lease> {
         self.next.take()
     }

@@ -28,6 +28,7 @@ use relay_io::{Interrupt, IoError, Lease, Received, Stream};
 use relay_wire::body::{BodyParser, Sender};
 use relay_wire::dialect::{Dialect, Edit, RequestScan};
 use relay_wire::head::{FramingError, Method, ResponseHead};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 /// Informational answers that are skipped before the final one (RFC 9110 section 15.2); more are a storm.
@@ -127,7 +128,7 @@ pub async fn open(
     let mut repeats = 0;
     let outcome = loop {
         let (connection, waited) =
-            match connect::connect(worker, request.client, &candidate, wanted).await {
+            match pin!(connect::connect(worker, request.client, &candidate, wanted)).await {
                 Ok(connected) => connected,
                 Err(failure) => break Err(failure),
             };
@@ -136,7 +137,15 @@ pub async fn open(
             head: head::with_credential(&buffer, upstream, account),
             edit,
         };
-        match ask(worker, request, &candidate, &connection.stream, &message).await {
+        let asked = pin!(ask(
+            worker,
+            request,
+            &candidate,
+            &connection.stream,
+            &message
+        ))
+        .await;
+        match asked {
             Ok(begun) => {
                 let overhead = begun
                     .asked_at
@@ -162,8 +171,28 @@ pub async fn open(
     };
     worker.keep_head_buffer(buffer);
     let (begun, connection, overhead) = outcome?;
-    let mut answer = judge(worker, request, begun, connection, candidate, overhead).await?;
+    check_opening(request, &begun)?;
+    if error_answer::is_error_status(begun.head.status) {
+        return Err(Box::pin(error_answer::read(worker, request, begun, connection)).await);
+    }
+    let first_event_timeout = patience(worker.policy.timeouts.first_event, request, &candidate);
+    let mut answer = begin(worker, request, begun, connection, candidate);
     answer.hides_usage = edit.is_some();
+    answer.overhead = overhead;
+    if answer.observer.is_stream() {
+        let committed = pin!(commit::await_commit(
+            worker,
+            request,
+            &mut answer,
+            first_event_timeout
+        ))
+        .await;
+        committed.map_err(|failure| {
+            let failure = answer.connection.explain(failure);
+            failure.when_asked(answer.observer.unpassed())
+        })?;
+        answer.answered_at = Instant::now();
+    }
     Ok(answer)
 }
 
@@ -206,10 +235,12 @@ async fn ask(
 ) -> Result<Begun, Failure> {
     let mut lease = worker.pool.small();
     let Message { head, edit } = message;
-    let sent = request
-        .body
-        .send_held(worker, upstream, head, edit.as_ref())
-        .await;
+    let sent = pin!(
+        request
+            .body
+            .send_held(worker, upstream, head, edit.as_ref())
+    )
+    .await;
     let mut request_was_sent = match sent {
         Ok(()) => request.body.is_complete(),
         // Where the upstream takes no more, it has perhaps said why.
@@ -222,11 +253,8 @@ async fn ask(
         if !request.body.is_complete() && lease.is_empty() {
             let is_response = request.dialect == Dialect::Responses;
             let is_stored_there = |id: &str| !is_response || candidate.may_have(worker, id);
-            let passed_on = request
-                .body
-                .pass_on(worker, upstream, is_stored_there)
-                .await;
-            match passed_on {
+            let passed_on = request.body.pass_on(worker, upstream, is_stored_there);
+            match Box::pin(passed_on).await {
                 Ok(()) => request_was_sent = true,
                 Err(Interrupted::EarlyAnswer | Interrupted::Upstream(IoError::Socket(_))) => {}
                 Err(Interrupted::Upstream(error)) => return Err(broken(request.client, &error)),
@@ -235,7 +263,7 @@ async fn ask(
         }
         let head_timeout = worker.policy.timeouts.response_head;
         upstream.set_deadline(patience(head_timeout, request, candidate));
-        let head = read_head(worker, request, upstream, &mut lease).await;
+        let head = pin!(read_head(worker, request, upstream, &mut lease)).await;
         let head = head.map_err(|failure| {
             if request_was_sent {
                 failure.when_asked(Unpassed::default())
@@ -280,7 +308,7 @@ async fn read_head(
         if lease.spare_bytes() == 0 {
             *lease = lease.take().widen();
         }
-        let (received, filled) = upstream.read(lease.take()).await;
+        let (received, filled) = pin!(upstream.read(lease.take())).await;
         *lease = filled;
         match received {
             Ok(Received::Bytes(_)) => {}
@@ -291,15 +319,8 @@ async fn read_head(
     }
 }
 
-/// Decides whether the answer is worth forwarding.
-async fn judge(
-    worker: &'static Worker,
-    request: &Request<'_>,
-    begun: Begun,
-    connection: Connection,
-    candidate: Candidate,
-    overhead: Duration,
-) -> Result<Box<Answer>, Failure> {
+/// Does the answer say what there was to agree on, where a WebSocket is to be opened?
+fn check_opening(request: &Request<'_>, begun: &Begun) -> Result<(), Failure> {
     let status = begun.head.status;
     if status == 101 && !websocket::is_agreed(request, &begun.head, begun.lease.filled()) {
         return Err(Failure::Unexpected);
@@ -310,9 +331,17 @@ async fn judge(
             UpgradeRefusal::NotOffered,
         )));
     }
-    if error_answer::is_error_status(status) {
-        return Err(error_answer::read(worker, request, begun, connection).await);
-    }
+    Ok(())
+}
+
+/// The answer as it stands when its head has been read.
+fn begin(
+    worker: &'static Worker,
+    request: &Request<'_>,
+    begun: Begun,
+    connection: Connection,
+    candidate: Candidate,
+) -> Box<Answer> {
     let Begun {
         head,
         lease,
@@ -322,7 +351,7 @@ async fn judge(
     let limits = &worker.policy.limits;
     let content_type = head.value(lease.filled(), "content-type");
     let is_encoded = head.value(lease.filled(), "content-encoding").is_some();
-    let observer = if is_encoded || status == 101 || status >= 300 {
+    let observer = if is_encoded || head.status == 101 || head.status >= 300 {
         Observer::blind()
     } else {
         Observer::new(
@@ -334,8 +363,7 @@ async fn judge(
     };
     let parser = BodyParser::new(head.framing, Sender::Upstream);
     let head_at = Instant::now();
-    let first_event_timeout = patience(worker.policy.timeouts.first_event, request, &candidate);
-    let mut answer = Box::new(Answer {
+    Box::new(Answer {
         head,
         lease,
         held: Vec::new(),
@@ -348,21 +376,11 @@ async fn judge(
         slot: candidate.slot,
         hides_usage: false,
         request_was_sent,
-        overhead,
+        overhead: Duration::ZERO,
         asked_at,
         head_at,
         answered_at: head_at,
-    });
-    if answer.observer.is_stream() {
-        let committed =
-            commit::await_commit(worker, request, &mut answer, first_event_timeout).await;
-        committed.map_err(|failure| {
-            let failure = answer.connection.explain(failure);
-            failure.when_asked(answer.observer.unpassed())
-        })?;
-        answer.answered_at = Instant::now();
-    }
-    Ok(answer)
+    })
 }
 
 /// What an error on the upstream's connection means: its own time-out, its end, ours, or that the client has left.

@@ -22,6 +22,7 @@ use crate::worker::Worker;
 use lessons::{End, Lessons};
 use passage::{Passage, outlasts_client};
 use relay_wire::head::{Framing, Version};
+use std::pin::pin;
 use std::time::Instant;
 
 /// How an answer ended.
@@ -109,8 +110,8 @@ pub async fn forward<'c>(
         }
         Owed::Rest(client) if replaced::fits(&answer) => (Owed::Rest(client), Vec::new()),
         Owed::Rest(client) => {
-            let (done, transcript) =
-                replaced::replace(worker, request, &mut answer, client, trail).await;
+            let replaced = replaced::replace(worker, request, &mut answer, client, trail);
+            let (done, transcript) = Box::pin(replaced).await;
             let end = End {
                 ending: transcript.ending,
                 owes_last_event: false,
@@ -125,7 +126,7 @@ pub async fn forward<'c>(
         .is_stream()
         .then(|| worker.count_open_stream());
     let mut passage = Passage::new(worker, answer, form, lessons, outlasts_client);
-    let (client, ending) = passage.run(worker, request, client, head).await;
+    let (client, ending) = pin!(passage.run(worker, request, client, head)).await;
     let transcript = passage.transcript(request.dialect, ending);
     passage.report(worker, request.dialect, ending);
     let done = if passage.is_whole() {

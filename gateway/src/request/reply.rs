@@ -21,6 +21,7 @@ use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, HeadWriter, chunk_size_line};
 use relay_wire::head::{Method, Version};
 use relay_wire::websocket;
 use std::io::IoSlice;
+use std::pin::pin;
 use std::time::Duration;
 
 /// Bytes of a refused request's body that are read and thrown away, so that the connection can go on or the answer is
@@ -354,10 +355,8 @@ impl<'c> Reply<'c, Unsent> {
         worker: &Worker,
         parts: &mut [IoSlice<'_>],
     ) -> (Reply<'c, Streaming>, Result<(), IoError>) {
-        let sent = self
-            .client
-            .send(parts, worker.policy.timeouts.write_stall)
-            .await;
+        let stall_timeout = worker.policy.timeouts.write_stall;
+        let sent = pin!(self.client.send(parts, stall_timeout)).await;
         (self.into_state(Streaming), sent)
     }
 }

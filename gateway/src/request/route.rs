@@ -29,6 +29,7 @@ use queue::Queue;
 use relay_wire::dialect::{RequestScan, ScanError};
 use retry::Retry;
 use smallvec::SmallVec;
+use std::pin::pin;
 use std::time::Instant;
 use survey::{Found, Lack, survey};
 use told::Seen;
@@ -245,7 +246,7 @@ impl Candidates {
         early: &mut Early<'_>,
         trail: &mut Trail,
     ) -> Result<Candidate, Refusal> {
-        let found = self.find(worker, request, early, trail).await;
+        let found = pin!(self.find(worker, request, early, trail)).await;
         if found.is_err() {
             self.note_end(worker);
         }
@@ -269,7 +270,7 @@ impl Candidates {
                     if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
                         // Whoever is well now need not be so after it.
                         drop(slot);
-                        retry::pause_while_present(worker, request.client, pause).await?;
+                        Box::pin(retry::pause_while_present(worker, request.client, pause)).await?;
                     } else if self.pays(worker, upstream, now) {
                         return Ok(self.candidate(worker, request, upstream, slot));
                     } else {
@@ -277,7 +278,7 @@ impl Candidates {
                     }
                 }
                 Found::Wait(room) => {
-                    let waited = self.wait(worker, request, early, room).await;
+                    let waited = Box::pin(self.wait(worker, request, early, room)).await;
                     trail.note_queued(self.queue.waited());
                     waited?;
                 }

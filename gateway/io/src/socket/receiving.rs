@@ -3,6 +3,7 @@
 use super::{Interrupt, IoError, Received, Stream};
 use crate::lease::{Lease, Pool};
 use std::io;
+use std::pin::pin;
 
 impl Stream {
     /// Waits until there is something to read, or the peer has closed, or the wait was interrupted. Owns no buffer, and
@@ -12,7 +13,7 @@ impl Stream {
     /// `Interrupted`, or the runtime's.
     pub async fn readable(&self) -> Result<(), IoError> {
         self.check()?;
-        let waited = self.socket.transport.readable().await;
+        let waited = pin!(self.socket.transport.readable()).await;
         self.check()?;
         waited.map_err(IoError::Socket)
     }
@@ -54,7 +55,7 @@ impl Stream {
         if let Err(error) = self.check() {
             return (Err(error), lease);
         }
-        let (outcome, lease) = self.socket.transport.read(lease).await;
+        let (outcome, lease) = pin!(self.socket.transport.read(lease)).await;
         let received = match (self.check(), outcome) {
             (Err(error), _) => Err(error),
             (Ok(()), Err(error)) => Err(IoError::Socket(error)),
@@ -80,9 +81,9 @@ impl Stream {
         let mut pace = self.socket.pace.get();
         let began_tick = self.wheel.tick();
         if pace.waits_without_buffer() {
-            self.readable().await?;
+            pin!(self.readable()).await?;
         }
-        let (outcome, lease) = self.read(pace.lease(pool)).await;
+        let (outcome, lease) = pin!(self.read(pace.lease(pool))).await;
         let received = outcome?;
         let waited_ticks = self.wheel.tick() - began_tick;
         let spare_bytes = self.socket.transport.spare_bytes(&lease);

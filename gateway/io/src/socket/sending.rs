@@ -3,6 +3,7 @@
 use super::{IoError, NEVER, Stream};
 use crate::lease::Lease;
 use std::io::IoSlice;
+use std::pin::pin;
 use std::time::Duration;
 
 impl Stream {
@@ -16,7 +17,7 @@ impl Stream {
         parts: &mut [IoSlice<'_>],
         stall_timeout: Duration,
     ) -> Result<(), IoError> {
-        self.send_within(parts, stall_timeout, NEVER).await
+        pin!(self.send_within(parts, stall_timeout, NEVER)).await
     }
 
     /// The same, but no longer than until `limit`, a value of `deadline_at`.
@@ -34,7 +35,8 @@ impl Stream {
         self.socket.waits_to_write.set(true);
         let outcome = loop {
             self.set_deadline_within(stall_timeout, limit);
-            match self.socket.transport.send(parts).await {
+            let sent = pin!(self.socket.transport.send(parts)).await;
+            match sent {
                 Ok(sent) => IoSlice::advance_slices(&mut parts, sent),
                 Err(error) => break self.check().and(Err(IoError::Socket(error))),
             }

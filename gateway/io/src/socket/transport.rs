@@ -12,6 +12,7 @@ use std::cell::{OnceCell, UnsafeCell};
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::RawFd;
+use std::pin::pin;
 
 pub(crate) enum Transport {
     Tcp(Tcp),
@@ -197,8 +198,8 @@ impl Transport {
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(tcp) => match tcp.tls() {
-                None => tcp.readable().await,
-                Some(tls) => tls.readable(tcp).await,
+                None => pin!(tcp.readable()).await,
+                Some(tls) => pin!(tls.readable(tcp)).await,
             },
             Self::Memory(near) => near.readable().await,
         }
@@ -208,8 +209,8 @@ impl Transport {
     pub(crate) async fn read(&self, mut lease: Lease) -> (io::Result<usize>, Lease) {
         match self {
             Self::Tcp(tcp) => match tcp.tls() {
-                None => tcp.read(lease).await,
-                Some(tls) => tls.read(tcp, lease).await,
+                None => pin!(tcp.read(lease)).await,
+                Some(tls) => pin!(tls.read(tcp, lease)).await,
             },
             Self::Memory(near) => {
                 if let Err(error) = near.readable().await {
@@ -224,8 +225,8 @@ impl Transport {
     pub(crate) async fn send(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(tcp) => match tcp.tls() {
-                None => tcp.send(parts).await,
-                Some(tls) => tls.send(tcp, parts).await,
+                None => pin!(tcp.send(parts)).await,
+                Some(tls) => pin!(tls.send(tcp, parts)).await,
             },
             Self::Memory(near) => near.send(parts).await,
         }

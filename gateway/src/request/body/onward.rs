@@ -9,6 +9,7 @@ use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
 use relay_wire::head::Framing;
 use smallvec::SmallVec;
 use std::io::IoSlice;
+use std::pin::pin;
 
 /// The most parts that one `sendmsg` takes (UIO_MAXIOV).
 const PARTS_MAX: usize = 1024;
@@ -74,7 +75,7 @@ impl RequestBody<'_> {
             parts.push(IoSlice::new(b"\r\n"));
         }
         for batch in parts.chunks_mut(PARTS_MAX) {
-            upstream.send(batch, stall_timeout).await?;
+            pin!(upstream.send(batch, stall_timeout)).await?;
         }
         Ok(())
     }

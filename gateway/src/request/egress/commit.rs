@@ -9,6 +9,7 @@ use crate::worker::Worker;
 use relay_io::{Either, Lease, Received, either, pause};
 use relay_wire::body::{BodyParser, Piece};
 use relay_wire::dialect::{ErrorKind, ErrorReport, Progress};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 /// Bytes that are held back at most. The events before the first output repeat the request's instructions and tools.
@@ -31,10 +32,17 @@ pub(super) async fn await_commit(
         parser: answer.parser.clone(),
         seen_bytes: answer.head.head_bytes,
     };
-    await_first_bytes(request, answer, first_event_timeout).await?;
+    pin!(await_first_bytes(request, answer, first_event_timeout)).await?;
     let mut outlook = ahead.take_in(&mut answer.observer, answer.lease.filled());
     if outlook == Outlook::Open && !worker.policy.timeouts.commit.is_zero() {
-        outlook = hold(worker, request, answer, &mut ahead, first_event_timeout).await?;
+        outlook = pin!(hold(
+            worker,
+            request,
+            answer,
+            &mut ahead,
+            first_event_timeout
+        ))
+        .await?;
     }
     answer.connection.stream.clear_deadline();
     match outlook {
@@ -56,7 +64,7 @@ async fn await_first_bytes(
         if answer.lease.spare_bytes() == 0 {
             answer.lease = answer.lease.take().widen();
         }
-        let (received, filled) = stream.read(answer.lease.take()).await;
+        let (received, filled) = pin!(stream.read(answer.lease.take())).await;
         answer.lease = filled;
         match received {
             Ok(Received::Bytes(_)) => {}

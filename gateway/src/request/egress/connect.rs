@@ -14,6 +14,7 @@ use open::{Goal, Spoken};
 use relay_io::{ConnectError, Interrupt, Origin, Stream, pause};
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 /// Addresses of an upstream that are tried for one attempt.
@@ -46,7 +47,23 @@ pub(super) async fn connect(
     candidate: &Candidate,
     wanted: Wanted,
 ) -> Result<(Connection, Duration), Failure> {
-    let mut outcome = connect_now(worker, client, candidate, wanted).await;
+    let outcome = pin!(connect_now(worker, client, candidate, wanted)).await;
+    match outcome {
+        Err(Failure::TenantConnectionsFull | Failure::AccountConnectionsFull) => {
+            Box::pin(make_room(worker, client, candidate, wanted, outcome)).await
+        }
+        settled => settled,
+    }
+}
+
+/// After a cap was reached.
+async fn make_room(
+    worker: &'static Worker,
+    client: &Stream,
+    candidate: &Candidate,
+    wanted: Wanted,
+    mut outcome: Result<(Connection, Duration), Failure>,
+) -> Result<(Connection, Duration), Failure> {
     for calls in 0..=CALLS_MAX {
         let short = match outcome {
             Err(Failure::TenantConnectionsFull) => Short::Tenant(candidate.tenant),
@@ -100,10 +117,12 @@ async fn connect_now(
     wanted: Wanted,
 ) -> Result<(Connection, Duration), Failure> {
     let (account, source) = (candidate.slot.account, candidate.slot.source);
-    let began_at = Instant::now();
     let upstream = worker.policy.upstream(candidate.upstream);
-    if wanted.offer == Offer::Configured && worker.idle.expects_shared(account, source, upstream) {
-        let begun = share::connect(worker, client, candidate, wanted).await?;
+    let expects_shared =
+        wanted.offer == Offer::Configured && worker.idle.expects_shared(account, source, upstream);
+    let began_at = expects_shared.then(Instant::now);
+    if let Some(began_at) = began_at {
+        let begun = Box::pin(share::connect(worker, client, candidate, wanted)).await?;
         if let Some(connection) = begun {
             return Ok((connection, began_at.elapsed()));
         }
@@ -115,13 +134,22 @@ async fn connect_now(
     {
         return Ok((kept, Duration::ZERO));
     }
+    let began_at = began_at.unwrap_or_else(Instant::now);
     let goal = Goal::of(candidate, tenant, wanted.offer);
-    let connection = match open::open(worker, client, &goal).await? {
-        (opened, Spoken::Http1) => own(worker, opened),
-        // It was left to the provider, which has changed its mind.
-        (opened, Spoken::Http2) => share::adopt(worker, opened).await?,
-    };
+    let connection = Box::pin(open_for_one(worker, client, &goal)).await?;
     Ok((connection, began_at.elapsed()))
+}
+
+async fn open_for_one(
+    worker: &'static Worker,
+    client: &Stream,
+    goal: &Goal,
+) -> Result<Connection, Failure> {
+    match open::open(worker, client, goal).await? {
+        (opened, Spoken::Http1) => Ok(own(worker, opened)),
+        // It was left to the provider, which has changed its mind.
+        (opened, Spoken::Http2) => share::adopt(worker, opened).await,
+    }
 }
 
 /// A connection for one request at a time.

@@ -24,6 +24,7 @@ use relay_wire::head::Framing;
 use smallvec::SmallVec;
 use std::io::IoSlice;
 use std::ops::Range;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 /// Places in a buffer. A handful is usual; where there are more, the room for them is kept.
@@ -147,7 +148,7 @@ impl Passage {
             let upstream = &self.answer.connection.stream;
             request.client.tie_as_orphan(upstream);
         }
-        let (client, mut step, opened) = self.open(worker, client, &head).await;
+        let (client, mut step, opened) = pin!(self.open(worker, client, &head)).await;
         worker.keep_head_buffer(head);
         if let Err(error) = opened {
             let ending = client_failed(&error);
@@ -158,16 +159,18 @@ impl Passage {
             self.tie_again(client.client());
             match step {
                 Step::More => {}
-                Step::End => return self.end(worker, client).await,
+                Step::End => return pin!(self.end(worker, client)).await,
                 Step::Broken => return self.broke(request, client, Ending::UpstreamBroken),
             }
             self.let_heartbeat_beat(worker, request, client.client());
             self.set_deadline(worker);
-            let received = self.answer.connection.stream.receive(&worker.pool).await;
+            let received = pin!(self.answer.connection.stream.receive(&worker.pool)).await;
             client.client().disarm_heartbeat();
             let lease = match received {
                 Ok(Some(lease)) => lease,
-                Ok(None) if self.ends_with_connection() => return self.end(worker, client).await,
+                Ok(None) if self.ends_with_connection() => {
+                    return pin!(self.end(worker, client)).await;
+                }
                 Ok(None) => return self.broke(request, client, Ending::UpstreamBroken),
                 Err(error) => {
                     let ending = self.upstream_failed(&error, client.client());
@@ -179,7 +182,7 @@ impl Passage {
             if looks_first {
                 self.observe(worker, lease.filled());
             }
-            let sent = self.send(worker, client.client(), &lease).await;
+            let sent = pin!(self.send(worker, client.client(), &lease)).await;
             let sent = sent.map_err(|error| self.client_failed(&error));
             // What the provider has said counts, though the client may be gone.
             if !looks_first {
@@ -224,7 +227,7 @@ impl Passage {
         if !is_seen && looks_first {
             self.observe(worker, beginning);
         }
-        let (client, sent) = self.send_opening(worker, client, head, parts).await;
+        let (client, sent) = pin!(self.send_opening(worker, client, head, parts)).await;
         if let Some(mut hidden) = hidden {
             hidden.forget();
             self.hidden = Some(hidden);
@@ -363,7 +366,7 @@ impl Passage {
 
     /// Keeps the connection for the next request, if it is certain where the next answer begins.
     pub(super) fn release(self, worker: &Worker) {
-        let answer = *self.answer;
+        let answer = self.answer;
         let ends_itself = answer.parser.is_complete() && answer.head.keep_alive;
         if ends_itself && answer.request_was_sent && !self.has_excess {
             answer.connection.stream.set_orphaned(false);

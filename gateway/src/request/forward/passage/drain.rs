@@ -45,7 +45,7 @@ impl Passage {
     ) -> Ending {
         if self.outlasts_client && matches!(ending, Ending::ClientGone | Ending::ClientStalled) {
             self.answer.connection.stream.set_orphaned(true);
-            self.drained = Some(self.drain(worker, client, step).await);
+            self.drained = Some(Box::pin(self.drain(worker, client, step)).await);
         }
         ending
     }

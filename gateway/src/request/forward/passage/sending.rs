@@ -7,6 +7,7 @@ use crate::worker::Worker;
 use relay_io::{IoError, Lease, Stream};
 use relay_wire::encode::{CHUNK_SIZE_LINE_MAX, chunk_size_line};
 use std::io::IoSlice;
+use std::pin::pin;
 
 /// Parts of one `sendmsg` where a buffer holds many small chunks whose framing is taken out.
 const PARTS_MAX: usize = 64;
@@ -24,7 +25,7 @@ impl Passage {
                 parts.insert(0, IoSlice::new(head));
                 let with_head = parts.len().min(PARTS_MAX);
                 let (first, rest) = parts.split_at_mut(with_head);
-                let (client, sent) = client.begin(worker, first).await;
+                let (client, sent) = pin!(client.begin(worker, first)).await;
                 if sent.is_err() {
                     return (client, sent);
                 }
@@ -32,7 +33,7 @@ impl Passage {
             }
             Owed::Rest(client) => (client, &mut parts[..]),
         };
-        let sent = self.send_all(worker, client.client(), rest).await;
+        let sent = pin!(self.send_all(worker, client.client(), rest)).await;
         (client, sent)
     }
 
@@ -45,9 +46,7 @@ impl Passage {
     ) -> Result<usize, IoError> {
         if let Some(mut hidden) = self.hidden.take() {
             hidden.sift(&self.payload, lease.filled(), 0);
-            let sent = self
-                .send_rest(worker, client, &hidden, lease.filled())
-                .await;
+            let sent = pin!(self.send_rest(worker, client, &hidden, lease.filled())).await;
             let payload_bytes = hidden.bytes();
             hidden.forget();
             self.hidden = Some(hidden);
@@ -67,7 +66,7 @@ impl Passage {
             } else {
                 &mut three[..]
             };
-            self.send_parts(worker, client, parts).await?;
+            pin!(self.send_parts(worker, client, parts)).await?;
             return Ok(self.payload_bytes());
         }
         let mut rest = &self.sent[..];
@@ -106,7 +105,7 @@ impl Passage {
         parts: &mut [IoSlice<'_>],
     ) -> Result<(), IoError> {
         for batch in parts.chunks_mut(PARTS_MAX) {
-            self.send_parts(worker, client, batch).await?;
+            pin!(self.send_parts(worker, client, batch)).await?;
         }
         Ok(())
     }
@@ -123,9 +122,7 @@ impl Passage {
             .stream
             .set_deadline_at(self.total_deadline);
         let stall_timeout = worker.policy.timeouts.write_stall;
-        client
-            .send_within(parts, stall_timeout, self.total_deadline)
-            .await
+        pin!(client.send_within(parts, stall_timeout, self.total_deadline)).await
     }
 
     /// What stands before and behind so many bytes of payload in the form in which they go on.
