@@ -69,7 +69,7 @@ impl Intake {
             Report::Request(record) => {
                 self.counters.count_request(&self.policy, record);
                 if let Some(books) = &mut self.books {
-                    books.take(record);
+                    books.take(&self.policy, record);
                 }
                 self.log.request(&self.policy, record);
             }

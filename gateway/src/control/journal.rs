@@ -154,13 +154,12 @@ impl Books {
         }
     }
 
-    /// Takes in what is known of a request that is over.
-    pub(super) fn take(&mut self, record: &Record) {
-        let policy = self.policy.clone();
-        let is_kept = !trifles::is_trifle(record)
-            || self.trifles.keep(&policy, record.tenant, Instant::now());
+    /// Takes in what is known of a request that is over. `policy` is the one they were begun with.
+    pub(super) fn take(&mut self, policy: &Policy, record: &Record) {
+        let is_kept =
+            !trifles::is_trifle(record) || self.trifles.keep(policy, record.tenant, Instant::now());
         if is_kept {
-            self.keep(&Entry::of(&policy, record));
+            self.keep(&Entry::of(policy, record));
         }
     }
 

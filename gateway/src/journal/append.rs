@@ -35,6 +35,8 @@ pub(super) struct Appender {
     waiting_bytes: usize,
     /// Names of the chunks' entries, by generation; those that come have the last one.
     names: VecDeque<Names>,
+    /// What these take in memory.
+    names_bytes: usize,
     /// The generation of the first of them.
     first_generation: u64,
     /// Where the next batch goes, unless it begins a segment.
@@ -97,6 +99,7 @@ impl Appender {
             spare: Vec::new(),
             waiting_bytes: 0,
             names: VecDeque::from([Names::default()]),
+            names_bytes: 0,
             first_generation: 0,
             open: None,
             previous: Span::ANY,
@@ -121,7 +124,7 @@ impl Appender {
         if self.chunks.is_empty() {
             return 0;
         }
-        self.waiting_bytes + self.names.iter().map(Names::bytes).sum::<usize>()
+        self.waiting_bytes + self.names_bytes
     }
 
     /// How many entries are not on the disk yet.
@@ -156,7 +159,9 @@ impl Appender {
         };
         let begin = chunk.payloads.len();
         chunk.payloads.extend_from_slice(&[0; 2]);
+        let names_bytes = names.bytes();
         payload::encode(entry, names, &mut chunk.payloads);
+        self.names_bytes += names.bytes() - names_bytes;
         let length = chunk.payloads.len() - begin - 2;
         chunk.payloads[begin..begin + 2].copy_from_slice(&(length as u16).to_le_bytes());
         chunk.entries += 1;
@@ -271,7 +276,8 @@ impl Appender {
         let last = self.first_generation + self.names.len() as u64 - 1;
         let oldest = self.chunks.front().map_or(last, |chunk| chunk.generation);
         while self.first_generation < oldest {
-            self.names.pop_front();
+            let forgotten = self.names.pop_front();
+            self.names_bytes -= forgotten.map_or(0, |names| names.bytes());
             self.first_generation += 1;
         }
     }

@@ -189,9 +189,12 @@ pub struct RequestName {
 impl From<&str> for RequestName {
     /// A longer one is cut.
     fn from(name: &str) -> Self {
-        let kept = &name.as_bytes()[..name.floor_char_boundary(REQUEST_NAME_BYTES_MAX)];
+        let kept = match name.len() {
+            ..=REQUEST_NAME_BYTES_MAX => name,
+            _ => &name[..name.floor_char_boundary(REQUEST_NAME_BYTES_MAX)],
+        };
         let mut bytes = [0; REQUEST_NAME_BYTES_MAX];
-        bytes[..kept.len()].copy_from_slice(kept);
+        bytes[..kept.len()].copy_from_slice(kept.as_bytes());
         Self {
             bytes,
             length: kept.len() as u8,

@@ -153,12 +153,13 @@ pub(super) fn push(
     payload: &[u8],
     begins_commit: bool,
 ) {
-    let begin = out.len();
     let mut head = [0; FRAME_HEAD_BYTES];
     head[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
     head[4..12].copy_from_slice(&sequence.to_le_bytes());
     head[12] = kind | if begins_commit { BEGINS_COMMIT } else { 0 };
     head[13] = PAYLOAD_VERSION;
+    let begin = out.len();
+    out.reserve(payload.len() + FRAME_BYTES_MIN);
     out.extend_from_slice(&head);
     out.extend_from_slice(payload);
     let checksum = crc32c::crc32c_append(seed, &out[begin..]);

@@ -4,6 +4,7 @@
 //! so that what follows damage can be read. In one segment a number never means two names.
 
 use super::payload::Number;
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,7 +29,8 @@ const NAME_COST_BYTES: usize = 96;
 #[derive(Default)]
 pub(super) struct Names {
     numbers: HashMap<Arc<str>, Number>,
-    address_numbers: HashMap<IpAddr, Number>,
+    /// The operator's own addresses: nobody makes them up so that they collide.
+    address_numbers: HashMap<IpAddr, Number, RandomState>,
     names: Vec<Arc<str>>,
     bytes: usize,
     recent: Recent,
@@ -47,9 +49,10 @@ impl Default for Recent {
 impl Recent {
     fn place(&mut self, name: &str) -> &mut Number {
         let bytes = name.as_bytes();
-        let (last, middle) = (bytes.len().saturating_sub(1), bytes.len() / 2);
-        let byte = |at: usize| bytes.get(at).copied().unwrap_or_default();
-        let mixed = bytes.len() as u8 ^ byte(last).rotate_left(3) ^ byte(middle).rotate_left(6);
+        let mixed = bytes.last().map_or(0, |last| {
+            let middle = bytes[bytes.len() / 2];
+            bytes.len() as u8 ^ last.rotate_left(3) ^ middle.rotate_left(6)
+        });
         &mut self.0[usize::from(mixed)]
     }
 }
@@ -125,6 +128,9 @@ impl Names {
 
 /// As much of a name as is kept.
 pub(super) fn cut(name: &str) -> &str {
+    if name.len() <= NAME_BYTES_MAX {
+        return name;
+    }
     &name[..name.floor_char_boundary(NAME_BYTES_MAX)]
 }
 
@@ -142,12 +148,17 @@ impl Defined {
     }
 
     /// It is defined from now on; true if it was not.
+    #[inline]
     pub(super) fn insert(&mut self, number: Number) -> bool {
         let index = number as usize;
+        if self.rounds.get(index) == Some(&self.round) {
+            return false;
+        }
         if index >= self.rounds.len() {
             self.rounds.resize(index + 1, 0);
         }
-        std::mem::replace(&mut self.rounds[index], self.round) != self.round
+        self.rounds[index] = self.round;
+        true
     }
 }
 

@@ -7,10 +7,15 @@
 //!
 //! Numbers without a size are LEB128. The time and the names come first: whoever looks for one tenant reads no further.
 
+mod output;
+#[cfg(test)]
+mod tests;
+
 use super::entry::{Closed, ClosedBy, Entry, RequestName};
 use super::names::{self, Glossary, Names};
 use crate::config::policy::{Limit, LimitSet, Money, Scope};
 use crate::usage::Known;
+use output::Output;
 use relay_wire::dialect::{Dialect, Usage};
 use std::time::Duration;
 
@@ -61,11 +66,22 @@ const OWN_DIGITS: usize = 24;
 
 /// Puts the payload behind what is there.
 pub(super) fn encode(entry: &Entry<&str>, names: &mut Names, out: &mut Vec<u8>) {
-    let own_name = own_request_name(&entry.request_id);
-    out.extend_from_slice(&entry.time_us.to_le_bytes());
+    let begin = out.len();
+    // Made long enough for any payload and cut in the end, so that not every byte has to see whether there is room.
+    out.resize(begin + BYTES_MAX, 0);
+    let mut output = Output::to(&mut out[begin..]);
+    encode_whole(entry, names, &mut output);
+    let length = output.length();
+    out.truncate(begin + length);
+}
+
+fn encode_whole(entry: &Entry<&str>, names: &mut Names, out: &mut Output<'_>) {
+    let request_name = &*entry.request_id;
+    let own_name = own_request_name(request_name.as_bytes());
+    out.extend(&entry.time_us.to_le_bytes());
     let model = entry.model.map(|name| names.of_chosen(name));
     let model_text = entry.model.filter(|_| model == Some(None));
-    push(out, flags(entry, own_name.is_some(), model_text.is_some()));
+    out.push(flags(entry, own_name.is_some(), model_text.is_some()));
     let egress = entry.egress.map(|address| names.of_address(address));
     let mut name = |name: Option<&str>| name.map(|name| names.of(name));
     let numbers = [
@@ -80,102 +96,103 @@ pub(super) fn encode(entry: &Entry<&str>, names: &mut Names, out: &mut Vec<u8>) 
         name(entry.code),
     ];
     for number in numbers.into_iter().flatten() {
-        push(out, number.into());
+        out.push(number.into());
     }
     match own_name {
-        Some(bytes) => out.extend_from_slice(&bytes),
+        Some(bytes) => out.extend(&bytes),
         None => {
-            out.push(entry.request_id.len() as u8);
-            out.extend_from_slice(entry.request_id.as_bytes());
+            out.byte(request_name.len() as u8);
+            out.extend(request_name.as_bytes());
         }
     }
-    push(out, entry.status.into());
-    push(out, entry.attempts.into());
-    push(out, entry.duration.as_micros() as u64);
-    push(out, entry.bytes_in);
-    push(out, entry.bytes_out);
-    push(out, entry.events);
+    out.push(entry.status.into());
+    out.push(entry.attempts.into());
+    out.push(entry.duration.as_micros() as u64);
+    out.push(entry.bytes_in);
+    out.push(entry.bytes_out);
+    out.push(entry.events);
     encode_details(entry, out);
     if let Some(name) = model_text.map(names::cut) {
-        push(out, name.len() as u64);
-        out.extend_from_slice(name.as_bytes());
+        out.push(name.len() as u64);
+        out.extend(name.as_bytes());
     }
     if let Some(Closed { by, code }) = entry.closed {
-        out.push(by as u8);
-        push(out, code.into());
+        out.byte(by as u8);
+        out.push(code.into());
     }
 }
 
-fn encode_details(entry: &Entry<&str>, out: &mut Vec<u8>) {
+fn encode_details(entry: &Entry<&str>, out: &mut Output<'_>) {
     if let Some(key) = entry.key {
-        out.extend_from_slice(&key);
+        out.extend(&key);
     }
     if let Some(route) = entry.route {
-        out.push(route_number(route));
+        out.byte(route_number(route));
     }
     let durations = [entry.first_byte, entry.overhead, entry.queued];
     for duration in durations.into_iter().flatten() {
-        push(out, duration.as_micros() as u64);
+        out.push(duration.as_micros() as u64);
     }
     if let Some(usage) = entry.usage {
-        push(out, usage.input_tokens);
-        push(out, usage.cached_tokens);
-        push(out, usage.output_tokens);
-        push(out, usage.reasoning_tokens);
+        out.push(usage.input_tokens);
+        out.push(usage.cached_tokens);
+        out.push(usage.output_tokens);
+        out.push(usage.reasoning_tokens);
     }
     if let Some(known) = entry.known {
-        out.push(known as u8);
+        out.byte(known as u8);
     }
     if entry.cost != Money::ZERO {
-        push(out, entry.cost.nano());
+        out.push(entry.cost.nano());
     }
     if let Some(status) = entry.failed_status {
-        push(out, status.into());
+        out.push(status.into());
     }
     if let Some((scope, limit)) = entry.limit {
-        out.push(scope_number(scope));
-        out.push(limit as u8);
+        out.byte(scope_number(scope));
+        out.byte(limit as u8);
     }
     if !entry.shadowed.is_empty() {
-        push(out, entry.shadowed.bits().into());
+        out.push(entry.shadowed.bits().into());
     }
 }
 
 fn flags(entry: &Entry<&str>, has_own_name: bool, has_model_text: bool) -> u64 {
-    [
-        (entry.tenant.is_some(), flag::TENANT),
-        (entry.model.is_some() && !has_model_text, flag::MODEL),
-        (has_model_text, flag::MODEL_TEXT),
-        (entry.upstream.is_some(), flag::UPSTREAM),
-        (entry.account.is_some(), flag::ACCOUNT),
-        (entry.region.is_some(), flag::REGION),
-        (entry.egress.is_some(), flag::EGRESS),
-        (entry.chosen.is_some(), flag::CHOSEN),
-        (entry.key.is_some(), flag::KEY),
-        (entry.route.is_some(), flag::ROUTE),
-        (entry.first_byte.is_some(), flag::FIRST_BYTE),
-        (entry.overhead.is_some(), flag::OVERHEAD),
-        (entry.streamed, flag::STREAMED),
-        (entry.charged, flag::CHARGED),
-        (entry.usage.is_some(), flag::USAGE),
-        (entry.known.is_some(), flag::KNOWN),
-        (entry.cost != Money::ZERO, flag::COST),
-        (has_own_name, flag::OWN_REQUEST_NAME),
-        (entry.code.is_some(), flag::CODE),
-        (entry.failed_status.is_some(), flag::FAILED_STATUS),
-        (entry.queued.is_some(), flag::QUEUED),
-        (entry.limit.is_some(), flag::LIMIT),
-        (!entry.shadowed.is_empty(), flag::SHADOWED),
-        (entry.closed.is_some(), flag::CLOSED),
-    ]
-    .into_iter()
-    .filter(|(has, _)| *has)
-    .fold(0, |flags, (_, flag)| flags | flag)
+    let has_model = entry.model.is_some() && !has_model_text;
+    let flag = |has: bool, flag: u64| if has { flag } else { 0 };
+    flag(entry.tenant.is_some(), flag::TENANT)
+        | flag(has_model, flag::MODEL)
+        | flag(has_model_text, flag::MODEL_TEXT)
+        | flag(entry.upstream.is_some(), flag::UPSTREAM)
+        | flag(entry.account.is_some(), flag::ACCOUNT)
+        | flag(entry.region.is_some(), flag::REGION)
+        | flag(entry.egress.is_some(), flag::EGRESS)
+        | flag(entry.chosen.is_some(), flag::CHOSEN)
+        | flag(entry.key.is_some(), flag::KEY)
+        | flag(entry.route.is_some(), flag::ROUTE)
+        | flag(entry.first_byte.is_some(), flag::FIRST_BYTE)
+        | flag(entry.overhead.is_some(), flag::OVERHEAD)
+        | flag(entry.streamed, flag::STREAMED)
+        | flag(entry.charged, flag::CHARGED)
+        | flag(entry.usage.is_some(), flag::USAGE)
+        | flag(entry.known.is_some(), flag::KNOWN)
+        | flag(entry.cost != Money::ZERO, flag::COST)
+        | flag(has_own_name, flag::OWN_REQUEST_NAME)
+        | flag(entry.code.is_some(), flag::CODE)
+        | flag(entry.failed_status.is_some(), flag::FAILED_STATUS)
+        | flag(entry.queued.is_some(), flag::QUEUED)
+        | flag(entry.limit.is_some(), flag::LIMIT)
+        | flag(!entry.shadowed.is_empty(), flag::SHADOWED)
+        | flag(entry.closed.is_some(), flag::CLOSED)
 }
 
 /// Puts a name's definition behind what is there.
 pub(super) fn encode_name(number: Number, name: &str, out: &mut Vec<u8>) {
-    push(out, number.into());
+    let mut digits = [0; 10];
+    let mut output = Output::to(&mut digits);
+    output.push(number.into());
+    let length = output.length();
+    out.extend_from_slice(&digits[..length]);
     out.extend_from_slice(name.as_bytes());
 }
 
@@ -331,28 +348,32 @@ fn scope_of_number(number: u8) -> Option<Scope> {
 }
 
 /// The digits of a request's name of the gateway's own, two in a byte.
-fn own_request_name(name: &str) -> Option<[u8; OWN_DIGITS / 2]> {
-    let digits = name.strip_prefix(OWN_PREFIX)?.as_bytes();
+fn own_request_name(name: &[u8]) -> Option<[u8; OWN_DIGITS / 2]> {
+    let digits = name.strip_prefix(OWN_PREFIX.as_bytes())?;
     let digits: &[u8; OWN_DIGITS] = digits.try_into().ok()?;
-    let value = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
     let mut bytes = [0; OWN_DIGITS / 2];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = value(pair[0])? << 4 | value(pair[1])?;
+    let mut all = 0;
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+        let [high, low] = pair.map(|digit| DIGIT_VALUES[usize::from(digit)]);
+        *byte = high << 4 | low & 15;
+        all |= high | low;
     }
-    Some(bytes)
+    (all & NO_DIGIT == 0).then_some(bytes)
 }
 
-fn push(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
+/// In [`DIGIT_VALUES`], of what is none of the digits that are written.
+const NO_DIGIT: u8 = 0x80;
+
+/// What each byte stands for as a hexadecimal digit.
+const DIGIT_VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
     }
-    out.push(number as u8);
-}
+    values
+};
 
 /// What is left to read.
 #[derive(Clone, Copy)]
@@ -376,7 +397,19 @@ impl<'a> Input<'a> {
         Some(byte)
     }
 
+    #[inline]
     fn varint(&mut self) -> Option<u64> {
+        // Nearly all names have such a number.
+        if let Some((&byte, rest)) = self.0.split_first()
+            && byte < 0x80
+        {
+            self.0 = rest;
+            return Some(byte.into());
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..u64::BITS).step_by(7) {
             let byte = self.byte()?;
