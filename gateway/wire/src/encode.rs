@@ -1,6 +1,7 @@
-//! Writing heads and chunk framing. Whatever comes from outside is checked again here, by the writer.
+//! Writing heads and chunk framing. Whatever comes from outside is checked here, by the writer, unless the parser of heads has
+//! let it pass.
 
-use crate::head::is_token_byte;
+use crate::head::{Field, is_token_byte};
 use std::io::Write as _;
 
 /// Builds a head in a reused buffer.
@@ -40,6 +41,10 @@ impl<'a> HeadWriter<'a> {
     pub fn response(out: &'a mut Vec<u8>, status: u16) -> Self {
         debug_assert!((100..=999).contains(&status));
         out.clear();
+        if status == 200 {
+            out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+            return Self { out };
+        }
         out.extend_from_slice(b"HTTP/1.1 ");
         push_decimal(out, status.into());
         out.push(b' ');
@@ -53,13 +58,11 @@ impl<'a> HeadWriter<'a> {
     /// # Errors
     /// The value has a byte below 0x20 other than HTAB, or 0x7f; or the name is not a token. Nothing was written then.
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), UnwritableField> {
-        // Without early exits these loops become vector instructions.
-        let name_is_token = name
+        let name_is_token = name.iter().all(|&byte| IS_TOKEN_BYTE[usize::from(byte)]);
+        // Without an early exit this loop becomes vector instructions.
+        let value_is_clean = value
             .iter()
-            .fold(true, |clean, &byte| clean & is_token_byte(byte));
-        let value_is_clean = value.iter().fold(true, |clean, &byte| {
-            clean & (((byte >= 0x20) & (byte != 0x7f)) | (byte == b'\t'))
-        });
+            .fold(true, |clean, &byte| clean & is_value_byte(byte));
         if name.is_empty() || !name_is_token || !value_is_clean {
             return Err(UnwritableField);
         }
@@ -67,18 +70,54 @@ impl<'a> HeadWriter<'a> {
         Ok(())
     }
 
+    /// One field of a head that was parsed from this buffer: the parser has refused whatever `field` would.
+    pub fn received(&mut self, buffer: &[u8], field: &Field) {
+        let (name, value) = (field.name.range(), field.value.range());
+        debug_assert!(
+            !name.is_empty() && buffer[name.clone()].iter().all(|&byte| is_token_byte(byte))
+        );
+        debug_assert!(
+            buffer[value.clone()]
+                .iter()
+                .all(|&byte| is_value_byte(byte))
+        );
+        // Nearly every field comes in the form in which it is sent on.
+        let line = &buffer[name.start..];
+        let (value_at, end) = (value.start - name.start, value.end - name.start);
+        match line.get(..end + 2) {
+            Some(line)
+                if value_at == name.len() + 2
+                    && line[name.len()..].starts_with(b": ")
+                    && line[end..] == *b"\r\n" =>
+            {
+                self.out.extend_from_slice(line);
+            }
+            _ => self.push_field(&buffer[name], &buffer[value]),
+        }
+    }
+
     /// One field whose name and value are known to be clean (constants, digits).
-    pub fn known(&mut self, name: &str, value: &str) {
+    #[inline]
+    pub fn known(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        let value = value.as_ref();
         debug_assert!(!name.is_empty() && name.bytes().all(is_token_byte));
-        debug_assert!(!value.bytes().any(|byte| byte.is_ascii_control()));
-        self.push_field(name.as_bytes(), value.as_bytes());
+        debug_assert!(!value.iter().any(u8::is_ascii_control));
+        self.push_field(name.as_bytes(), value);
     }
 
     /// One field with a decimal value.
+    #[inline]
     pub fn number(&mut self, name: &str, value: u64) {
+        self.composed(name, |mut text| text.decimal(value));
+    }
+
+    /// One field whose value is put together of pieces that are known to be clean.
+    #[inline]
+    pub fn composed(&mut self, name: &str, compose: impl FnOnce(Value<'_>)) {
+        debug_assert!(!name.is_empty() && name.bytes().all(is_token_byte));
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b": ");
-        push_decimal(self.out, value);
+        compose(Value { out: self.out });
         self.out.extend_from_slice(b"\r\n");
     }
 
@@ -87,14 +126,51 @@ impl<'a> HeadWriter<'a> {
         self.out.extend_from_slice(b"\r\n");
     }
 
+    // Inlined, the pieces that are constants cost no call.
+    #[inline]
     fn push_field(&mut self, name: &[u8], value: &[u8]) {
-        self.out.reserve(name.len() + value.len() + ": \r\n".len());
         self.out.extend_from_slice(name);
         self.out.extend_from_slice(b": ");
         self.out.extend_from_slice(value);
         self.out.extend_from_slice(b"\r\n");
     }
 }
+
+/// The value of a field, as far as it has been written.
+#[derive(Debug)]
+pub struct Value<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+impl Value<'_> {
+    /// Digits.
+    #[inline]
+    pub fn decimal(&mut self, number: u64) {
+        push_decimal(self.out, number);
+    }
+
+    /// Something known to be clean.
+    #[inline]
+    pub fn text(&mut self, text: &str) {
+        debug_assert!(!text.bytes().any(|byte| byte.is_ascii_control()));
+        self.out.extend_from_slice(text.as_bytes());
+    }
+}
+
+/// What a field's value is made of (RFC 9110 section 5.5).
+const fn is_value_byte(byte: u8) -> bool {
+    ((byte >= 0x20) & (byte != 0x7f)) | (byte == b'\t')
+}
+
+static IS_TOKEN_BYTE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = is_token_byte(byte as u8);
+        byte += 1;
+    }
+    table
+};
 
 fn push_decimal(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());

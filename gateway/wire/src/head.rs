@@ -9,11 +9,13 @@
 mod error;
 mod fields;
 mod grammar;
+mod names;
 mod target;
 #[cfg(test)]
 mod tests;
 
 pub use error::FramingError;
+pub use names::KnownName;
 
 use fields::FramingFields;
 pub(crate) use fields::parse_length;
@@ -50,6 +52,8 @@ pub struct Field {
     pub name: Span,
     /// The field's value.
     pub value: Span,
+    /// Which name it is, if it is one of those.
+    pub known: Option<KnownName>,
 }
 
 /// How the end of a message body is found (RFC 9112 section 6.3).
@@ -195,21 +199,26 @@ impl RequestHead {
             };
             grammar::verdict(buffer, start, start_line, limits, whole)
         };
-        let Some(head) = find_head(buffer, start, limits) else {
-            return fault(false).map(|()| None);
+        let within = within(buffer, limits);
+        let refused = || match find_head(within, start) {
+            Some(_) => Err(fault(true).err().unwrap_or(FramingError::Malformed)),
+            None => fault(false).map(|()| None),
         };
 
         let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CEILING];
         let mut tokens = httparse::Request::new(&mut []);
         let slots = &mut slots[..limits.fields_max.min(FIELDS_CEILING)];
-        let parsed = tokens.parse_with_uninit_headers(&buffer[head.clone()], slots);
+        let parsed =
+            tokens.parse_with_uninit_headers(within.get(start..).unwrap_or_default(), slots);
         let (Ok(httparse::Status::Complete(parsed)), Some(method), Some(target), Some(version)) =
             (parsed, tokens.method, tokens.path, tokens.version)
         else {
-            return Err(fault(true).err().unwrap_or(FramingError::Malformed));
+            return refused();
         };
-        if parsed != head.len() {
-            return Err(FramingError::Malformed);
+        let head = start..start + parsed;
+        let fields = locate(buffer, tokens.headers);
+        if !has_only_whole_line_ends(buffer, &head, &fields) {
+            return refused();
         }
         let Some(method) = Method::of_token(method.as_bytes()) else {
             return Err(fault(true).err().unwrap_or(FramingError::MethodRefused));
@@ -222,7 +231,6 @@ impl RequestHead {
         } else {
             Version::Http11
         };
-        let fields = locate(buffer, tokens.headers);
         let framing_fields = FramingFields::collect(buffer, &fields)?;
         framing_fields.check_host(buffer, version, target.authority)?;
         Ok(Some(Self {
@@ -260,23 +268,33 @@ impl ResponseHead {
         head_request: bool,
     ) -> Result<Option<Self>, FramingError> {
         let fault = |whole| grammar::verdict(buffer, 0, StartLine::Response, limits, whole);
-        let Some(head) = find_head(buffer, 0, limits) else {
-            return fault(false).map(|()| None);
+        let within = within(buffer, limits);
+        let refused = || match find_head(within, 0) {
+            Some(_) => Err(fault(true).err().unwrap_or(FramingError::Malformed)),
+            None => fault(false).map(|()| None),
         };
+        // The tokeniser would skip empty lines, which may stand before a request only.
+        if let Some(b'\r' | b'\n') = within.first() {
+            return refused();
+        }
         let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CEILING];
         let mut tokens = httparse::Response::new(&mut []);
         let slots = &mut slots[..limits.fields_max.min(FIELDS_CEILING)];
         let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
             &mut tokens,
-            &buffer[head.clone()],
+            within,
             slots,
         );
         let (Ok(httparse::Status::Complete(parsed)), Some(status), Some(version)) =
             (parsed, tokens.code, tokens.version)
         else {
-            return Err(fault(true).err().unwrap_or(FramingError::Malformed));
+            return refused();
         };
-        if parsed != head.len() || !(100..=599).contains(&status) {
+        let fields = locate(buffer, tokens.headers);
+        if !has_only_whole_line_ends(buffer, &(0..parsed), &fields) {
+            return refused();
+        }
+        if !(100..=599).contains(&status) {
             return Err(FramingError::Malformed);
         }
 
@@ -285,7 +303,6 @@ impl ResponseHead {
         } else {
             Version::Http11
         };
-        let fields = locate(buffer, tokens.headers);
         let framing_fields = FramingFields::collect(buffer, &fields)?;
         let framing = framing_fields.response_framing(version, status, head_request)?;
         Ok(Some(Self {
@@ -294,7 +311,7 @@ impl ResponseHead {
             framing,
             keep_alive: framing != Framing::UntilClose && framing_fields.keep_alive(version),
             fields,
-            head_bytes: head.end,
+            head_bytes: parsed,
         }))
     }
 
@@ -318,12 +335,25 @@ fn skip_empty_lines(buffer: &[u8]) -> Result<Option<usize>, FramingError> {
     }
 }
 
+/// As much of the buffer as a head may take.
+fn within<'b>(buffer: &'b [u8], limits: &HeadLimits) -> &'b [u8] {
+    let head_bytes_max = limits.head_bytes_max.min(HEAD_BYTES_CEILING);
+    &buffer[..buffer.len().min(head_bytes_max)]
+}
+
+/// The tokeniser takes a bare line feed for the end of a line too: the one deviation that it lets pass. It lets none stand
+/// anywhere else, so what is before each field and at the end tells of all of them.
+fn has_only_whole_line_ends(buffer: &[u8], head: &Range<usize>, fields: &[Field]) -> bool {
+    buffer[head.clone()].ends_with(b"\r\n\r\n")
+        && fields.iter().all(|field| {
+            let before = &buffer[head.start..usize::from(field.name.start)];
+            before.ends_with(b"\r\n")
+        })
+}
+
 /// The head from its start line to its final empty line, if that is there and no line end before it is a bare
-/// line feed (the one deviation that `httparse` lets pass).
-fn find_head(buffer: &[u8], start: usize, limits: &HeadLimits) -> Option<Range<usize>> {
-    let within = &buffer[..buffer
-        .len()
-        .min(limits.head_bytes_max.min(HEAD_BYTES_CEILING))];
+/// line feed.
+fn find_head(within: &[u8], start: usize) -> Option<Range<usize>> {
     let mut line_start = start;
     for line_feed in memchr_iter(b'\n', within.get(start..)?).map(|at| start + at) {
         if line_feed == line_start || within[line_feed - 1] != b'\r' {
@@ -347,6 +377,7 @@ fn locate(buffer: &[u8], headers: &[httparse::Header<'_>]) -> Vec<Field> {
         .map(|header| Field {
             name: span_of(header.name.as_bytes()),
             value: span_of(header.value),
+            known: KnownName::of(header.name.as_bytes()),
         })
         .collect()
 }
@@ -366,8 +397,11 @@ fn span(start: usize, end: usize) -> Span {
 }
 
 fn first_value<'b>(fields: &[Field], buffer: &'b [u8], name: &str) -> Option<&'b [u8]> {
-    fields
-        .iter()
-        .find(|field| field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes()))
-        .map(|field| field.value.of(buffer))
+    let known = KnownName::of(name.as_bytes());
+    let is_it = |field: &&Field| match known {
+        Some(_) => field.known == known,
+        None => field.name.of(buffer).eq_ignore_ascii_case(name.as_bytes()),
+    };
+    let found = fields.iter().find(is_it)?;
+    Some(found.value.of(buffer))
 }

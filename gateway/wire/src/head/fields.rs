@@ -1,7 +1,7 @@
 //! The fields that decide about framing, host, connection and expectation.
 
 use super::target::is_authority;
-use super::{Field, Framing, FramingError, Span, Version};
+use super::{Field, Framing, FramingError, KnownName, Span, Version};
 
 /// What the fields of one head say, before the rules about it are applied.
 #[derive(Debug, Default)]
@@ -17,35 +17,33 @@ pub(super) struct FramingFields {
 }
 
 impl FramingFields {
-    /// Reads the fields that matter. They are told apart by the length of their names first, which leaves nearly
-    /// all fields of real requests with one comparison of integers.
+    /// Reads the fields that matter.
     pub(super) fn collect(buffer: &[u8], fields: &[Field]) -> Result<Self, FramingError> {
         let mut found = Self::default();
         let mut length = None;
         let (mut lengths, mut codings) = (0_u32, 0_u32);
         let mut coding = None;
         for field in fields {
-            let name = field.name.of(buffer);
-            match name.len() {
-                4 if name.eq_ignore_ascii_case(b"host") => {
+            match field.known {
+                Some(KnownName::Host) => {
                     found.hosts += 1;
                     found.host = Some(field.value);
                 }
-                6 if name.eq_ignore_ascii_case(b"expect") => {
+                Some(KnownName::Expect) => {
                     if field.value.of(buffer).eq_ignore_ascii_case(b"100-continue") {
                         found.expects_continue = true;
                     } else {
                         found.expects_other = true;
                     }
                 }
-                10 if name.eq_ignore_ascii_case(b"connection") => {
+                Some(KnownName::Connection) => {
                     found.read_connection(field.value.of(buffer));
                 }
-                14 if name.eq_ignore_ascii_case(b"content-length") => {
+                Some(KnownName::ContentLength) => {
                     lengths += 1;
                     length = Some(field.value.of(buffer));
                 }
-                17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                Some(KnownName::TransferEncoding) => {
                     codings += 1;
                     coding = Some(field.value.of(buffer));
                 }

@@ -224,7 +224,7 @@ proptest! {
         }
         head.push_str("\r\n");
         let head = head.as_bytes();
-        let Some(range) = find_head(head, 0, &LIMITS) else {
+        let Some(range) = find_head(within(head, &LIMITS), 0) else {
             return Ok(());
         };
         let mut slots = [const { MaybeUninit::uninit() }; 16];
@@ -242,5 +242,27 @@ proptest! {
         let is_whole = tokenised == Ok(httparse::Status::Complete(range.len()));
         let verdict = grammar::verdict(head, 0, start_line, &LIMITS, true);
         prop_assert_eq!(is_whole, verdict.is_ok(), "{:?} {:?}", tokenised, verdict);
+    }
+    /// One line end that is not CR LF, and the head is none.
+    #[test]
+    fn every_line_ends_in_cr_lf(
+        line in prop_oneof!["GET / HTTP/1\\.0", "HTTP/1\\.1 [1-5][0-9]{2} OK"],
+        fields in proptest::collection::vec("[a-z]{1,3}:[ a-z]{0,3}", 0..4),
+        odd in 0_usize..6,
+        ending in prop_oneof![Just("\n"), Just("\r"), Just("\n\r")],
+    ) {
+        let mut head = String::new();
+        let lines: Vec<&str> = std::iter::once(&line).chain(&fields).map(String::as_str).chain([""]).collect();
+        for (at, line) in lines.iter().enumerate() {
+            head.push_str(line);
+            head.push_str(if at == odd { ending } else { "\r\n" });
+        }
+        let bytes = [head.as_bytes(), b"{}"].concat();
+        let is_taken = if line.starts_with('G') {
+            RequestHead::parse(&bytes, &LIMITS).is_ok_and(|head| head.is_some())
+        } else {
+            ResponseHead::parse(&bytes, &LIMITS, false).is_ok_and(|head| head.is_some())
+        };
+        prop_assert_eq!(is_taken, odd >= lines.len(), "{:?}", head);
     }
 }

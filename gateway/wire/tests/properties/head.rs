@@ -85,6 +85,28 @@ proptest! {
         assert_final(&input, |input| described(RequestHead::parse(input, &LIMITS)))?;
     }
 
+    /// However the fields of a head came, they are written in the one form.
+    #[test]
+    fn fields_that_were_received_are_written_like_any_other(
+        base in proptest::sample::select(&RESPONSES[..]),
+        changes in changes(MEANINGFUL),
+    ) {
+        let input = changed(base.as_bytes(), &changes);
+        let Ok(Some(head)) = ResponseHead::parse(&input, &LIMITS, false) else {
+            return Ok(());
+        };
+        let (mut as_received, mut as_any) = (Vec::new(), Vec::new());
+        let mut writer = HeadWriter::response(&mut as_received, 200);
+        for field in &head.fields {
+            writer.received(&input, field);
+        }
+        let mut writer = HeadWriter::response(&mut as_any, 200);
+        for field in &head.fields {
+            writer.field(field.name.of(&input), field.value.of(&input)).unwrap();
+        }
+        prop_assert_eq!(as_received, as_any);
+    }
+
     /// Whatever is accepted can be written again, and is then read as the same.
     #[test]
     fn accepted_requests_survive_being_written(
