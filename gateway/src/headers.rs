@@ -5,6 +5,7 @@
 //! let through. `Rules` answers for the operator.
 
 use crate::config::policy::UpstreamId;
+use relay_wire::head::{Field, KnownName};
 
 /// What happens to a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,14 +112,13 @@ enum Match {
 }
 
 /// Rules of one direction for one upstream.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Rules {
-    /// Names that pass.
-    pub allow: NameSet,
-    /// Names that stop although `allow` covers them.
-    pub remove: NameSet,
-    /// Fields added at the end (checked when the configuration was read; replaces a passing field of the same name).
-    pub set: Vec<(String, String)>,
+    allow: NameSet,
+    remove: NameSet,
+    set: Vec<(String, String)>,
+    /// For the names that the parser recognises, by their number: found out once.
+    known: [Verdict; KnownName::ALL.len()],
 }
 
 /// All rules: index of `request` and `response` is the upstream's id, exceptions already merged in.
@@ -188,18 +188,46 @@ impl NameSet {
 }
 
 impl Rules {
+    /// Names that pass; names that stop although `allow` covers them; fields added at the end (checked when the configuration
+    /// was read; each replaces a passing field of the same name).
+    pub fn new(allow: NameSet, remove: NameSet, set: Vec<(String, String)>) -> Self {
+        let mut rules = Self {
+            allow,
+            remove,
+            set,
+            known: [Verdict::Drop; _],
+        };
+        for &name in KnownName::ALL {
+            rules.known[name as usize] = rules.verdict(name.as_str().as_bytes());
+        }
+        rules
+    }
+
+    /// Fields added at the end.
+    pub fn set(&self) -> &[(String, String)] {
+        &self.set
+    }
+
+    /// Does this field of a head that was parsed from this buffer go on?
+    pub fn pass(&self, buffer: &[u8], field: &Field) -> bool {
+        let verdict = match field.known {
+            Some(name) => self.known[name as usize],
+            None => self.verdict(field.name.of(buffer)),
+        };
+        verdict == Verdict::Pass
+    }
+
     /// What happens to a field of this name. The entry that describes the name most closely decides,
     /// a whole name before a prefix and a longer prefix before a shorter one; between equals
-    /// `remove` wins. `reserved` fields are not decided here: they never pass, whatever the rules say.
+    /// `remove` wins. `reserved` fields never pass, whatever the rules say.
     pub fn verdict(&self, name: &[u8]) -> Verdict {
         let allowed = self.allow.closest(name);
         if allowed == Match::None || self.remove.closest(name) >= allowed {
             return Verdict::Drop;
         }
-        if self
-            .set
-            .iter()
-            .any(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()))
+        let mut set = self.set.iter();
+        if set.any(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()))
+            || reserved(name).is_some()
         {
             return Verdict::Drop;
         }
@@ -210,13 +238,11 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use relay_wire::head::{HeadLimits, ResponseHead};
 
     fn rules(allow: &[&str], remove: &[&str]) -> Rules {
-        Rules {
-            allow: NameSet::new(allow.iter().copied()),
-            remove: NameSet::new(remove.iter().copied()),
-            set: Vec::new(),
-        }
+        let set = |names: &[&str]| NameSet::new(names.iter().copied());
+        Rules::new(set(allow), set(remove), Vec::new())
     }
 
     #[test]
@@ -277,10 +303,40 @@ mod tests {
 
     #[test]
     fn a_set_field_replaces_the_one_received() {
-        let mut rules = rules(&["user-agent", "accept"], &[]);
-        rules.set.push(("User-Agent".into(), "relay".into()));
+        let set = vec![("User-Agent".to_owned(), "relay".to_owned())];
+        let rules = Rules::new(
+            NameSet::new(["user-agent", "accept"]),
+            NameSet::default(),
+            set,
+        );
         assert_eq!(rules.verdict(b"user-agent"), Verdict::Drop);
         assert_eq!(rules.verdict(b"accept"), Verdict::Pass);
+    }
+
+    #[test]
+    fn what_is_reserved_does_not_pass_by_any_rule() {
+        let rules = rules(&["*", "cookie", "x-relay-*"], &[]);
+        for name in ["Cookie", "x-relay-any", "host", "sec-websocket-key"] {
+            assert_eq!(rules.verdict(name.as_bytes()), Verdict::Drop, "{name}");
+        }
+        assert_eq!(rules.verdict(b"any"), Verdict::Pass);
+    }
+
+    #[test]
+    fn fields_pass_by_their_names_recognised_or_not() {
+        let rules = rules(&["accept*", "X-Own", "date", "te"], &["accept-encoding"]);
+        let limits = HeadLimits {
+            head_bytes_max: 1_000,
+            fields_max: 10,
+            target_bytes_max: 10,
+        };
+        let head =
+            b"HTTP/1.1 204 No Content\r\nAccept: 1\r\naccept-Encoding: 2\r\naccept-own: 3\r\n\
+            x-own: 4\r\nx-other: 5\r\nDATE: 6\r\nTE: 7\r\n\r\n";
+        let parsed = ResponseHead::parse(head, &limits, false).unwrap().unwrap();
+        let passing = parsed.fields.iter().filter(|field| rules.pass(head, field));
+        let values: Vec<_> = passing.map(|field| field.value.of(head)).collect();
+        assert_eq!(values, [b"1", b"3", b"4", b"6"]);
     }
 
     #[test]

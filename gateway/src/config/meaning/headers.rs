@@ -147,11 +147,8 @@ impl Lists {
     }
 
     fn compile(self) -> Rules {
-        Rules {
-            allow: NameSet::new(self.allow.iter().map(String::as_str)),
-            remove: NameSet::new(self.remove.iter().map(String::as_str)),
-            set: self.set,
-        }
+        let names = |list: &[String]| NameSet::new(list.iter().map(String::as_str));
+        Rules::new(names(&self.allow), names(&self.remove), self.set)
     }
 }
 

@@ -161,7 +161,7 @@ fn write_head(policy: &Policy, id: UpstreamId, path: &str) -> Vec<u8> {
     let mut head = HeadWriter::request(&mut bytes, "GET", &target);
     head.known("host", &upstream.authority);
     head.known("connection", "close");
-    for (name, value) in &policy.headers.request(id).set {
+    for (name, value) in policy.headers.request(id).set() {
         head.known(name, value);
     }
     bytes

@@ -1,13 +1,12 @@
 //! The request's head on its way to the provider.
 
 use crate::config::policy::{Account, CredentialStyle, Upstream};
-use crate::headers::{Verdict, reserved};
 use crate::request::Request;
 use crate::request::route::Candidate;
 use crate::worker::Worker;
 use relay_wire::dialect::Edit;
 use relay_wire::encode::HeadWriter;
-use relay_wire::head::{Field, Framing, Method};
+use relay_wire::head::{Field, Framing, KnownName, Method};
 use std::borrow::Cow;
 
 /// The request's head as the provider sees it, but for its last field. Framing is made anew; nothing hop-by-hop and nothing
@@ -38,17 +37,15 @@ pub(super) fn write_head(
     let connection = connection_values(&request.head.fields, bytes);
     for field in &request.head.fields {
         let name = field.name.of(bytes);
-        if rules.verdict(name) == Verdict::Drop
-            || reserved(name).is_some()
+        if !rules.pass(bytes, field)
             || names_field(&connection, name)
             || edit.is_some() && is_about_unchanged(name)
         {
             continue;
         }
-        // The parser has refused every value that the writer would.
-        let _ = head.field(name, field.value.of(bytes));
+        head.received(bytes, field);
     }
-    for (name, value) in &rules.set {
+    for (name, value) in rules.set() {
         head.known(name, value);
     }
     if let Some(handshake) = &request.websocket {
@@ -100,7 +97,7 @@ pub(crate) fn with_credential<'h>(
 
 /// The values of all `Connection` fields of a head. Usually there are none.
 pub fn connection_values<'b>(fields: &[Field], bytes: &'b [u8]) -> Vec<&'b [u8]> {
-    let is_connection = |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(b"connection");
+    let is_connection = |field: &&Field| field.known == Some(KnownName::Connection);
     fields
         .iter()
         .filter(is_connection)
@@ -125,7 +122,7 @@ fn without_key(target: &[u8]) -> Cow<'_, [u8]> {
             .unwrap_or_default();
         percent_decoded(name).eq(b"key".iter().copied())
     };
-    let Some(at) = target.iter().position(|&byte| byte == b'?') else {
+    let Some(at) = memchr::memchr(b'?', target) else {
         return target.into();
     };
     let (path, query) = (&target[..at], &target[at + 1..]);

@@ -1,14 +1,13 @@
 //! The answer's head on its way to the client.
 
 use super::Form;
-use crate::headers::{Verdict, reserved};
 use crate::request::Request;
 use crate::request::egress::{Answer, connection_values, names_field};
 use crate::request::limit::fields::Standings;
 use crate::request::reply::{Reply, Unsent};
 use crate::worker::Worker;
 use relay_wire::encode::HeadWriter;
-use relay_wire::head::Framing;
+use relay_wire::head::{Framing, KnownName};
 use std::time::Duration;
 
 /// What the gateway has to say itself.
@@ -36,22 +35,20 @@ pub(super) fn for_client(
     let connection = connection_values(&answer.head.fields, bytes);
     let mut upstream_request_id = None;
     for field in &answer.head.fields {
-        let (name, value) = (field.name.of(bytes), field.value.of(bytes));
-        if rules.verdict(name) == Verdict::Drop
-            || reserved(name).is_some()
+        let name = field.name.of(bytes);
+        if !rules.pass(bytes, field)
             || own.standings.replace(name)
             || names_field(&connection, name)
         {
             continue;
         }
-        if name.eq_ignore_ascii_case(b"x-request-id") {
-            upstream_request_id.get_or_insert(value);
+        if field.known == Some(KnownName::XRequestId) {
+            upstream_request_id.get_or_insert(field.value.of(bytes));
             continue;
         }
-        // What the writer refuses is left out.
-        let _ = head.field(name, value);
+        head.received(bytes, field);
     }
-    for (name, value) in &rules.set {
+    for (name, value) in rules.set() {
         head.known(name, value);
     }
     match (answer.head.framing, form) {
@@ -91,7 +88,7 @@ pub(super) fn for_client(
 /// A client that named its request gets that name back, and the provider's beside it; any other gets the provider's,
 /// which is the one that the provider's support asks for.
 fn write_request_ids(head: &mut HeadWriter<'_>, request: &Request<'_>, upstream: Option<&[u8]>) {
-    let own = request.id.as_str();
+    let own = request.id.as_bytes();
     match upstream {
         Some(theirs) if request.id.is_given_by_client() => {
             head.known("x-request-id", own);

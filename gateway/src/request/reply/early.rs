@@ -118,7 +118,7 @@ impl<'r> Early<'r> {
         *self.is_begun = true;
         *self.keep_alive &= is_chunked && !worker.is_draining();
         let mut bytes = worker.head_buffer();
-        let set = &worker.policy.headers.response(upstream).set;
+        let set = worker.policy.headers.response(upstream).set();
         let head = Head {
             version: self.version,
             keep_alive: *self.keep_alive,
