@@ -18,6 +18,7 @@ mod watch;
 pub use paths::{Path, Paths};
 
 use paths::NodeIndex;
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use syntax::Syntax;
 use watch::Watch;
@@ -28,11 +29,14 @@ pub const EVERY_ITEM: &str = "[]";
 /// The deepest nesting that a scanner can follow.
 pub const DEPTH_CEILING: usize = 128;
 
+/// Counts, flags and most names need no allocation.
+const RAW_INLINE_BYTES: usize = 32;
+
 /// What was found for one path.
 #[derive(Debug, Default)]
 pub struct Found {
     /// The value's bytes as they stand in the text (strings with their quotes), up to `capture_bytes_max`.
-    pub raw: Vec<u8>,
+    pub raw: SmallVec<[u8; RAW_INLINE_BYTES]>,
     /// Bytes of the text in front of `raw`.
     pub start: u64,
     /// How often the member occurred; more than one is ambiguous. `raw` is of the last.
@@ -49,7 +53,7 @@ pub struct Found {
 
 impl Found {
     const NOTHING: Self = Self {
-        raw: Vec::new(),
+        raw: SmallVec::new_const(),
         start: 0,
         times: 0,
         complete: false,
@@ -96,6 +100,9 @@ impl Found {
     /// The value as a count, in whichever way the number is written, also in a string as ProtoJSON has it: rounded up, and at
     /// most the largest that there is.
     pub fn as_count(&self) -> Option<u64> {
+        if let Some(count) = self.as_u64() {
+            return Some(count);
+        }
         let text = self.whole()?;
         let quoted = text
             .strip_prefix(b"\"")
@@ -149,13 +156,7 @@ impl Found {
     fn append(&mut self, bytes: &[u8], bytes_max: usize) {
         let room = bytes_max - self.raw.len();
         self.truncated |= bytes.len() > room;
-        let kept = &bytes[..bytes.len().min(room)];
-        if self.raw.capacity() == 0 {
-            // Nearly always it comes at once.
-            self.raw = kept.to_vec();
-        } else {
-            self.raw.extend_from_slice(kept);
-        }
+        self.raw.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 }
 
@@ -190,7 +191,7 @@ impl JsonScan {
         }
     }
 
-    /// Scans the next piece. Strings are skipped with vector instructions; nothing is allocated but captures, and keys
+    /// Scans the next piece. Long strings are skipped with vector instructions; nothing is allocated but captures, and keys
     /// that are split or have escapes.
     ///
     /// # Errors

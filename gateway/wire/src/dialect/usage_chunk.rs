@@ -49,7 +49,7 @@ impl Edit {
                 stream.start + stream.raw.len() as u64,
                 b",\"stream_options\":{\"include_usage\":true}",
             )),
-            (1, 0) if stream_options.raw == b"null" => {
+            (1, 0) if &*stream_options.raw == b"null" => {
                 Some(Self::replace(stream_options, b"{\"include_usage\":true}"))
             }
             (1, 0) => {

@@ -7,8 +7,8 @@ use super::text::plain_bytes;
 use super::watch::Watch;
 use super::{DEPTH_CEILING, JsonError};
 
-/// Where in the text, and inside of what. It is small and copied into registers while a piece is read.
-#[derive(Clone, Copy, Debug)]
+/// Where in the text, and inside of what.
+#[derive(Debug)]
 pub(super) struct Syntax {
     expected: Expected,
     /// The string, number or literal that the last piece broke off in.
@@ -65,14 +65,6 @@ impl Syntax {
 
     /// Reads a piece and tells `watch` about keys and values.
     pub(super) fn read(&mut self, bytes: &[u8], watch: &mut Watch) -> Result<(), JsonError> {
-        let mut local = *self;
-        let read = local.read_all(bytes, watch);
-        *self = local;
-        read
-    }
-
-    #[inline(always)]
-    fn read_all(&mut self, bytes: &[u8], watch: &mut Watch) -> Result<(), JsonError> {
         let mut at = match self.lexeme {
             Some(lexeme) => self.lexeme(lexeme, bytes, 0, watch)?,
             None => 0,

@@ -14,7 +14,7 @@ fn members_are_found_in_nested_objects() {
     assert!(scan.is_complete());
     assert_eq!(scan.found(0).as_str().unwrap(), "q\n");
     assert_eq!(scan.found(0).times, 1);
-    assert_eq!(scan.found(1).raw, br#"{"d":[1,2]}"#);
+    assert_eq!(&scan.found(1).raw[..], br#"{"d":[1,2]}"#);
     assert_eq!(scan.found(1).times, 1);
 }
 
@@ -81,7 +81,7 @@ fn items_of_arrays_can_be_asked_for() {
         .unwrap();
     assert_eq!((scan.found(0).times, scan.found(0).as_u64()), (2, Some(5)));
     assert_eq!(
-        scan.found(1).raw,
+        &scan.found(1).raw[..],
         br#"[{"a":1},2,[{"a":3}],{"b":{"a":4},"a":5}]"#
     );
     assert_eq!(

@@ -3,33 +3,35 @@
 
 use memchr::memchr2;
 
-const BLOCK_BYTES: usize = 16;
-/// So many blocks are looked at one by one: most strings are shorter, and calling a search costs more.
-const BLOCKS_MAX: usize = 4;
+/// Up to here eight bytes at a time are faster than a vector search: most strings are shorter.
+const SHORT_BYTES: usize = 32;
 
 /// How many bytes of plain text these begin with.
 #[inline]
 pub(super) fn plain_bytes(text: &[u8]) -> usize {
-    let Some((block, rest)) = text.split_first_chunk() else {
-        return position(text, is_special);
+    let Some((word, behind)) = text.split_first_chunk() else {
+        return position_of_special(text);
     };
-    plain_bytes_of_block(block).unwrap_or_else(|| BLOCK_BYTES + plain_bytes_behind_block(rest))
+    match special_bytes(*word) {
+        0 => 8 + plain_bytes_behind_word(behind),
+        special => first_byte(special),
+    }
 }
 
-#[inline(never)]
-fn plain_bytes_behind_block(text: &[u8]) -> usize {
+fn plain_bytes_behind_word(text: &[u8]) -> usize {
     let mut rest = text;
-    while let Some((block, behind)) = rest.split_first_chunk() {
+    while let Some((word, behind)) = rest.split_first_chunk() {
         let searched = text.len() - rest.len();
-        if searched == BLOCK_BYTES * BLOCKS_MAX {
+        if searched == SHORT_BYTES - 8 {
             return searched + plain_bytes_of_long(rest);
         }
-        if let Some(bytes) = plain_bytes_of_block(block) {
-            return searched + bytes;
+        let special = special_bytes(*word);
+        if special != 0 {
+            return searched + first_byte(special);
         }
         rest = behind;
     }
-    text.len() - rest.len() + position(rest, is_special)
+    text.len() - rest.len() + position_of_special(rest)
 }
 
 fn plain_bytes_of_long(text: &[u8]) -> usize {
@@ -38,34 +40,28 @@ fn plain_bytes_of_long(text: &[u8]) -> usize {
     if text.iter().fold(u8::MAX, |lowest, &byte| lowest.min(byte)) >= 0x20 {
         return text.len();
     }
-    position(text, is_special)
+    position_of_special(text)
 }
 
-fn position(text: &[u8], wanted: impl Fn(u8) -> bool) -> usize {
-    let position = text.iter().position(|&byte| wanted(byte));
-    position.unwrap_or(text.len())
+#[inline]
+fn position_of_special(text: &[u8]) -> usize {
+    let special = text
+        .iter()
+        .position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\');
+    special.unwrap_or(text.len())
 }
 
-fn is_special(byte: u8) -> bool {
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+/// The high bits of the bytes that are not plain. Exact up to the first one; what comes after it may be wrong.
+#[inline]
+fn special_bytes(word: [u8; 8]) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    let word = u64::from_le_bytes(word);
+    let below = |word: u64, limit: u64| word.wrapping_sub(limit * ONES) & !word;
+    let equal = |byte: u8| below(word ^ (u64::from(byte) * ONES), 1);
+    (below(word, 0x20) | equal(b'"') | equal(b'\\')) & (0x80 * ONES)
 }
 
-/// How many bytes of a block come before the first that is not plain; `None`: all of them are plain.
-#[inline(always)]
-fn plain_bytes_of_block(block: &[u8; BLOCK_BYTES]) -> Option<usize> {
-    let special = u128::from_le_bytes(marked(block));
-    let (low, high) = (special as u64, (special >> 64) as u64);
-    if low != 0 {
-        Some(low.trailing_zeros() as usize / 8)
-    } else if high != 0 {
-        Some(8 + high.trailing_zeros() as usize / 8)
-    } else {
-        None
-    }
-}
-
-/// Ones for the bytes that are not plain. All are looked at in the same way and by themselves, which takes vector instructions.
-#[inline(never)]
-fn marked(block: &[u8; BLOCK_BYTES]) -> [u8; BLOCK_BYTES] {
-    block.map(|byte| if is_special(byte) { u8::MAX } else { 0 })
+#[inline]
+fn first_byte(special: u64) -> usize {
+    special.trailing_zeros() as usize / 8
 }
