@@ -38,7 +38,7 @@ use health::Watch;
 use intake::Intake;
 use journal::Books;
 use log::Log;
-use metrics::{Counted, Counters, Metrics};
+use metrics::{Counted, Metrics};
 use probes::Prober;
 use relay_io::Engine;
 use std::io;
@@ -178,7 +178,7 @@ async fn serve(control: Control) -> io::Result<End> {
         policy: policy.clone(),
         journals,
         figures,
-        counters: Counters::default(),
+        counters: metrics.counters(),
         upstream_tls: Refusals::default(),
         books: kept.map(|kept| Books::begin(policy.clone(), kept, acceptance, &mut log)),
         log,

@@ -5,6 +5,7 @@
 
 pub(super) mod accounts;
 mod connections;
+mod histograms;
 pub(super) mod journal;
 mod limits;
 mod protocols;
@@ -20,19 +21,17 @@ use crate::journal::Record;
 use crate::limits::{Allowances, InFlight};
 use crate::worker::Figures;
 use accounts::ByAccount;
+use histograms::Histograms;
 use limits::ByLimit;
-use metrics::{Counter, Histogram, counter, gauge, histogram};
+use metrics::{Counter, counter, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
 use relay_wire::dialect::Dialect;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use sums::{ByLabels, Place, Sums};
-
-const ADDED_LATENCY: &str = "relay_added_latency_seconds";
-const FIRST_BYTE: &str = "relay_time_to_first_byte_seconds";
-const DURATION: &str = "relay_request_duration_seconds";
 
 /// Round-trip times to providers.
 pub(super) const RTT: &str = "relay_egress_rtt_seconds";
@@ -42,20 +41,11 @@ const RTT_BUCKETS: [f64; 11] = [1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0
 /// A path to a provider that nobody uses any more leaves the metrics: its addresses change as its names do.
 const GAUGE_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// From 5 µs: what the gateway itself adds.
-const ADDED_LATENCY_BUCKETS: [f64; 12] = [
-    5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2, 0.1, 1.0,
-];
-
-/// Up to an hour: what the provider takes.
-const PROVIDER_BUCKETS: [f64; 13] = [
-    0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0, 3600.0,
-];
-
 /// What the admin API reads.
 #[derive(Clone)]
 pub struct Metrics {
     exporter: PrometheusHandle,
+    histograms: Arc<Histograms>,
     figures: Vec<&'static Figures>,
     in_flight: &'static InFlight,
     allowances: &'static Allowances,
@@ -72,9 +62,7 @@ pub struct Counters {
     /// By tenant.
     tokens: Vec<Option<[Place; 4]>>,
     failures: HashMap<(AccountId, &'static str), Counter>,
-    first_byte: HashMap<Dialect, Histogram>,
-    duration: Histogram,
-    added_latency: Histogram,
+    histograms: Arc<Histograms>,
     bytes_in: Place,
     bytes_out: Place,
     events: Place,
@@ -95,13 +83,8 @@ impl Metrics {
         counted: Counted,
     ) -> Result<Self, BuildError> {
         let mut builder = PrometheusBuilder::new();
-        let buckets: [(&str, &[f64]); 8] = [
-            (ADDED_LATENCY, &ADDED_LATENCY_BUCKETS),
-            (FIRST_BYTE, &PROVIDER_BUCKETS),
-            (DURATION, &PROVIDER_BUCKETS),
+        let buckets: [(&str, &[f64]); 3] = [
             (RTT, &RTT_BUCKETS),
-            (accounts::ATTEMPTS, &accounts::ATTEMPTS_BUCKETS),
-            (accounts::QUEUE_WAIT, &accounts::QUEUE_WAIT_BUCKETS),
             (accounts::RECOVERY, &accounts::RECOVERY_BUCKETS),
             (journal::SYNC, &journal::SYNC_BUCKETS),
         ];
@@ -120,6 +103,7 @@ impl Metrics {
         tls::describe();
         Ok(Self {
             exporter,
+            histograms: Arc::default(),
             figures,
             in_flight,
             allowances,
@@ -131,7 +115,14 @@ impl Metrics {
     /// Everything, in the text format of Prometheus.
     pub fn render(&self, policy: &Policy) -> String {
         self.read_figures(policy);
-        self.exporter.render()
+        let mut text = self.exporter.render();
+        self.histograms.render(&mut text);
+        text
+    }
+
+    /// What counts the requests that these show.
+    pub fn counters(&self) -> Counters {
+        Counters::new(self.histograms.clone())
     }
 
     /// Folds what was observed into the histograms, so that it does not pile up while nobody asks.
@@ -179,7 +170,7 @@ impl Metrics {
 }
 
 fn describe() {
-    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    use metrics::{Unit, describe_counter, describe_gauge};
     describe_counter!(
         "relay_requests_total",
         "Requests that are over, by tenant, route and outcome"
@@ -250,30 +241,17 @@ fn describe() {
         "relay_account_requests_in_flight",
         "Requests in flight, by account"
     );
-    describe_histogram!(
-        ADDED_LATENCY,
-        Unit::Seconds,
-        "What the gateway added before an answer's head"
-    );
-    describe_histogram!(
-        FIRST_BYTE,
-        Unit::Seconds,
-        "From a request's head to the answer's first bytes"
-    );
-    describe_histogram!(DURATION, Unit::Seconds, "From a request's head to its end");
 }
 
-impl Default for Counters {
-    fn default() -> Self {
+impl Counters {
+    fn new(histograms: Arc<Histograms>) -> Self {
         let mut sums = Sums::default();
         Self {
             requests: Vec::new(),
             streams: ByLabels::default(),
             tokens: Vec::new(),
             failures: HashMap::new(),
-            first_byte: HashMap::new(),
-            duration: histogram!(DURATION),
-            added_latency: histogram!(ADDED_LATENCY),
+            histograms,
             bytes_in: sums.place(counter!("relay_bytes_total", "direction" => "in")),
             bytes_out: sums.place(counter!("relay_bytes_total", "direction" => "out")),
             events: sums.place(counter!("relay_events_total")),
@@ -282,25 +260,14 @@ impl Default for Counters {
             by_limit: ByLimit::default(),
         }
     }
-}
 
-impl Counters {
     /// Counts a request that is over. [`Counters::tell`] has to follow.
     pub fn count_request(&mut self, policy: &Policy, record: &Record) {
         self.count_outcome(policy, record);
         let sums = &mut self.sums;
         sums.add(self.bytes_in, record.bytes_in);
         sums.add(self.bytes_out, record.bytes_out);
-        self.duration.record(record.duration);
-        if let Some(overhead) = record.overhead {
-            self.added_latency.record(overhead);
-        }
-        if let (Some(route), Some(first_byte)) = (record.route, record.first_byte) {
-            let by_route = self.first_byte.entry(route);
-            by_route
-                .or_insert_with(|| histogram!(FIRST_BYTE, "route" => route.as_str()))
-                .record(first_byte);
-        }
+        self.observe(record);
         if record.streamed {
             self.count_stream(record);
         }
@@ -313,6 +280,24 @@ impl Counters {
     /// What the requests of a batch come to is told.
     pub fn tell(&mut self) {
         self.sums.tell();
+    }
+
+    fn observe(&self, record: &Record) {
+        let histograms = &self.histograms;
+        histograms.duration.record(record.duration.as_secs_f64());
+        if let Some(overhead) = record.overhead {
+            histograms.added_latency.record(overhead.as_secs_f64());
+        }
+        if let (Some(route), Some(first_byte)) = (record.route, record.first_byte) {
+            let by_route = histograms.first_byte(route);
+            by_route.record(first_byte.as_secs_f64());
+        }
+        if let Some(queued) = record.queued {
+            histograms.queue_wait.record(queued.as_secs_f64());
+        }
+        if record.account.is_some() && record.attempts > 0 {
+            histograms.attempts.record(record.attempts.into());
+        }
     }
 
     fn count_outcome(&mut self, policy: &Policy, record: &Record) {

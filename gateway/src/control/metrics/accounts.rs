@@ -9,22 +9,11 @@ use crate::config::policy::{AccountId, UpstreamId};
 use crate::health::Moment;
 use crate::journal::Record;
 use metrics::{
-    Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
-    histogram,
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use std::time::Duration;
 
-pub(super) const ATTEMPTS: &str = "relay_request_attempts";
-pub(super) const QUEUE_WAIT: &str = "relay_queue_wait_seconds";
 pub(super) const RECOVERY: &str = "relay_account_recovery_seconds";
-
-/// As many as `limits.attempts_max` may be.
-pub(super) const ATTEMPTS_BUCKETS: [f64; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 10.0];
-
-/// Waiting is for short saturation; what takes longer is refused.
-pub(super) const QUEUE_WAIT_BUCKETS: [f64; 11] = [
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
-];
 
 /// From the first back-off to the longest block that a provider states.
 pub(super) const RECOVERY_BUCKETS: [f64; 12] = [
@@ -32,33 +21,17 @@ pub(super) const RECOVERY_BUCKETS: [f64; 12] = [
 ];
 
 /// Counts by account, with handles made once for each combination of labels.
+#[derive(Default)]
 pub(super) struct ByAccount {
     choices: ByLabels<(UpstreamId, &'static str)>,
     failovers: ByLabels<UpstreamId>,
     /// By account.
     tokens: Vec<Option<[Place; 3]>>,
-    attempts: Histogram,
-    queue_wait: Histogram,
-}
-
-impl Default for ByAccount {
-    fn default() -> Self {
-        Self {
-            choices: ByLabels::default(),
-            failovers: ByLabels::default(),
-            tokens: Vec::new(),
-            attempts: histogram!(ATTEMPTS),
-            queue_wait: histogram!(QUEUE_WAIT),
-        }
-    }
 }
 
 impl ByAccount {
     /// Counts a request that is over.
     pub(super) fn count_request(&mut self, policy: &Policy, record: &Record, sums: &mut Sums) {
-        if let Some(queued) = record.queued {
-            self.queue_wait.record(queued);
-        }
         let Some(id) = record.account else {
             return;
         };
@@ -71,9 +44,6 @@ impl ByAccount {
                 || counter!("relay_choices_total", "upstream" => name(), "reason" => reason),
             );
             sums.add(place, 1);
-        }
-        if record.attempts > 0 {
-            self.attempts.record(f64::from(record.attempts));
         }
         let further = record.attempts.saturating_sub(1);
         if further > 0 {
@@ -227,12 +197,6 @@ pub(super) fn describe() {
         "relay_state_saved_timestamp_seconds",
         Unit::Seconds,
         "When the state of the accounts was saved last, in seconds since 1970"
-    );
-    describe_histogram!(ATTEMPTS, "Accounts asked for a request");
-    describe_histogram!(
-        QUEUE_WAIT,
-        Unit::Seconds,
-        "How long requests have waited for an account"
     );
     describe_histogram!(
         RECOVERY,
