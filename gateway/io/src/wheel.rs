@@ -138,6 +138,18 @@ impl Wheel {
     /// Makes sure that the socket is visited when its deadline passes, and soon if it is watched.
     pub(crate) fn schedule(&self, socket: &Rc<Socket>) {
         let now = self.inner.tick.get();
+        let (next, deadline) = (socket.next_visit_tick.get(), socket.deadline_tick.get());
+        // The usual case: it is visited in time, and put where it belongs then.
+        let latest = match socket.watched.get() {
+            true => WATCH_TICKS,
+            false => SLOTS as u64 - 1,
+        };
+        if next <= now || next > deadline.min(now + latest) {
+            self.enter(socket, now);
+        }
+    }
+
+    fn enter(&self, socket: &Rc<Socket>, now: u64) {
         let mut visit = socket.deadline_tick.get().min(now + SLOTS as u64 - 1);
         if socket.watched.get() {
             visit = visit.min(now + WATCH_TICKS);

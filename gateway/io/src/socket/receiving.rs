@@ -1,7 +1,9 @@
 //! Reading from a connection.
 
+use super::transport::Transport;
 use super::{Interrupt, IoError, Received, Stream};
 use crate::lease::{Lease, Pool};
+use std::future::Future;
 use std::io;
 use std::pin::pin;
 
@@ -55,18 +57,38 @@ impl Stream {
         if let Err(error) = self.check() {
             return (Err(error), lease);
         }
-        let (outcome, lease) = pin!(self.socket.transport.read(lease)).await;
-        let received = match (self.check(), outcome) {
-            (Err(error), _) => Err(error),
-            (Ok(()), Err(error)) => Err(IoError::Socket(error)),
-            (Ok(()), Ok(0)) => Ok(Received::End),
-            (Ok(()), Ok(count)) => {
-                #[cfg(feature = "probe")]
+        let (outcome, lease) = pin!(self.fill(lease)).await;
+        (self.received(outcome), lease)
+    }
+
+    /// Not an `async fn`: it would keep the lease twice, and so would all that waits for it.
+    #[expect(clippy::manual_async_fn, reason = "see above")]
+    fn fill(&self, mut lease: Lease) -> impl Future<Output = (io::Result<usize>, Lease)> {
+        async move {
+            let (outcome, lease) = match &self.socket.transport {
+                Transport::Tcp(tcp) => match tcp.tls() {
+                    None => pin!(tcp.read(lease)).await,
+                    Some(tls) => pin!(tls.read(tcp, lease)).await,
+                },
+                Transport::Memory(near) => match near.readable().await {
+                    Ok(()) => (near.receive_now(&mut lease), lease),
+                    Err(error) => (Err(error), lease),
+                },
+            };
+            #[cfg(feature = "probe")]
+            if let Ok(count @ 1..) = outcome {
                 crate::probe::received(&lease.filled()[lease.len() - count..]);
-                Ok(Received::Bytes(count))
             }
-        };
-        (received, lease)
+            (outcome, lease)
+        }
+    }
+
+    fn received(&self, outcome: io::Result<usize>) -> Result<Received, IoError> {
+        self.check()?;
+        match outcome.map_err(IoError::Socket)? {
+            0 => Ok(Received::End),
+            count => Ok(Received::Bytes(count)),
+        }
     }
 
     /// Waits for bytes, in a buffer that fits what came before. `None`: the peer will send no more.
@@ -83,8 +105,9 @@ impl Stream {
         if pace.waits_without_buffer() {
             pin!(self.readable()).await?;
         }
-        let (outcome, lease) = pin!(self.read(pace.lease(pool))).await;
-        let received = outcome?;
+        self.check()?;
+        let (outcome, lease) = pin!(self.fill(pace.lease(pool))).await;
+        let received = self.received(outcome)?;
         let waited_ticks = self.wheel.tick() - began_tick;
         let spare_bytes = self.socket.transport.spare_bytes(&lease);
         pace.note(waited_ticks, lease.len(), spare_bytes);

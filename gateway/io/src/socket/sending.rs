@@ -1,5 +1,6 @@
 //! Sending on a connection.
 
+use super::transport::Transport;
 use super::{IoError, NEVER, Stream};
 use crate::lease::Lease;
 use std::io::IoSlice;
@@ -35,7 +36,13 @@ impl Stream {
         self.socket.waits_to_write.set(true);
         let outcome = loop {
             self.set_deadline_within(stall_timeout, limit);
-            let sent = pin!(self.socket.transport.send(parts)).await;
+            let sent = match &self.socket.transport {
+                Transport::Tcp(tcp) => match tcp.tls() {
+                    None => pin!(tcp.send(parts)).await,
+                    Some(tls) => pin!(tls.send(tcp, parts)).await,
+                },
+                Transport::Memory(near) => near.send(parts).await,
+            };
             match sent {
                 Ok(sent) => IoSlice::advance_slices(&mut parts, sent),
                 Err(error) => break self.check().and(Err(IoError::Socket(error))),
@@ -59,7 +66,7 @@ impl Stream {
             self.check()?;
             // Else the deadline would end only what is received.
             self.socket.waits_to_write.set(true);
-            let sent = tcp.send(&[IoSlice::new(flight.filled())]).await;
+            let sent = tcp.send_one(flight.filled()).await;
             self.socket.waits_to_write.set(false);
             self.check()?;
             flight.consume(sent.map_err(IoError::Socket)?);

@@ -83,23 +83,33 @@ impl Tcp {
         Ok(count)
     }
 
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.operations().readable(false).await
+    pub(crate) fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        self.operations().readable(false)
     }
 
-    pub(crate) async fn read(&self, lease: Lease) -> (io::Result<usize>, Lease) {
-        self.operations().read(lease).await
+    pub(crate) fn read(&self, lease: Lease) -> impl Future<Output = (io::Result<usize>, Lease)> {
+        self.operations().read(lease)
     }
 
     /// One operation on the ring. All sends of a loop iteration reach the kernel together, in one system call.
     pub(crate) async fn send(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let [only] = parts {
+            return pin!(self.send_one(only)).await;
+        }
         #[cfg(feature = "probe")]
         parts.iter().for_each(|part| crate::probe::sent(part));
         let in_flight = InFlight;
-        let outcome = match parts {
-            [only] => self.operations().write(Part::of(only)).await.0,
-            several => self.operations().writev(Parts::of(several)).await.0,
-        };
+        let (outcome, _) = pin!(self.operations().writev(Parts::of(parts))).await;
+        in_flight.ended();
+        outcome
+    }
+
+    /// The same for a single part.
+    pub(crate) async fn send_one(&self, part: &[u8]) -> io::Result<usize> {
+        #[cfg(feature = "probe")]
+        crate::probe::sent(part);
+        let in_flight = InFlight;
+        let (outcome, _) = pin!(self.operations().write(Part::of(part))).await;
         in_flight.ended();
         outcome
     }
@@ -202,33 +212,6 @@ impl Transport {
                 Some(tls) => pin!(tls.readable(tcp)).await,
             },
             Self::Memory(near) => near.readable().await,
-        }
-    }
-
-    /// Waits for bytes, and fills the lease's spare room; 0 at the end.
-    pub(crate) async fn read(&self, mut lease: Lease) -> (io::Result<usize>, Lease) {
-        match self {
-            Self::Tcp(tcp) => match tcp.tls() {
-                None => pin!(tcp.read(lease)).await,
-                Some(tls) => pin!(tls.read(tcp, lease)).await,
-            },
-            Self::Memory(near) => {
-                if let Err(error) = near.readable().await {
-                    return (Err(error), lease);
-                }
-                (near.receive_now(&mut lease), lease)
-            }
-        }
-    }
-
-    /// Sends some of the parts, and says how much. What was not is to be sent next.
-    pub(crate) async fn send(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(tcp) => match tcp.tls() {
-                None => pin!(tcp.send(parts)).await,
-                Some(tls) => pin!(tls.send(tcp, parts)).await,
-            },
-            Self::Memory(near) => near.send(parts).await,
         }
     }
 }

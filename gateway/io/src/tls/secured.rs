@@ -9,6 +9,7 @@ use crate::tls::session::Session;
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
+use std::pin::pin;
 
 /// What a peer says without data (tickets, a new key) comes in a read or two. A connection that brings more is not quiet.
 const READS_TO_CATCH_UP_MAX: u32 = 4;
@@ -62,42 +63,45 @@ impl Tls {
 
     /// The next read needs nothing from the socket.
     fn has_news(&self) -> bool {
-        let session = self.session.borrow();
-        session.has_opened() || session.has_ended() || session.failure().is_some()
+        self.session.borrow().has_news()
     }
 
     /// Waits for plaintext, and fills the lease's spare room; 0 at the end.
-    pub(crate) async fn read(&self, tcp: &Tcp, mut lease: Lease) -> (io::Result<usize>, Lease) {
-        loop {
-            if let Some(outcome) = self.deliver(&mut lease) {
-                return (outcome, lease);
-            }
-            // Nothing large is kept waiting for the rest of a record.
-            let wanted_bytes = self.session.borrow().wanted_bytes();
-            if wanted_bytes > SMALL_LEASE_BYTES
-                && let Err(error) = tcp.readable().await
-            {
-                return (Err(error), lease);
-            }
-            let is_lent = lease.is_empty();
-            let buffer = self.room(&mut lease);
-            self.reads_on.set(!buffer.is_empty());
-            self.reads.set(true);
-            let (outcome, buffer) = tcp.read(buffer).await;
-            self.reads.set(false);
-            let received = match outcome {
-                Ok(0) => Err(self.end()),
-                Ok(_) => Ok(()),
-                Err(error) => Err(Err(error)),
-            };
-            if let Err(outcome) = received {
-                return (outcome, self.give_back(buffer, lease));
-            }
-            if is_lent {
-                lease = buffer.pool().fitting(buffer.len());
-            }
-            if let Some(count) = self.take_in(tcp, buffer, &mut lease) {
-                return (Ok(count), lease);
+    ///
+    /// Not an `async fn`: it would keep the lease twice, and so would all that waits for it.
+    #[expect(clippy::manual_async_fn, reason = "see above")]
+    pub(crate) fn read(
+        &self,
+        tcp: &Tcp,
+        mut lease: Lease,
+    ) -> impl Future<Output = (io::Result<usize>, Lease)> {
+        async move {
+            loop {
+                if let Some(outcome) = self.deliver(&mut lease) {
+                    return (outcome, lease);
+                }
+                // Nothing large is kept waiting for the rest of a record.
+                if self.session.borrow().wanted_bytes() > SMALL_LEASE_BYTES
+                    && let Err(error) = tcp.readable().await
+                {
+                    return (Err(error), lease);
+                }
+                let buffer = self.room(&mut lease);
+                self.reads_on.set(!buffer.is_empty());
+                self.reads.set(true);
+                let (outcome, buffer) = pin!(tcp.read(buffer)).await;
+                self.reads.set(false);
+                match outcome {
+                    Ok(0) => return (self.end(), self.give_back(buffer, lease)),
+                    Err(error) => return (Err(error), self.give_back(buffer, lease)),
+                    Ok(_) => {}
+                }
+                if !lease.has_memory() {
+                    lease = buffer.pool().fitting(buffer.len());
+                }
+                if let Some(count) = self.take_in(tcp, buffer, &mut lease) {
+                    return (Ok(count), lease);
+                }
             }
         }
     }
@@ -137,6 +141,9 @@ impl Tls {
     /// What can be told without the socket.
     fn deliver(&self, lease: &mut Lease) -> Option<io::Result<usize>> {
         let mut session = self.session.borrow_mut();
+        if !session.has_news() {
+            return None;
+        }
         match session.take_opened(lease) {
             // It has no room. More is not read before: what it brought would have none either.
             0 if session.has_opened() => Some(Err(ErrorKind::WouldBlock.into())),
@@ -196,7 +203,7 @@ impl Tls {
             return Ok(0);
         };
         self.sends.set(true);
-        let outcome = tcp.send(&[IoSlice::new(lease.filled())]).await;
+        let outcome = pin!(tcp.send_one(lease.filled())).await;
         self.sends.set(false);
         match outcome {
             Ok(sent) => lease.consume(sent),
@@ -248,6 +255,9 @@ impl Tls {
     fn flush(&self, tcp: &Tcp) -> bool {
         if self.sends.get() {
             return false;
+        }
+        if self.has_sent_all() {
+            return true;
         }
         loop {
             let unsent = self.unsent.take();

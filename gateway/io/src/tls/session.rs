@@ -104,6 +104,11 @@ impl Session {
         self.opened.is_some()
     }
 
+    /// There is something to be told without receiving more.
+    pub(crate) fn has_news(&self) -> bool {
+        self.has_opened() || self.has_ended() || self.failure.is_some()
+    }
+
     /// The beginning of a record is here, but not its end.
     pub(crate) fn has_sealed(&self) -> bool {
         self.sealed.is_some()
@@ -213,7 +218,7 @@ impl Session {
             let rest = &mut sealed[consumed..];
             let mut sink = Sink {
                 pool: &self.pool,
-                into,
+                into: Some(into),
                 overflow: &mut self.opened,
                 outgoing: &mut self.outgoing,
                 has_ended: &mut self.has_ended,
@@ -240,7 +245,7 @@ impl Session {
     fn encode_alert(&mut self, rest: &mut [u8]) {
         let mut sink = Sink {
             pool: &self.pool,
-            into: &mut self.pool.none(),
+            into: None,
             overflow: &mut self.opened,
             outgoing: &mut self.outgoing,
             has_ended: &mut self.has_ended,
@@ -263,14 +268,14 @@ impl Session {
         let wanted_bytes =
             message.left_bytes + records * OVERHEAD_BYTES_MAX + SAID_BEFORE_BYTES_MAX;
         let mut out = self.pool.fitting(wanted_bytes);
-        let (mut sealed_bytes, mut gathered) = (0, self.pool.none());
+        let (mut sealed_bytes, mut gathered) = (0, None);
         while message.left_bytes > 0 {
             let fitting_bytes = plaintext_bytes_in(out.spare_bytes());
             if fitting_bytes < message.left_bytes.min(PLAINTEXT_BYTES_MAX) {
                 break;
             }
             let piece = message.next(fitting_bytes, &mut gathered, &self.pool);
-            self.write(&mut out, Job::Encrypt(piece))?;
+            out = self.write(out, Job::Encrypt(piece))?;
             sealed_bytes += piece.len();
         }
         Ok((out, sealed_bytes))
@@ -278,36 +283,26 @@ impl Session {
 
     /// Tells the peer that no more comes, and appends that to what is to be sent.
     pub(crate) fn seal_end(&mut self) -> Result<Lease, Error> {
-        let mut out = self.pool.tiny();
-        self.write(&mut out, Job::Close)?;
-        Ok(out)
+        self.write(self.pool.tiny(), Job::Close)
     }
 
-    fn write(&mut self, out: &mut Lease, job: Job<'_>) -> Result<(), Error> {
+    /// Appends to `out` what the job brings, and what is to be said before.
+    fn write(&mut self, out: Lease, job: Job<'_>) -> Result<Lease, Error> {
         let held = match &mut self.sealed {
             Some(pieces) if self.is_pieced => pieces.filled_mut(),
             _ => &mut [],
         };
-        let mut outgoing = Some(out.take());
-        let outcome = loop {
-            let mut sink = Sink {
-                pool: &self.pool,
-                into: &mut self.pool.none(),
-                overflow: &mut self.opened,
-                outgoing: &mut outgoing,
-                has_ended: &mut self.has_ended,
-                rest_bytes: 0,
-            };
-            match self.side.process(held, &mut sink, job).1 {
-                Ok(Progress::Goes | Progress::Opened) => {}
-                Ok(Progress::Waits) => break Ok(()),
-                Err(error) => break Err(error),
-            }
+        let mut outgoing = Some(out);
+        let mut sink = Sink {
+            pool: &self.pool,
+            into: None,
+            overflow: &mut self.opened,
+            outgoing: &mut outgoing,
+            has_ended: &mut self.has_ended,
+            rest_bytes: 0,
         };
-        if let Some(filled) = outgoing {
-            *out = filled;
-        }
-        outcome
+        while !matches!(self.side.process(held, &mut sink, job).1?, Progress::Waits) {}
+        Ok(outgoing.unwrap_or_else(|| self.pool.none()))
     }
 }
 
@@ -330,7 +325,12 @@ impl<'a> Message<'a> {
 
     /// The next bytes, at most so many. What fills whole records, and the last part, is taken where it stands; small parts are
     /// gathered to one record, since each costs more than a copy does.
-    fn next<'b>(&mut self, bytes_max: usize, gathered: &'b mut Lease, pool: &Pool) -> &'b [u8]
+    fn next<'b>(
+        &mut self,
+        bytes_max: usize,
+        gathered: &'b mut Option<Lease>,
+        pool: &Pool,
+    ) -> &'b [u8]
     where
         'a: 'b,
     {
@@ -342,13 +342,13 @@ impl<'a> Message<'a> {
             };
             return self.take(first, whole_records.min(bytes_max));
         }
-        *gathered = pool.small();
         let record_bytes = bytes_max.min(PLAINTEXT_BYTES_MAX);
+        let gathered = gathered.insert(pool.fitting(self.left_bytes.min(record_bytes)));
         while self.left_bytes > 0 && gathered.len() < record_bytes {
             let first = self.first();
             let piece = self.take(first, first.len().min(record_bytes - gathered.len()));
             let fits = gathered.append(piece);
-            debug_assert!(fits, "a small lease holds a record");
+            debug_assert!(fits, "it was chosen for them");
         }
         gathered.filled()
     }

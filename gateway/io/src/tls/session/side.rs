@@ -39,8 +39,8 @@ pub(super) enum Progress {
 /// Where things go.
 pub(super) struct Sink<'a> {
     pub(super) pool: &'a Pool,
-    /// Plaintext.
-    pub(super) into: &'a mut Lease,
+    /// Plaintext, where it is wanted now.
+    pub(super) into: Option<&'a mut Lease>,
     /// Plaintext that finds no room there.
     pub(super) overflow: &'a mut Option<Lease>,
     /// Records for the peer.
@@ -128,10 +128,16 @@ fn handle<Data>(
 impl Sink<'_> {
     fn open(&mut self, plaintext: &[u8]) -> Result<(), Error> {
         if self.overflow.is_none() {
-            let count = plaintext.len().min(self.into.spare_bytes());
-            let (fitting, rest) = plaintext.split_at(count);
-            let fits = self.into.append(fitting);
-            debug_assert!(fits, "no more than its spare room");
+            let mut rest = plaintext;
+            if let Some(into) = &mut self.into {
+                if into.append(plaintext) {
+                    return Ok(());
+                }
+                let (fitting, others) = plaintext.split_at(into.spare_bytes());
+                let fits = into.append(fitting);
+                debug_assert!(fits, "no more than its spare room");
+                rest = others;
+            }
             if rest.is_empty() {
                 return Ok(());
             }
@@ -148,16 +154,15 @@ impl Sink<'_> {
     }
 
     fn encode<Data>(&mut self, message: &mut EncodeTlsData<'_, Data>) -> Result<(), Error> {
-        let mut out = self.outgoing.take().unwrap_or_else(|| self.pool.small());
+        let out = self.outgoing.get_or_insert_with(|| self.pool.small());
         loop {
             match message.encode(out.spare_mut()) {
                 Ok(count) => {
                     out.grow(count);
-                    *self.outgoing = Some(out);
                     return Ok(());
                 }
-                Err(EncodeError::InsufficientSize(wanted)) if can_grow(&out, wanted) => {
-                    out = out.widen();
+                Err(EncodeError::InsufficientSize(wanted)) if can_grow(out, wanted) => {
+                    *out = out.take().widen();
                 }
                 Err(error) => return Err(Error::General(error.to_string())),
             }
@@ -172,7 +177,7 @@ impl Sink<'_> {
         if matches!(job, Job::None) {
             return Ok(());
         }
-        let mut out = self.outgoing.take().unwrap_or_else(|| self.pool.small());
+        let out = self.outgoing.get_or_insert_with(|| self.pool.small());
         loop {
             let room = out.spare_mut();
             let written = match job {
@@ -183,11 +188,10 @@ impl Sink<'_> {
             match written {
                 Ok(count) => {
                     out.grow(count);
-                    *self.outgoing = Some(out);
                     return Ok(());
                 }
-                Err(EncryptError::InsufficientSize(wanted)) if can_grow(&out, wanted) => {
-                    out = out.widen();
+                Err(EncryptError::InsufficientSize(wanted)) if can_grow(out, wanted) => {
+                    *out = out.take().widen();
                 }
                 Err(EncryptError::InsufficientSize(_)) => {
                     return Err(Error::General("a record finds no room".into()));
