@@ -7,7 +7,7 @@ use memchr::memchr2;
 const SHORT_BYTES: usize = 32;
 
 /// How many bytes of plain text these begin with.
-#[inline]
+#[inline(always)]
 pub(super) fn plain_bytes(text: &[u8]) -> usize {
     let Some((word, behind)) = text.split_first_chunk() else {
         return position_of_special(text);
@@ -18,6 +18,7 @@ pub(super) fn plain_bytes(text: &[u8]) -> usize {
     }
 }
 
+#[inline(never)]
 fn plain_bytes_behind_word(text: &[u8]) -> usize {
     let mut rest = text;
     while let Some((word, behind)) = rest.split_first_chunk() {

@@ -161,6 +161,30 @@ proptest! {
         }
     }
 
+    /// Short strings are searched by words, long ones in another way, and each has an end that does not fill one.
+    #[test]
+    fn strings_of_every_length_end_where_they_should(
+        plain in "[ -~\u{e9}]{0,90}",
+        changes in changes(b"\"\\\0\n\x1f \x7fun"),
+        cuts in cuts(),
+    ) {
+        let text = changed(plain.as_bytes(), &changes);
+        let in_key = [b"{\"x\":{\"", &text[..], b"\":1},\"a\":1}"].concat();
+        let in_value = [b"{\"x\":\"", &text[..], b"\",\"a\":1}"].concat();
+        for text in [in_key, in_value] {
+            if std::str::from_utf8(&text).is_err() {
+                continue;
+            }
+            let bytes: Vec<&[u8]> = text.chunks(1).collect();
+            for pieces in [vec![&text[..]], pieces(&text, &cuts), bytes] {
+                let (scan, scanned) = scan(&pieces);
+                let is_valid = scanned.is_ok() && scan.is_complete();
+                let wanted = serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_ok();
+                prop_assert_eq!(is_valid, wanted, "{:?}", String::from_utf8_lossy(&text));
+            }
+        }
+    }
+
     #[test]
     fn no_bytes_make_it_panic(
         text in vec(prop_oneof![any::<u8>(), proptest::sample::select(&b"{}[]\",:\\u0a"[..])], 0..80),
