@@ -1,7 +1,15 @@
 //! Hashes that are the same in every process, and the distances of rendezvous hashing.
 
 /// 64-bit FNV-1a (RFC 9923), with a mixing step at the end so that all bits of the result depend on all bits of the input.
+#[derive(Clone, Copy)]
 struct Hasher(u64);
+
+// What is hashed for one purpose has nothing to do with what is hashed for another. Each byte waits for the one before it: those
+// that are always the same are hashed when this is compiled.
+const OF_CONVERSATIONS: Hasher = Hasher::new("conversation");
+const OF_ACCOUNTS: Hasher = Hasher::new("account");
+const OF_TENANTS: Hasher = Hasher::new("tenant");
+const OF_RESPONSES: Hasher = Hasher::new("response");
 
 const FNV_OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
@@ -10,20 +18,20 @@ const FNV_PRIME: u64 = 0x0100_0000_01b3;
 pub(super) const TENANT_MASK: u64 = 0xff << 56;
 
 impl Hasher {
-    /// What is hashed for one purpose has nothing to do with what is hashed for another.
-    fn new(purpose: &str) -> Self {
+    const fn new(purpose: &str) -> Self {
         Self(FNV_OFFSET_BASIS).part(purpose.as_bytes())
     }
 
     /// The length comes first, so that where one part ends and the next begins makes a difference.
-    fn part(self, part: &[u8]) -> Self {
+    const fn part(self, part: &[u8]) -> Self {
         let length = (part.len() as u64).to_le_bytes();
         self.bytes(&length).bytes(part)
     }
 
-    fn bytes(mut self, bytes: &[u8]) -> Self {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
+    const fn bytes(mut self, mut bytes: &[u8]) -> Self {
+        while let [byte, rest @ ..] = bytes {
+            self.0 = (self.0 ^ *byte as u64).wrapping_mul(FNV_PRIME);
+            bytes = rest;
         }
         self
     }
@@ -42,7 +50,7 @@ fn mixed(mut bits: u64) -> u64 {
 
 /// The hash of a conversation of this tenant.
 pub fn conversation_hash(tenant_name: &str, key: &[u8]) -> u64 {
-    Hasher::new("conversation")
+    OF_CONVERSATIONS
         .part(tenant_name.as_bytes())
         .part(key)
         .finish()
@@ -50,13 +58,13 @@ pub fn conversation_hash(tenant_name: &str, key: &[u8]) -> u64 {
 
 /// The hash of an account, by which its conversations find it.
 pub fn account_hash(name: &str) -> u64 {
-    Hasher::new("account").part(name.as_bytes()).finish()
+    OF_ACCOUNTS.part(name.as_bytes()).finish()
 }
 
 /// The hash of a stored response of this tenant. Its upper byte is the tenant's alone, by which the table keeps them apart.
 pub(super) fn response_hash(tenant_name: &str, response_id: &[u8]) -> u64 {
-    let tenant = Hasher::new("tenant").part(tenant_name.as_bytes()).finish();
-    let response = Hasher::new("response")
+    let tenant = OF_TENANTS.part(tenant_name.as_bytes()).finish();
+    let response = OF_RESPONSES
         .part(tenant_name.as_bytes())
         .part(response_id)
         .finish();
