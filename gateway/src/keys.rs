@@ -5,6 +5,8 @@
 
 use crate::config::Secret;
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Begins every key, so that scanners for leaked secrets can find one.
 const PREFIX: &str = "crk_";
@@ -21,6 +23,29 @@ pub fn generate() -> Result<Secret, getrandom::Error> {
         key.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
     }
     Ok(Secret::new(key))
+}
+
+/// Something of each key, by the SHA-256 by which it is known.
+pub type ByHash<T> = HashMap<[u8; 32], T, BuildHasherDefault<Prefix>>;
+
+/// Takes a SHA-256 for a hash, as which its beginning is as good as any other. Nobody can fill a table with keys that collide:
+/// what is in it are the operator's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Prefix(u64);
+
+impl Hasher for Prefix {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    /// All are of the same length.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// The SHA-256 by which a key is known.
@@ -58,6 +83,21 @@ mod tests {
                 random.bytes().all(|byte| byte.is_ascii_hexdigit()),
                 "{random}"
             );
+        }
+    }
+
+    #[test]
+    fn each_key_has_its_place_by_its_hash() {
+        let mut all = ByHash::default();
+        let keys = (0..500u32).map(|number| hash(&number.to_le_bytes()));
+        all.extend(keys.clone().zip(0..));
+        // What begins alike is not alike.
+        let mut other = hash(&0u32.to_le_bytes());
+        other[31] ^= 1;
+        assert_eq!(all.get(&other), None);
+        all.insert(other, 500);
+        for (number, key) in (0..).zip(keys.chain([other])) {
+            assert_eq!(all.get(&key), Some(&number));
         }
     }
 

@@ -120,12 +120,15 @@ pub async fn serve<'c>(
     let mut trail = audit::open(worker, request);
     request.client.watch_peer();
     let reached = pin!(reach(worker, request, client.early(), &mut trail)).await;
+    let ended_at;
     let done = match reached {
         Ok((caller, permit, answer)) if answer.opens_tunnel() => {
             let tunnel =
                 websocket::tunnel(worker, request, &caller, answer, client, permit, &mut trail);
             // What it needs for its two ways is no part of what every connection needs.
-            Box::pin(tunnel).await
+            let done = Box::pin(tunnel).await;
+            ended_at = Instant::now();
+            done
         }
         Ok((_, permit, answer)) => {
             let (done, transcript) = pin!(forward::forward(
@@ -134,17 +137,20 @@ pub async fn serve<'c>(
             .await;
             trail.note_transcript(&transcript);
             let body_bytes = request.body.received_bytes();
-            trail.note_charge(&meter::settle(permit, &transcript, body_bytes));
+            ended_at = Instant::now();
+            trail.note_charge(&meter::settle(permit, &transcript, body_bytes, ended_at));
             done
         }
         Err(refusal) => {
             trail.note_refusal(&refusal, client.is_begun());
-            Box::pin(client.refuse(worker, request, &refusal, trail.attempts())).await
+            let done = Box::pin(client.refuse(worker, request, &refusal, trail.attempts())).await;
+            ended_at = Instant::now();
+            done
         }
     };
     request.client.unwatch_peer();
     request.client.untie();
-    trail.close(worker, request);
+    trail.close(worker, request, ended_at);
     done
 }
 

@@ -15,6 +15,10 @@ pub(super) fn find(
     conversation: u64,
     may_ask: impl Fn(&View) -> bool + Copy,
 ) -> Option<Asked> {
+    // One alone is everybody's home, and never busier than the others.
+    if let [only] = views {
+        return may_ask(only).then_some((0, Reason::Conversation));
+    }
     let (mut pending, mut capacity) = (0.0, 0.0);
     for (_, view) in indexed(views, may_ask) {
         pending += f64::from(view.pending);

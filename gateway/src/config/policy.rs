@@ -14,7 +14,7 @@ pub use tls::{CertificateFiles, ClientAuth, ListenerTls, TlsVersion, UpstreamTls
 use super::secret::Secret;
 use crate::headers::HeaderRules;
 use crate::health::Rules;
-use std::collections::HashMap;
+use crate::keys::ByHash;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -56,7 +56,7 @@ pub struct Policy {
     /// Who may call.
     pub tenants: Vec<Tenant>,
     /// SHA-256 of every tenant key.
-    pub keys: HashMap<[u8; 32], TenantKey>,
+    pub keys: ByHash<TenantKey>,
     /// What each key may use, besides what its tenant may: by `TenantKey::number`.
     pub key_allowances: Vec<Allowance>,
     /// What models cost, in the order of the file.
@@ -286,20 +286,25 @@ impl ModelPattern {
     /// Does the pattern cover this model? Takes time linear in both lengths: between the first and the
     /// last part, the leftmost place of each part is as good as any other, so nothing is tried twice.
     pub fn covers(&self, model: &str) -> bool {
-        let Some((first, rest)) = self.0.split_once('*') else {
+        // Byte by byte: patterns are short, and a search that is made for long texts takes longer to begin than this to end.
+        let is_star = |byte| byte == b'*';
+        let Some(first_star) = self.0.bytes().position(is_star) else {
             return self.0 == model;
         };
-        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-        let Some(model) = model
-            .strip_prefix(first)
-            .and_then(|model| model.strip_suffix(last))
-        else {
+        let (first, rest) = (&self.0[..first_star], &self.0[first_star + 1..]);
+        let Some(model) = model.strip_prefix(first) else {
+            return false;
+        };
+        let Some(last_star) = rest.bytes().rposition(is_star) else {
+            return model.ends_with(rest);
+        };
+        let (middle, last) = (&rest[..last_star], &rest[last_star + 1..]);
+        let Some(mut left) = model.strip_suffix(last) else {
             return false;
         };
         if middle.is_empty() {
             return true;
         }
-        let mut left = model;
         middle.split('*').all(|part| match left.find(part) {
             Some(at) => {
                 left = &left[at + part.len()..];

@@ -95,6 +95,7 @@ impl Calendar {
     }
 
     /// Can something still be counted to that day or month?
+    #[inline]
     pub(super) fn is_open(&self, span: Span, at: Today) -> bool {
         at.number(span) + 1 >= self.today().number(span)
     }
@@ -121,6 +122,7 @@ impl Calendar {
 
 impl Today {
     /// The number of the day or of the month.
+    #[inline]
     pub(super) fn number(self, span: Span) -> u32 {
         match span {
             Span::Day => self.day,

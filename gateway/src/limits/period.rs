@@ -32,9 +32,13 @@ const _: () = assert!(size_of::<Period>() == 64);
 impl Period {
     /// Counts what was charged.
     pub(super) fn charge(&self, more: &Totals) {
-        for (counter, amount) in self.charged.with(more) {
-            add(counter, amount);
-        }
+        let charged = &self.charged;
+        add(&charged.requests, more.requests);
+        add(&charged.input_tokens, more.input_tokens);
+        add(&charged.cached_tokens, more.cached_tokens);
+        add(&charged.output_tokens, more.output_tokens);
+        add(&charged.reasoning_tokens, more.reasoning_tokens);
+        add(&charged.cost, more.cost.nano());
     }
 
     /// What has been charged.
@@ -55,21 +59,16 @@ impl Period {
     pub(super) fn clear(&self) {
         self.requests_taken.store(0, Ordering::Relaxed);
         self.tokens_taken.store(0, Ordering::Relaxed);
-        for (counter, _) in self.charged.with(&Totals::default()) {
+        let charged = &self.charged;
+        for counter in [
+            &charged.requests,
+            &charged.input_tokens,
+            &charged.cached_tokens,
+            &charged.output_tokens,
+            &charged.reasoning_tokens,
+            &charged.cost,
+        ] {
             counter.store(0, Ordering::Relaxed);
         }
-    }
-}
-
-impl Charged {
-    fn with(&self, totals: &Totals) -> [(&AtomicU64, u64); 6] {
-        [
-            (&self.requests, totals.requests),
-            (&self.input_tokens, totals.input_tokens),
-            (&self.cached_tokens, totals.cached_tokens),
-            (&self.output_tokens, totals.output_tokens),
-            (&self.reasoning_tokens, totals.reasoning_tokens),
-            (&self.cost, totals.cost.nano()),
-        ]
     }
 }

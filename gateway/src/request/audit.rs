@@ -269,14 +269,14 @@ impl Trail {
     }
 
     /// The request is over: reports it.
-    pub fn close(mut self, worker: &Worker, request: &Request<'_>) {
+    pub fn close(mut self, worker: &Worker, request: &Request<'_>, ended_at: Instant) {
         self.record.bytes_in += request.body.received_bytes();
-        self.report(worker);
+        self.report(worker, ended_at);
     }
 
     /// The same of a response whose bytes are counted with the connection's.
-    pub fn report(mut self, worker: &Worker) {
-        self.record.duration = self.began_at.elapsed();
+    pub fn report(mut self, worker: &Worker, ended_at: Instant) {
+        self.record.duration = ended_at.saturating_duration_since(self.began_at);
         let report = Report::Request(self.record);
         match self.place {
             Some(place) => place.report(report),

@@ -212,7 +212,8 @@ pub fn reserve(
     admitted: Admitted,
     model: Option<&str>,
 ) -> Result<Permit, Refusal> {
-    reserve_by(worker, caller, admitted, Tariff::of(worker, request, model))
+    let tariff = Tariff::of(worker, request, model);
+    reserve_by(worker, caller, admitted, tariff, request.held_at)
 }
 
 /// The same by what is known of what the request will use.
@@ -221,6 +222,7 @@ pub(super) fn reserve_by(
     caller: &Caller,
     mut admitted: Admitted,
     tariff: Tariff,
+    now: Instant,
 ) -> Result<Permit, Refusal> {
     let allowances = caller.allowances(worker);
     if tariff.costs() && allowances.into_iter().any(Allowance::needs_estimate) {
@@ -229,7 +231,7 @@ pub(super) fn reserve_by(
         }
         admitted
             .admission
-            .reserve(tariff.estimate(), Instant::now())
+            .reserve(tariff.estimate(), now)
             .map_err(|exceeded| Refusal::LimitExceeded(Box::new(exceeded)))?;
     }
     Ok(Permit {

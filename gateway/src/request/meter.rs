@@ -77,8 +77,9 @@ impl Unpassed {
 ///
 /// ```
 /// # use codex_relay::request::{limit::Permit, meter::{Transcript, settle}};
+/// # use std::time::Instant;
 /// fn over(permit: Permit, transcript: &Transcript) {
-///     settle(permit, transcript, 0);
+///     settle(permit, transcript, 0, Instant::now());
 /// }
 /// ```
 ///
@@ -86,20 +87,21 @@ impl Unpassed {
 ///
 /// ```compile_fail,E0382
 /// # use codex_relay::request::{limit::Permit, meter::{Transcript, settle}};
+/// # use std::time::Instant;
 /// fn over(permit: Permit, transcript: &Transcript) {
-///     settle(permit, transcript, 0);
-///     settle(permit, transcript, 0);
+///     settle(permit, transcript, 0, Instant::now());
+///     settle(permit, transcript, 0, Instant::now());
 /// }
 /// ```
-pub fn settle(permit: Permit, transcript: &Transcript, body_bytes: u64) -> Charge {
+pub fn settle(permit: Permit, transcript: &Transcript, body_bytes: u64, now: Instant) -> Charge {
     let charge = permit.tariff().charge(transcript, body_bytes);
-    permit.settle(&charge.used, Instant::now());
+    permit.settle(&charge.used, now);
     charge
 }
 
 /// The request is over, before its client has seen anything of an answer: what the provider has done for it until then is charged.
 pub fn settle_unpassed(permit: Permit, unpassed: Unpassed, body_bytes: u64) -> Charge {
-    settle(permit, &unpassed.transcript(), body_bytes)
+    settle(permit, &unpassed.transcript(), body_bytes, Instant::now())
 }
 
 /// Reads an answer as it passes.

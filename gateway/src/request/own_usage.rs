@@ -40,7 +40,7 @@ pub async fn answer<'c>(
             client.refuse(worker, request, &refusal, 0).await
         }
     };
-    trail.close(worker, request);
+    trail.close(worker, request, Instant::now());
     done
 }
 

@@ -159,7 +159,7 @@ pub fn candidates(
     Ok(Candidates {
         tenant: caller.tenant(),
         target: wanted::target(worker, caller.tenant(), request, &upstreams)?,
-        left: upstreams.clone(),
+        left: Upstreams::from_slice(&upstreams),
         upstreams,
         tried: SmallVec::new(),
         reached: Upstreams::new(),
@@ -260,8 +260,13 @@ impl Candidates {
         early: &mut Early<'_>,
         trail: &mut Trail,
     ) -> Result<Candidate, Refusal> {
+        let clock = worker.accounts.health.clock();
+        let mut now = if self.attempts == 0 {
+            clock.at(request.held_at)
+        } else {
+            clock.now()
+        };
         loop {
-            let now = worker.accounts.health.clock().now();
             match self.look(worker, request, now) {
                 Found::Taken(upstream, slot) => {
                     self.queue.leave();
@@ -284,6 +289,7 @@ impl Candidates {
                 }
                 Found::Nobody(lack) => return Err(self.refusal(worker, lack)),
             }
+            now = clock.now();
         }
     }
 
@@ -321,7 +327,7 @@ impl Candidates {
             attempt: self.attempts,
             is_trial,
             since,
-            serving: self.upstreams.clone(),
+            serving: Upstreams::from_slice(&self.upstreams),
         }
     }
 

@@ -9,13 +9,13 @@ use crate::config::policy::{
     Allowance, CancelledStreams, KeyNumber, ModelPattern, Tenant, TenantId, TenantKey, UpstreamId,
 };
 use crate::config::raw::{self, File, List};
-use crate::keys;
+use crate::keys::{self, ByHash};
 use std::collections::HashMap;
 
 /// The keys of all tenants.
 #[derive(Default)]
 pub(super) struct Keys {
-    pub(super) by_hash: HashMap<[u8; 32], TenantKey>,
+    pub(super) by_hash: ByHash<TenantKey>,
     /// What each may use, by its number.
     pub(super) allowances: Vec<Allowance>,
 }

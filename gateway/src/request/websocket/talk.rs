@@ -199,7 +199,7 @@ impl<'t> Talk<'t> {
         let mut trail = whole.of_response(worker, model);
         let admitted = trail.secure(worker, caller).and_then(|()| {
             let admitted = limit::admit_further(worker, caller)?;
-            limit::reserve_by(worker, caller, admitted, tariff)
+            limit::reserve_by(worker, caller, admitted, tariff, Instant::now())
         });
         match admitted {
             Ok(permit) => {
@@ -213,7 +213,7 @@ impl<'t> Talk<'t> {
             }
             Err(refusal) => {
                 trail.note_refusal(&refusal, false);
-                trail.report(worker);
+                trail.report(worker, Instant::now());
                 Err(refusal)
             }
         }
@@ -366,8 +366,9 @@ impl<'t> Talk<'t> {
             ..
         } = running;
         trail.note_transcript(transcript);
-        trail.note_charge(&meter::settle(permit, transcript, text_bytes));
-        trail.report(self.worker);
+        let ended_at = Instant::now();
+        trail.note_charge(&meter::settle(permit, transcript, text_bytes, ended_at));
+        trail.report(self.worker, ended_at);
     }
 
     fn start_over(&mut self) {

@@ -179,7 +179,12 @@ pub async fn tunnel<'c>(
     }
     let (end, bytes) = tunnel.over();
     trail.note_tunnel(bytes, end.name, end.code, end.closed);
-    trail.note_charge(&meter::settle(permit, &Transcript::of_tunnel(), 0));
+    trail.note_charge(&meter::settle(
+        permit,
+        &Transcript::of_tunnel(),
+        0,
+        Instant::now(),
+    ));
     let Answer { connection, .. } = *answer;
     connection.close();
     client.cut()
