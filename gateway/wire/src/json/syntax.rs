@@ -71,16 +71,16 @@ impl Syntax {
         };
         while let Some(&byte) = bytes.get(at) {
             at = match self.expected {
+                _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => at + 1,
                 Expected::Key | Expected::FirstKey if byte == b'"' => {
                     self.key(bytes, at + 1, watch)?
                 }
+                _ if self.may_close_with(byte) => self.close(bytes, at, watch),
+                Expected::Value | Expected::FirstItem => self.value(bytes, at, byte, watch)?,
                 Expected::AfterValue if byte == b',' => {
                     self.comma(watch);
                     at + 1
                 }
-                _ if self.may_close_with(byte) => self.close(bytes, at, watch),
-                _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => at + 1,
-                Expected::Value | Expected::FirstItem => self.value(bytes, at, byte, watch)?,
                 Expected::Colon if byte == b':' => {
                     self.expected = Expected::Value;
                     at + 1
