@@ -72,12 +72,11 @@ impl Passage {
         let mut rest = &self.sent[..];
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(PARTS_MAX));
-            let mut parts = [IoSlice::new(&[]); PARTS_MAX];
-            for (part, range) in parts.iter_mut().zip(now) {
-                *part = IoSlice::new(&lease.filled()[range.clone()]);
-            }
-            self.send_parts(worker, client, &mut parts[..now.len()])
-                .await?;
+            let places = now.iter().cloned();
+            let mut parts: Parts<'_> = places
+                .map(|range| IoSlice::new(&lease.filled()[range]))
+                .collect();
+            pin!(self.send_parts(worker, client, &mut parts)).await?;
             rest = later;
         }
         Ok(self.payload_bytes())
