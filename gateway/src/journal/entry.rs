@@ -5,6 +5,7 @@ use super::Record;
 use crate::config::Policy;
 use crate::config::policy::{Limit, LimitSet, Money, Scope};
 use crate::request::authenticate::KeyId;
+use crate::request::reply::RequestId;
 use crate::usage::Known;
 use relay_wire::dialect::{Dialect, Usage};
 use std::fmt;
@@ -98,7 +99,7 @@ impl<'a> Entry<&'a str> {
         Self {
             sequence: 0,
             time_us: since_epoch.unwrap_or_default().as_micros() as u64,
-            request_id: record.request_id.as_str().into(),
+            request_id: RequestName::of(&record.request_id),
             tenant: record.tenant.map(|id| policy.tenant(id).name.as_str()),
             key: record.key_id,
             route: record.route,
@@ -186,6 +187,25 @@ pub struct RequestName {
     length: u8,
 }
 
+impl RequestName {
+    /// Of a request that was served here: harmless characters, of which each is a byte.
+    fn of(id: &RequestId) -> Self {
+        let kept = id.as_bytes();
+        let kept = &kept[..kept.len().min(REQUEST_NAME_BYTES_MAX)];
+        let mut bytes = [0; REQUEST_NAME_BYTES_MAX];
+        bytes[..kept.len()].copy_from_slice(kept);
+        Self {
+            bytes,
+            length: kept.len() as u8,
+        }
+    }
+
+    /// As it is stored: without a look whether it is text.
+    pub(super) fn stored(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
 impl From<&str> for RequestName {
     /// A longer one is cut.
     fn from(name: &str) -> Self {
@@ -206,7 +226,7 @@ impl Deref for RequestName {
     type Target = str;
 
     fn deref(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+        std::str::from_utf8(self.stored()).unwrap_or_default()
     }
 }
 
@@ -230,6 +250,8 @@ mod tests {
     fn a_request_name_is_cut_between_characters() {
         assert_eq!(&*RequestName::from("req_1"), "req_1");
         assert_eq!(format!("{:<7}|", RequestName::from("req_1")), "req_1  |");
+        let served = RequestId::from("req:1");
+        assert_eq!(RequestName::of(&served), RequestName::from("req:1"));
         let long = format!("{}é", "x".repeat(REQUEST_NAME_BYTES_MAX - 1));
         let kept = RequestName::from(long.as_str());
         assert_eq!(kept.len(), REQUEST_NAME_BYTES_MAX - 1);

@@ -76,8 +76,8 @@ pub(super) fn encode(entry: &Entry<&str>, names: &mut Names, out: &mut Vec<u8>) 
 }
 
 fn encode_whole(entry: &Entry<&str>, names: &mut Names, out: &mut Output<'_>) {
-    let request_name = &*entry.request_id;
-    let own_name = own_request_name(request_name.as_bytes());
+    let request_name = entry.request_id.stored();
+    let own_name = own_request_name(request_name);
     out.extend(&entry.time_us.to_le_bytes());
     let model = entry.model.map(|name| names.of_chosen(name));
     let model_text = entry.model.filter(|_| model == Some(None));
@@ -102,7 +102,7 @@ fn encode_whole(entry: &Entry<&str>, names: &mut Names, out: &mut Output<'_>) {
         Some(bytes) => out.extend(&bytes),
         None => {
             out.byte(request_name.len() as u8);
-            out.extend(request_name.as_bytes());
+            out.extend(request_name);
         }
     }
     out.push(entry.status.into());
@@ -353,8 +353,9 @@ fn own_request_name(name: &[u8]) -> Option<[u8; OWN_DIGITS / 2]> {
     let digits: &[u8; OWN_DIGITS] = digits.try_into().ok()?;
     let mut bytes = [0; OWN_DIGITS / 2];
     let mut all = 0;
-    for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
-        let [high, low] = pair.map(|digit| DIGIT_VALUES[usize::from(digit)]);
+    for (byte, [high, low]) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+        let high = DIGIT_VALUES[usize::from(*high)];
+        let low = DIGIT_VALUES[usize::from(*low)];
         *byte = high << 4 | low & 15;
         all |= high | low;
     }
@@ -425,6 +426,7 @@ impl<'a> Input<'a> {
         None
     }
 
+    #[inline]
     fn integer<T: TryFrom<u64>>(&mut self) -> Option<T> {
         T::try_from(self.varint()?).ok()
     }
