@@ -107,10 +107,11 @@ pub fn connection_values<'b>(fields: &[Field], bytes: &'b [u8]) -> Vec<&'b [u8]>
 
 /// Is the field named by `Connection`, and so meant for this hop alone (RFC 9110 section 7.6.1)?
 pub fn names_field(connection: &[&[u8]], name: &[u8]) -> bool {
-    connection
-        .iter()
-        .flat_map(|value| value.split(|&byte| byte == b','))
-        .any(|token| token.trim_ascii().eq_ignore_ascii_case(name))
+    !connection.is_empty()
+        && connection
+            .iter()
+            .flat_map(|value| value.split(|&byte| byte == b','))
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(name))
 }
 
 /// The target without a `key` in its query: some clients of Gemini put the tenant's credential there.
@@ -122,7 +123,7 @@ fn without_key(target: &[u8]) -> Cow<'_, [u8]> {
             .unwrap_or_default();
         percent_decoded(name).eq(b"key".iter().copied())
     };
-    let Some(at) = memchr::memchr(b'?', target) else {
+    let Some(at) = target.iter().position(|&byte| byte == b'?') else {
         return target.into();
     };
     let (path, query) = (&target[..at], &target[at + 1..]);

@@ -153,21 +153,26 @@ fn is(name: &[u8], lower: &[u8]) -> bool {
     if name.len() != lower.len() {
         return false;
     }
-    let (Some(last), Some(lower_last)) = (name.last_chunk::<8>(), lower.last_chunk::<8>()) else {
+    let (Some(last), Some(lower_last)) = (name.last_chunk(), lower.last_chunk()) else {
         let mut pairs = name.iter().zip(lower);
         return pairs.all(|(byte, lower)| byte | 0x20 == *lower);
     };
-    // The last word overlaps the one before it.
-    let mut difference = word_difference(last, lower_last);
-    for (word, lower) in name.as_chunks().0.iter().zip(lower.as_chunks().0) {
-        difference |= word_difference(word, lower);
+    let (mut rest, mut lower_rest) = (name, lower);
+    while let (Some((word, after)), Some((lower_word, lower_after))) =
+        (rest.split_first_chunk(), lower_rest.split_first_chunk())
+    {
+        if !is_word(word, lower_word) {
+            return false;
+        }
+        (rest, lower_rest) = (after, lower_after);
     }
-    difference == 0
+    // It overlaps the one before it.
+    is_word(last, lower_last)
 }
 
 #[inline]
-fn word_difference(word: &[u8; 8], lower: &[u8; 8]) -> u64 {
-    (u64::from_ne_bytes(*word) | 0x2020_2020_2020_2020) ^ u64::from_ne_bytes(*lower)
+fn is_word(word: &[u8; 8], lower: &[u8; 8]) -> bool {
+    u64::from_ne_bytes(*word) | 0x2020_2020_2020_2020 == u64::from_ne_bytes(*lower)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Request targets (RFC 9112 section 3.2) and authorities (RFC 3986 section 3.2).
 
 use super::{FramingError, Method};
-use memchr::{memchr, memchr2};
 use std::net::Ipv6Addr;
 use std::ops::Range;
 
@@ -88,13 +87,16 @@ fn absolute_form(method: Method, target: &[u8]) -> Result<Target<'_>, FramingErr
 /// segments, unreserved characters that are percent-encoded; RFC 3986 section 6.2.2) are refused rather than rewritten:
 /// what a request is taken for here has to be what it is for the provider.
 fn check_path_and_query(origin_form: &[u8]) -> Result<usize, FramingError> {
-    let path_end = memchr(b'?', origin_form).unwrap_or(origin_form.len());
+    let path_end = origin_form
+        .iter()
+        .position(|&byte| byte == b'?')
+        .unwrap_or(origin_form.len());
     let path = &origin_form[..path_end];
     let segments = path.strip_prefix(b"/").ok_or(FramingError::InvalidTarget)?;
     let is_ambiguous = |segment: &[u8]| matches!(segment, b"" | b"." | b"..");
     // Brackets pass `check_bytes` for the sake of IPv6 authorities.
-    if memchr2(b'[', b']', origin_form).is_some()
-        || (memchr(b'%', path).is_some() && has_encoded_unreserved(path))
+    if origin_form.iter().any(|byte| matches!(byte, b'[' | b']'))
+        || (path.contains(&b'%') && has_encoded_unreserved(path))
         || (!segments.is_empty() && segments.split(|&byte| byte == b'/').any(is_ambiguous))
     {
         return Err(FramingError::InvalidTarget);
