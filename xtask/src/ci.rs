@@ -1,6 +1,7 @@
 //! `cargo xtask ci`: everything that a change must pass, in the order in which it fails soonest.
 
 use std::error::Error;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread::{self, JoinHandle};
@@ -15,6 +16,8 @@ const ADVISORIES_FETCH_LIMIT: Duration = Duration::from_secs(60);
 
 /// The profile in Cargo.toml that all of it is built in.
 const PROFILE: &str = "ci";
+
+const GATEWAY: &str = "codex-relay";
 
 /// What a stage has to add to its line of the summary, or why it failed.
 type Verdict = Result<Option<String>, Box<dyn Error>>;
@@ -57,7 +60,7 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "build",
-        run: |_| plain(&mut in_profile("build")),
+        run: |_| build_gateway(),
     },
     Stage {
         name: "kernel 6.1 boots",
@@ -65,11 +68,19 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "clippy",
-        run: |_| plain(in_profile("clippy").args(["--all-targets", "--", "-D", "warnings"])),
+        run: |_| {
+            plain(in_profile("clippy").args([
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ]))
+        },
     },
     Stage {
         name: "test build",
-        run: |_| plain(in_profile("test").arg("--no-run")),
+        run: |_| plain(in_profile("test").args(["--workspace", "--no-run"])),
     },
     Stage {
         name: "kernel 6.1",
@@ -141,15 +152,27 @@ fn format() -> Verdict {
     plain(&mut cargo(programs))
 }
 
-/// Everything is compiled once, the programs that are tested and the tests: a debug build and a release beside it took minutes more.
+/// One profile for the gateway and for the tests: a debug build and a release beside each other took minutes more.
 fn in_profile(subcommand: &str) -> Command {
-    let mut command = cargo([subcommand, "--workspace", "--locked"]);
-    command.args(["--profile", PROFILE]);
+    let mut command = cargo([subcommand, "--locked", "--profile", PROFILE]);
+    let checks = ["DEBUG_ASSERTIONS", "OVERFLOW_CHECKS"];
+    command.envs(checks.map(|check| (format!("CARGO_PROFILE_CI_{check}"), "true")));
     command
 }
 
+/// The gateway as it is installed: without the checks of a debug build, which would hide what is wrong where there are none.
+fn build_gateway() -> Verdict {
+    let mut build = cargo(["build", "--locked", "--profile", PROFILE]);
+    command::run(build.args(["--package", "codex-relay"]))?;
+    // A build for tests puts one with checks in its place.
+    let installed = gateway_binary()?;
+    fs::create_dir_all(installed.parent().ok_or("a file is in a directory")?)?;
+    fs::copy(target_dir()?.join(PROFILE).join(GATEWAY), installed)?;
+    Ok(None)
+}
+
 fn gateway_binary() -> Result<PathBuf, Box<dyn Error>> {
-    Ok(target_dir()?.join(PROFILE).join("codex-relay"))
+    Ok(target_dir()?.join(PROFILE).join("installed").join(GATEWAY))
 }
 
 /// What can be checked with the tree alone.
@@ -193,6 +216,7 @@ fn kernel_programs() -> Verdict {
 
 fn tests() -> Verdict {
     let mut test = in_profile("test");
+    test.arg("--workspace");
     test.env(BINARY_VARIABLE, gateway_binary()?);
     let mut counts = Counts::default();
     command::run_seeing(&mut test, |line| counts.add(line))?;
@@ -220,7 +244,7 @@ impl OlderKernel {
             return Ok(None);
         }
         tools::install_for_kernels()?;
-        let machine = Machine::new(PROFILE, Some(&gateway_binary()?), false, &[])?;
+        let machine = Machine::new(in_profile("test"), Some(&gateway_binary()?), false, &[])?;
         *self = Self::Running(thread::spawn(|| machine.run()));
         Ok(None)
     }
@@ -305,7 +329,7 @@ mod tests {
 
     #[test]
     fn the_script_calls_ci_and_nothing_else() {
-        let script = std::fs::read_to_string(root().join(".ci/run")).unwrap();
+        let script = fs::read_to_string(root().join(".ci/run")).unwrap();
         let commands: Vec<&str> = script
             .lines()
             .filter(|line| line.contains("cargo"))

@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::{Outcome, tools, workspace};
@@ -63,7 +64,13 @@ pub(crate) fn run_suites(
     full: bool,
     filters: &[String],
 ) -> Result<String, Box<dyn Error>> {
-    Ok(Machine::new("dev", gateway, full, filters)?.run()?)
+    Ok(Machine::new(
+        workspace::cargo(["test", "--locked"]),
+        gateway,
+        full,
+        filters,
+    )?
+    .run()?)
 }
 
 /// A virtual machine with the suites in it, ready to run.
@@ -74,16 +81,16 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Builds the suites in this profile.
+    /// Builds the suites, by a `cargo test` that names the profile.
     pub(crate) fn new(
-        profile: &str,
+        test: Command,
         gateway: Option<&Path>,
         full: bool,
         filters: &[String],
     ) -> Result<Self, Box<dyn Error>> {
         let kernel = Kernel::get()?;
         let mut files = FileSystem::new(&kernel)?;
-        for suite in suites::build(profile)? {
+        for suite in suites::build(test)? {
             files.suite(&suite, filters)?;
         }
         if let Some(binary) = gateway {

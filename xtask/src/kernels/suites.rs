@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::archive::Archive;
 use super::debian::Kernel;
-use crate::{Outcome, command, workspace};
+use crate::{Outcome, command};
 
 /// Package of the suites.
 const PACKAGE: &str = "relay-ebpf";
@@ -25,10 +25,9 @@ pub(super) struct Suite {
     pub(super) program: PathBuf,
 }
 
-/// Builds the suites in this profile.
-pub(super) fn build(profile: &str) -> Result<Vec<Suite>, Box<dyn Error>> {
-    let mut test = workspace::cargo(["test", "--no-run", "--locked"]);
-    test.args(["--profile", profile, "--package", PACKAGE]);
+/// Builds the suites, by a `cargo test` that names the profile.
+pub(super) fn build(mut test: Command) -> Result<Vec<Suite>, Box<dyn Error>> {
+    test.args(["--no-run", "--package", PACKAGE]);
     test.args(["--message-format", "json"]);
     let messages = command::output(&mut test)?;
     let suites: Vec<Suite> = messages.lines().filter_map(integration_test).collect();
