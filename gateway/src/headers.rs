@@ -1,8 +1,8 @@
 //! Which header fields pass, in each direction: `[headers]` compiled for look-up per field.
 //!
-//! Two questions are kept apart. `reserved` answers for the protocol: fields that belong to one
-//! connection, to the framing, to a credential or to the gateway itself, which no configuration can
-//! let through. `Rules` answers for the operator.
+//! `reserved` answers for the protocol alone: fields that belong to one connection, to the framing, to
+//! a credential or to the gateway itself, which no configuration can let through. `Rules` answers for
+//! both: what the operator lets through, but for what is reserved.
 
 use crate::config::policy::UpstreamId;
 use relay_wire::head::{Field, KnownName};

@@ -188,8 +188,8 @@ impl Drop for RecordPlace {
 }
 
 impl Reader {
-    /// Shows the oldest reports where they are, and gives their places back; how many there were. Not all at once: whoever
-    /// reports waits for no places.
+    /// Shows the oldest reports where they are, and gives their places back; how many there were. They are few each time: a
+    /// report that finds no place free is lost, so that those that were read must not go on taking places for long.
     pub fn read(&mut self, show: impl FnMut(&Report)) -> usize {
         let number = self.0.slots().min(READ_REPORTS_MAX);
         let Ok(reports) = self.0.read_chunk(number) else {

@@ -213,6 +213,8 @@ pub fn reserve(
     model: Option<&str>,
 ) -> Result<Permit, Refusal> {
     let tariff = Tariff::of(worker, request, model);
+    // A moment ago, but not before it was admitted. Others may have been taken at later times since: by an earlier one a rate has
+    // a little less left, and nothing is counted backwards.
     reserve_by(worker, caller, admitted, tariff, request.held_at)
 }
 

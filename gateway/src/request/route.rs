@@ -262,6 +262,7 @@ impl Candidates {
     ) -> Result<Candidate, Refusal> {
         let clock = worker.accounts.health.clock();
         let mut now = if self.attempts == 0 {
+            // A moment ago: health's times go by milliseconds, and none is assumed to be after what another worker has noted.
             clock.at(request.held_at)
         } else {
             clock.now()
