@@ -11,16 +11,42 @@ mod output;
 #[cfg(test)]
 mod tests;
 
-use super::entry::{Closed, ClosedBy, Entry, RequestName};
-use super::names::{self, Glossary, Names};
+use super::entry::{Closed, ClosedBy, Entry, REQUEST_NAME_BYTES_MAX, RequestName};
+use super::names::{self, Glossary, NAME_BYTES_MAX, Names};
 use crate::config::policy::{Limit, LimitSet, Money, Scope};
+use crate::request::authenticate::KeyId;
 use crate::usage::Known;
 use output::Output;
 use relay_wire::dialect::{Dialect, Usage};
 use std::time::Duration;
 
-/// No payload of a frame that is written here is longer.
-pub(super) const BYTES_MAX: usize = 768;
+/// What an entry's payload takes whose members are all as large as they can be. Writing relies on it: a payload is written into
+/// so much memory without a look whether there is room, and one that were longer would be a panic. Whoever adds a member adds
+/// its bytes here.
+pub(super) const BYTES_MAX: usize = {
+    let short = leb128_bytes(u16::BITS);
+    let middle = leb128_bytes(u32::BITS);
+    let long = leb128_bytes(u64::BITS);
+    let (time, flags) = (size_of::<u64>(), long);
+    // A model whose name is written out has no number, and how it ended has one without a flag.
+    let names = flag::NAMES.count_ones() as usize * middle;
+    let request_name = 1 + REQUEST_NAME_BYTES_MAX;
+    let (status, attempts) = (short, middle);
+    let duration_bytes_events = 4 * long;
+    let (key, route) = (size_of::<KeyId>(), 1);
+    let (durations, usage, known, cost) = (3 * long, 4 * long, 1, long);
+    let (failed_status, limit, shadowed) = (short, 2, short);
+    let model_text = leb128_bytes(usize::BITS - NAME_BYTES_MAX.leading_zeros()) + NAME_BYTES_MAX;
+    let closed = 1 + short;
+    let always = time + flags + names + request_name + status + attempts + duration_bytes_events;
+    let details = key + route + durations + usage + known + cost + failed_status + limit + shadowed;
+    always + details + model_text + closed
+};
+
+/// What numbers of so many bits take at most.
+const fn leb128_bytes(bits: u32) -> usize {
+    bits.div_ceil(7) as usize
+}
 
 /// A name's number, in one segment.
 pub(super) type Number = u32;
@@ -67,7 +93,7 @@ const OWN_DIGITS: usize = 24;
 /// Puts the payload behind what is there.
 pub(super) fn encode(entry: &Entry<&str>, names: &mut Names, out: &mut Vec<u8>) {
     let begin = out.len();
-    // Made long enough for any payload and cut in the end, so that not every byte has to see whether there is room.
+    // Made long enough for any payload ([`BYTES_MAX`]) and cut in the end, so that memory need not grow byte by byte.
     out.resize(begin + BYTES_MAX, 0);
     let mut output = Output::to(&mut out[begin..]);
     encode_whole(entry, names, &mut output);

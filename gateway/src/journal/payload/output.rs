@@ -1,4 +1,5 @@
-//! Memory that a payload is written into: there is room for all of it.
+//! Memory that a payload is written into. Whoever makes it sees to it that there is room for all of it: where there is none,
+//! writing panics.
 
 /// Where a payload is written to.
 pub(super) struct Output<'o> {
