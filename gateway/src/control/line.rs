@@ -1,6 +1,7 @@
 //! One JSON object on one line, written member by member.
 
 use crate::config::policy::Money;
+use crate::request::reply::RequestId;
 use jiff::Timestamp;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -11,10 +12,34 @@ const VALUE_CHARS_MAX: usize = 256;
 /// A line being written.
 pub(super) struct Line<'l>(pub(super) &'l mut String);
 
-/// The name of a member, with what stands before and behind it.
+/// The name of a member, with what stands before and behind it: made by [`member`].
+#[derive(Clone, Copy)]
+pub(super) struct Member(&'static str);
+
+impl Member {
+    /// Only for [`member`], which has it looked through when the gateway is compiled.
+    pub(super) const fn of(text: &'static str) -> Self {
+        let bytes = text.as_bytes();
+        let end = bytes.len() - 2;
+        assert!(
+            bytes[0] == b',' && bytes[1] == b'"' && bytes[end] == b'"' && bytes[end + 1] == b':'
+        );
+        let mut at = 2;
+        while at < end {
+            assert!(
+                matches!(bytes[at], b'a'..=b'z' | b'_'),
+                "no name of a member"
+            );
+            at += 1;
+        }
+        Self(text)
+    }
+}
+
+/// The [`Member`] of this name.
 macro_rules! member {
     ($name:literal) => {
-        concat!(",\"", $name, "\":")
+        const { $crate::control::line::Member::of(concat!(",\"", $name, "\":")) }
     };
 }
 
@@ -27,16 +52,15 @@ impl Line<'_> {
         self.0.push_str(text);
     }
 
-    /// `member` is one of [`member`], as everywhere here but for texts.
     #[inline]
-    pub(super) fn number(&mut self, member: &'static str, value: u64) {
-        self.push(member);
+    pub(super) fn number(&mut self, member: Member, value: u64) {
+        self.push(member.0);
         self.push(itoa::Buffer::new().format(value));
     }
 
     /// An amount of money, as it is shown everywhere.
-    pub(super) fn money(&mut self, member: &'static str, value: Money) {
-        self.push(member);
+    pub(super) fn money(&mut self, member: Member, value: Money) {
+        self.push(member.0);
         self.push("\"");
         self.push(itoa::Buffer::new().format(value.nano() / 1_000_000_000));
         self.push(".");
@@ -49,8 +73,8 @@ impl Line<'_> {
     }
 
     #[inline]
-    pub(super) fn milliseconds(&mut self, member: &'static str, value: Duration) {
-        self.push(member);
+    pub(super) fn milliseconds(&mut self, member: Member, value: Duration) {
+        self.push(member.0);
         let micros = value.as_micros() as u64;
         let mut digits = itoa::Buffer::new();
         // Below a millisecond the leading zeroes have to come from somewhere: its digit is another one then.
@@ -61,22 +85,34 @@ impl Line<'_> {
         self.push(behind);
     }
 
-    /// A value of a closed set, in which there is nothing to be escaped.
+    /// A value of a closed set of the gateway's own, in which there is nothing to be escaped.
     #[inline]
-    pub(super) fn word(&mut self, member: &'static str, value: &str) {
+    pub(super) fn word(&mut self, member: Member, value: &'static str) {
+        self.plain(member, value);
+    }
+
+    /// A request's name. Also where its client has chosen it, it is made of letters and digits of ASCII and of `-_.:`, so that
+    /// there is nothing to be escaped.
+    #[inline]
+    pub(super) fn request_id(&mut self, member: Member, id: &RequestId) {
+        self.plain(member, id.as_str());
+    }
+
+    #[inline]
+    fn plain(&mut self, member: Member, value: &str) {
         debug_assert!(is_plain(value), "{value}");
-        self.push(member);
+        self.push(member.0);
         self.push("\"");
         self.push(value);
         self.push("\"");
     }
 
     /// Eight hexadecimal digits.
-    pub(super) fn hexadecimal(&mut self, member: &'static str, value: [u8; 4]) {
+    pub(super) fn hexadecimal(&mut self, member: Member, value: [u8; 4]) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let number = u32::from_be_bytes(value);
         let digit = |place: u32| DIGITS[(number >> (28 - 4 * place)) as usize & 15];
-        self.push(member);
+        self.push(member.0);
         self.push("\"");
         for place in 0..8 {
             self.0.push(char::from(digit(place)));

@@ -9,6 +9,8 @@ use crate::config::Policy;
 use crate::journal::Record;
 use metrics::counter;
 use request::Requests;
+#[cfg(test)]
+pub(super) use request::tests::record;
 use std::io;
 use std::time::{Duration, SystemTime};
 
@@ -36,12 +38,13 @@ impl Log {
         })
     }
 
-    /// One whose lines stay in memory.
+    /// One whose lines stay in memory; of requests by the policy that tests of the control thread go by.
     #[cfg(test)]
     pub(super) fn nowhere() -> Self {
+        let policy = super::journal::tests::policy(std::path::Path::new("/nowhere"), "off");
         Self {
             node: "test".to_owned(),
-            requests: None,
+            requests: Some(Requests::of(&policy)),
             lines: Lines::to(crate::config::policy::LogOutput::Stdout),
             lost_lines: 0,
             time_of_day: TimeOfDay::default(),
@@ -138,5 +141,40 @@ fn tell_lost(line: &mut Line<'_>, lost_lines: &mut u64) {
     if *lost_lines > 0 {
         line.number(member!("lines_lost_before"), *lost_lines);
         *lost_lines = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::journal::tests::policy;
+    use super::*;
+    use fastrand::Rng;
+    use std::path::Path;
+
+    #[test]
+    fn lines_that_were_lost_are_told_once_in_the_line_of_a_request() {
+        let policy = policy(Path::new("/nowhere"), "off");
+        let record = Record {
+            time: SystemTime::UNIX_EPOCH + Duration::from_micros(86_400_000_007),
+            request_id: "first:1".into(),
+            tenant: None,
+            ended: "complete",
+            ..record(&mut Rng::with_seed(11))
+        };
+        let mut log = Log::nowhere();
+        log.lost_lines = 7;
+        log.request(&policy, &record);
+        log.request(&policy, &record);
+        let begin = format!(
+            "{{\"time\":\"1970-01-02T00:00:00.000007Z\",\"level\":\"info\",\"event\":\"request\",\"node\":\"{}\"",
+            policy.node.name
+        );
+        let lines: Vec<_> = log.waiting().split_inclusive('\n').collect();
+        assert_eq!(lines.len(), 2);
+        for (line, lost) in lines.into_iter().zip([",\"lines_lost_before\":7", ""]) {
+            let begin = format!("{begin}{lost},\"request_id\":\"first:1\",");
+            assert!(line.starts_with(&begin), "{line}");
+            assert!(line.ends_with(",\"ended\":\"complete\"}\n"), "{line}");
+        }
     }
 }

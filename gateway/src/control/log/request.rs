@@ -81,7 +81,7 @@ impl Requests {
 
     /// Who asked for what, and who was asked.
     fn write_parties(&mut self, line: &mut Line<'_>, record: &Record) {
-        line.word(member!("request_id"), record.request_id.as_str());
+        line.request_id(member!("request_id"), &record.request_id);
         if let Some(tenant) = record.tenant {
             line.push(&self.tenants[usize::from(tenant.0)]);
         }
@@ -159,4 +159,4 @@ fn write_use(line: &mut Line<'_>, policy: &Policy, record: &Record) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

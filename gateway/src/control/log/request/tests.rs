@@ -30,7 +30,8 @@ fn address(rng: &mut Rng) -> IpAddr {
     }
 }
 
-fn record(rng: &mut Rng) -> Record {
+/// Any record, as chance will have it.
+pub(in crate::control) fn record(rng: &mut Rng) -> Record {
     let words = ["complete", "client_gone", "cut"];
     Record {
         time: SystemTime::UNIX_EPOCH + duration(rng).min(Duration::from_secs(9_999_999_999)),
