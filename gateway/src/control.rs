@@ -168,8 +168,9 @@ async fn serve(control: Control) -> io::Result<End> {
     let mut hang_up = signal(SignalKind::hangup())?;
     let features = kernel.features().clone();
     let counted = Counted::new(&policy, connections, kernel.live(), features.clone());
-    let metrics = Metrics::install(figures.clone(), in_flight, allowances, accounts, counted)
-        .map_err(io::Error::other)?;
+    let (metrics, counters) =
+        Metrics::install(figures.clone(), in_flight, allowances, accounts, counted)
+            .map_err(io::Error::other)?;
     let open = Arc::new(OpenConnections::default());
     let mut enforcement = Enforcement::new(kernel, &policy, open.clone(), &accounts.health);
     let mut watch = Watch::new(&policy, accounts);
@@ -178,7 +179,7 @@ async fn serve(control: Control) -> io::Result<End> {
         policy: policy.clone(),
         journals,
         figures,
-        counters: metrics.counters(),
+        counters,
         upstream_tls: Refusals::default(),
         books: kept.map(|kept| Books::begin(policy.clone(), kept, acceptance, &mut log)),
         log,

@@ -2,7 +2,7 @@
 
 use super::journal::Books;
 use super::log::Log;
-use super::metrics::Counters;
+use super::metrics::{Batch, Counters};
 use super::upstream_tls::Refusals;
 use crate::config::Policy;
 use crate::journal::{QUEUE_REPORTS, Reader, Report};
@@ -21,6 +21,15 @@ pub(super) struct Intake {
     pub(super) books: Option<Books>,
     pub(super) upstream_tls: Refusals,
     pub(super) log: Log,
+}
+
+/// Where the reports of one collection go to.
+struct Taking<'i> {
+    policy: &'i Policy,
+    counters: Batch<'i>,
+    books: Option<&'i mut Books>,
+    upstream_tls: &'i mut Refusals,
+    log: &'i mut Log,
 }
 
 impl Intake {
@@ -48,37 +57,43 @@ impl Intake {
     /// How many reports there were.
     fn collect(&mut self) -> usize {
         let mut taken = 0;
-        let mut journals = std::mem::take(&mut self.journals);
-        for journal in &mut journals {
+        let mut taking = Taking {
+            policy: &self.policy,
+            counters: self.counters.batch(),
+            books: self.books.as_mut(),
+            upstream_tls: &mut self.upstream_tls,
+            log: &mut self.log,
+        };
+        for journal in &mut self.journals {
             // No more than one queue's worth at a time: signals and the drain have to be seen too.
             let enough = taken + QUEUE_REPORTS;
             while taken < enough {
-                match journal.read(|report| self.take_in(report)) {
+                match journal.read(|report| taking.take_in(report)) {
                     0 => break,
                     read => taken += read,
                 }
             }
         }
-        self.journals = journals;
-        self.counters.tell();
         taken
     }
+}
 
+impl Taking<'_> {
     fn take_in(&mut self, report: &Report) {
         match report {
             Report::Request(record) => {
-                self.counters.count_request(&self.policy, record);
+                self.counters.count_request(self.policy, record);
                 if let Some(books) = &mut self.books {
-                    books.take(&self.policy, record);
+                    books.take(self.policy, record);
                 }
-                self.log.request(&self.policy, record);
+                self.log.request(self.policy, record);
             }
             Report::AttemptFailed { account, kind } => {
-                self.counters.count_failure(&self.policy, *account, kind);
+                self.counters.count_failure(self.policy, *account, kind);
             }
             Report::UpstreamTlsRefused { account, reason } => {
                 self.upstream_tls
-                    .tell(&self.policy, *account, reason, &mut self.log);
+                    .tell(self.policy, *account, reason, self.log);
             }
             Report::AcceptFailed(error) => {
                 self.counters.count_accept_failure();
@@ -99,5 +114,69 @@ impl Intake {
                 self.log.event("panicked", &[]);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::journal::tests::policy;
+    use super::super::log::record;
+    use super::*;
+    use crate::config::policy::TenantId;
+    use crate::journal::{Record, queue};
+    use fastrand::Rng;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use relay_wire::dialect::Usage;
+    use std::path::Path;
+    use std::sync::atomic::AtomicU64;
+
+    /// As a provider may have it that says anything.
+    fn absurd(rng: &mut Rng) -> Report {
+        Report::Request(Record {
+            tenant: Some(TenantId(0)),
+            bytes_in: 3,
+            usage: Some(Usage {
+                input_tokens: u64::MAX,
+                ..Usage::default()
+            }),
+            ..record(rng)
+        })
+    }
+
+    #[test]
+    fn reports_are_counted_and_logged_and_the_next_ones_too() {
+        let lost: &'static AtomicU64 = Box::leak(Box::default());
+        let (writer, reader) = queue(1_000, lost);
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let rng = &mut Rng::with_seed(13);
+        metrics::with_local_recorder(&recorder, || {
+            let mut intake = Intake {
+                policy: policy(Path::new("/nowhere"), "off"),
+                journals: vec![reader],
+                figures: Vec::new(),
+                counters: Counters::unseen(),
+                books: None,
+                upstream_tls: Refusals::default(),
+                log: Log::nowhere(),
+            };
+            let mut sum = 0;
+            for reports in [500, 0, 700] {
+                (0..reports).for_each(|_| writer.report(absurd(rng)));
+                assert_eq!(intake.collect(), reports);
+                sum += reports;
+                let shown = recorder.handle().render();
+                for line in [
+                    format!("relay_bytes_total{{direction=\"in\"}} {}\n", 3 * sum),
+                    format!(
+                        "relay_tokens_total{{tenant=\"a\",kind=\"input\"}} {}\n",
+                        (sum as u64).wrapping_neg()
+                    ),
+                ] {
+                    assert!(shown.contains(&line), "{line}{shown}");
+                }
+                assert_eq!(intake.log.waiting().lines().count(), sum);
+            }
+        });
+        assert_eq!(lost.load(Ordering::Relaxed), 0);
     }
 }

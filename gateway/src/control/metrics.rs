@@ -21,7 +21,7 @@ use crate::journal::Record;
 use crate::limits::{Allowances, InFlight};
 use crate::worker::Figures;
 use accounts::ByAccount;
-use histograms::Histograms;
+use histograms::{Histograms, Observer};
 use limits::ByLimit;
 use metrics::{Counter, counter, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -53,7 +53,7 @@ pub struct Metrics {
     counted: Counted,
 }
 
-/// What the control thread counts with: handles made once for each combination of labels.
+/// What the control thread counts with: handles made once for each combination of labels. There is one of it.
 pub struct Counters {
     sums: Sums,
     /// By tenant; the first are of no tenant.
@@ -62,7 +62,7 @@ pub struct Counters {
     /// By tenant.
     tokens: Vec<Option<[Place; 4]>>,
     failures: HashMap<(AccountId, &'static str), Counter>,
-    histograms: Arc<Histograms>,
+    observer: Observer,
     bytes_in: Place,
     bytes_out: Place,
     events: Place,
@@ -70,8 +70,11 @@ pub struct Counters {
     by_limit: ByLimit,
 }
 
+/// Counts what a batch of reports has: what its requests come to is told at its end.
+pub struct Batch<'c>(&'c mut Counters);
+
 impl Metrics {
-    /// Installs the recorder; once per process.
+    /// Installs the recorder; once per process. With it comes what counts the requests that it shows.
     ///
     /// # Errors
     /// A recorder is installed already.
@@ -81,7 +84,7 @@ impl Metrics {
         allowances: &'static Allowances,
         accounts: &'static Accounts,
         counted: Counted,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<(Self, Counters), BuildError> {
         let mut builder = PrometheusBuilder::new();
         let buckets: [(&str, &[f64]); 3] = [
             (RTT, &RTT_BUCKETS),
@@ -101,15 +104,17 @@ impl Metrics {
         limits::describe();
         protocols::describe();
         tls::describe();
-        Ok(Self {
+        let (histograms, observer) = Histograms::with_observer();
+        let metrics = Self {
             exporter,
-            histograms: Arc::default(),
+            histograms,
             figures,
             in_flight,
             allowances,
             accounts,
             counted,
-        })
+        };
+        Ok((metrics, Counters::new(observer)))
     }
 
     /// Everything, in the text format of Prometheus.
@@ -118,11 +123,6 @@ impl Metrics {
         let mut text = self.exporter.render();
         self.histograms.render(&mut text);
         text
-    }
-
-    /// What counts the requests that these show.
-    pub fn counters(&self) -> Counters {
-        Counters::new(self.histograms.clone())
     }
 
     /// Folds what was observed into the histograms, so that it does not pile up while nobody asks.
@@ -244,14 +244,20 @@ fn describe() {
 }
 
 impl Counters {
-    fn new(histograms: Arc<Histograms>) -> Self {
+    /// Of which nothing is shown.
+    #[cfg(test)]
+    pub(super) fn unseen() -> Self {
+        Self::new(Histograms::with_observer().1)
+    }
+
+    fn new(observer: Observer) -> Self {
         let mut sums = Sums::default();
         Self {
             requests: Vec::new(),
             streams: ByLabels::default(),
             tokens: Vec::new(),
             failures: HashMap::new(),
-            histograms,
+            observer,
             bytes_in: sums.place(counter!("relay_bytes_total", "direction" => "in")),
             bytes_out: sums.place(counter!("relay_bytes_total", "direction" => "out")),
             events: sums.place(counter!("relay_events_total")),
@@ -261,13 +267,17 @@ impl Counters {
         }
     }
 
-    /// Counts a request that is over. [`Counters::tell`] has to follow.
-    pub fn count_request(&mut self, policy: &Policy, record: &Record) {
+    /// Begins a batch of reports.
+    pub fn batch(&mut self) -> Batch<'_> {
+        Batch(self)
+    }
+
+    fn count_request(&mut self, policy: &Policy, record: &Record) {
         self.count_outcome(policy, record);
         let sums = &mut self.sums;
         sums.add(self.bytes_in, record.bytes_in);
         sums.add(self.bytes_out, record.bytes_out);
-        self.observe(record);
+        self.observer.observe(record);
         if record.streamed {
             self.count_stream(record);
         }
@@ -275,29 +285,6 @@ impl Counters {
         self.by_account
             .count_request(policy, record, &mut self.sums);
         self.by_limit.count_request(policy, record, &mut self.sums);
-    }
-
-    /// What the requests of a batch come to is told.
-    pub fn tell(&mut self) {
-        self.sums.tell();
-    }
-
-    fn observe(&self, record: &Record) {
-        let histograms = &self.histograms;
-        histograms.duration.record(record.duration.as_secs_f64());
-        if let Some(overhead) = record.overhead {
-            histograms.added_latency.record(overhead.as_secs_f64());
-        }
-        if let (Some(route), Some(first_byte)) = (record.route, record.first_byte) {
-            let by_route = histograms.first_byte(route);
-            by_route.record(first_byte.as_secs_f64());
-        }
-        if let Some(queued) = record.queued {
-            histograms.queue_wait.record(queued.as_secs_f64());
-        }
-        if record.account.is_some() && record.attempts > 0 {
-            histograms.attempts.record(record.attempts.into());
-        }
     }
 
     fn count_outcome(&mut self, policy: &Policy, record: &Record) {
@@ -346,10 +333,18 @@ impl Counters {
         self.sums.add(output, usage.output_tokens);
         self.sums.add(reasoning, usage.reasoning_tokens);
     }
+}
+
+impl Batch<'_> {
+    /// Counts a request that is over.
+    pub fn count_request(&mut self, policy: &Policy, record: &Record) {
+        self.0.count_request(policy, record);
+    }
 
     /// Counts an attempt that failed.
     pub fn count_failure(&mut self, policy: &Policy, account: AccountId, kind: &'static str) {
-        self.failures
+        self.0
+            .failures
             .entry((account, kind))
             .or_insert_with(|| {
                 let account = policy.account(account);
@@ -372,6 +367,12 @@ impl Counters {
     /// Counts a panic.
     pub fn count_panic(&self) {
         counter!("relay_panics_total").increment(1);
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.0.sums.tell();
     }
 }
 

@@ -1,19 +1,24 @@
 //! Histograms that nearly every request adds to. The exporter would keep each observation with its time until somebody folds
 //! it into what is shown; here it is a step of a counter at once. They are shown as the exporter shows its own.
 
+use crate::journal::Record;
 use relay_wire::dialect::Dialect;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What is observed of requests: added to by the control thread alone.
+/// What is observed of requests.
 pub(super) struct Histograms {
-    pub(super) added_latency: Histogram,
-    pub(super) duration: Histogram,
-    pub(super) attempts: Histogram,
-    pub(super) queue_wait: Histogram,
+    added_latency: Histogram,
+    duration: Histogram,
+    attempts: Histogram,
+    queue_wait: Histogram,
     /// By route, as [`Dialect::ALL`] has them.
     first_byte: [Histogram; Dialect::ALL.len()],
 }
+
+/// Adds to [`Histograms`], alone: with a second one at the same time observations would be lost.
+pub(super) struct Observer(Arc<Histograms>);
 
 /// From 5 µs: what the gateway itself adds.
 const ADDED_LATENCY_BUCKETS: [f64; 12] = [
@@ -46,8 +51,14 @@ impl Default for Histograms {
 }
 
 impl Histograms {
+    /// Empty ones, with what adds to them.
+    pub(super) fn with_observer() -> (Arc<Self>, Observer) {
+        let histograms = Arc::new(Self::default());
+        (histograms.clone(), Observer(histograms))
+    }
+
     /// From a request's head to the answer's first bytes.
-    pub(super) fn first_byte(&self, route: Dialect) -> &Histogram {
+    fn first_byte(&self, route: Dialect) -> &Histogram {
         let place = Dialect::ALL.iter().position(|one| *one == route);
         &self.first_byte[place.unwrap_or_default()]
     }
@@ -95,8 +106,29 @@ impl Histograms {
     }
 }
 
+impl Observer {
+    /// Adds what is known of a request that is over.
+    pub(super) fn observe(&mut self, record: &Record) {
+        let histograms = &self.0;
+        histograms.duration.record(record.duration.as_secs_f64());
+        if let Some(overhead) = record.overhead {
+            histograms.added_latency.record(overhead.as_secs_f64());
+        }
+        if let (Some(route), Some(first_byte)) = (record.route, record.first_byte) {
+            let by_route = histograms.first_byte(route);
+            by_route.record(first_byte.as_secs_f64());
+        }
+        if let Some(queued) = record.queued {
+            histograms.queue_wait.record(queued.as_secs_f64());
+        }
+        if record.account.is_some() && record.attempts > 0 {
+            histograms.attempts.record(record.attempts.into());
+        }
+    }
+}
+
 /// Counts of observations by how large they are.
-pub(super) struct Histogram {
+struct Histogram {
     bounds: &'static [f64],
     /// Between two bounds each; the last ones are beyond all of them.
     counts: Box<[AtomicU64]>,
@@ -113,8 +145,8 @@ impl Histogram {
         }
     }
 
-    /// One more. By one thread only: what others add at the same time may be lost.
-    pub(super) fn record(&self, value: f64) {
+    /// One more, of an [`Observer`]: what is added at the same time may be lost.
+    fn record(&self, value: f64) {
         let place = self.bounds.iter().position(|bound| value <= *bound);
         let count = &self.counts[place.unwrap_or(self.bounds.len())];
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);

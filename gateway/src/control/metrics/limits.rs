@@ -53,13 +53,11 @@ impl ByLimit {
             self.used.resize_with(policy.tenants.len(), Used::default);
         }
         let used = &mut self.used[usize::from(tenant.0)];
-        if !record.shadowed.is_empty() {
-            for limit in record.shadowed.iter() {
-                let place = used.shadows.place(limit, sums, || {
-                    counter!("relay_limit_shadow_total", "tenant" => name(), "limit" => limit.as_str())
-                });
-                sums.add(place, 1);
-            }
+        for limit in record.shadowed.iter() {
+            let place = used.shadows.place(limit, sums, || {
+                counter!("relay_limit_shadow_total", "tenant" => name(), "limit" => limit.as_str())
+            });
+            sums.add(place, 1);
         }
         let Some(known) = record.known else {
             return;

@@ -39,7 +39,9 @@ impl Sums {
         if sum.untold == 0 {
             self.touched.push(place);
         }
-        sum.untold += number;
+        // Providers state what they like to have used, and a batch of that can be more than there are numbers: a counter goes on
+        // from zero then, as the one that is told does.
+        sum.untold = sum.untold.wrapping_add(number);
     }
 
     /// Tells the counters what has been added.
@@ -112,5 +114,17 @@ mod tests {
         sums.tell();
         let told = told.map(|told| told.0.lock().unwrap().clone());
         assert_eq!(told, [vec![3], vec![5, 7], vec![]]);
+    }
+
+    #[test]
+    fn a_batch_of_absurd_numbers_goes_on_from_zero() {
+        let told = Arc::new(Told::default());
+        let mut sums = Sums::default();
+        let place = sums.place(Counter::from_arc(told.clone()));
+        for number in [u64::MAX, 3, 5] {
+            sums.add(place, number);
+        }
+        sums.tell();
+        assert_eq!(*told.0.lock().unwrap(), [7]);
     }
 }
