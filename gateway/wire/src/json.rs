@@ -150,7 +150,7 @@ impl Found {
     /// What has come of the value says nothing.
     fn forget(&mut self) {
         self.raw.clear();
-        self.from = 0;
+        (self.truncated, self.from) = (false, 0);
     }
 
     fn append(&mut self, bytes: &[u8], bytes_max: usize) {

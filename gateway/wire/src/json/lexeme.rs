@@ -1,8 +1,8 @@
-//! Strings, numbers and literals of which a part is in another piece, or in which there is more than plain text.
+//! Strings, numbers and literals of which a part is in another piece, and strings in which there is more than plain text.
 
 use super::JsonError;
 use super::number::Number;
-use super::text::plain_bytes;
+use super::text::{escapes_bytes, plain_bytes, unescaped};
 use super::watch::Watch;
 
 /// One that has begun and not ended.
@@ -69,26 +69,31 @@ impl Lexeme {
         while let Some(&byte) = bytes.get(at) {
             at += 1;
             lexeme = match lexeme {
-                Self::String(role) => {
-                    let end = at - 1 + plain_bytes(&bytes[at - 1..]);
-                    if role == StringRole::Key {
-                        watch.key_text(&bytes[at - 1..end])?;
+                Self::String(StringRole::Unread) => {
+                    let (end, broken_off) = unread_string(bytes, at - 1)?;
+                    at = end;
+                    match broken_off {
+                        None => return Ok((end, None)),
+                        Some(broken_off) => broken_off,
                     }
+                }
+                Self::String(StringRole::Key) => {
+                    let end = at - 1 + plain_bytes(&bytes[at - 1..]);
+                    watch.key_text(&bytes[at - 1..end])?;
                     at = end + 1;
                     match bytes.get(end) {
                         None => return Ok((end, Some(lexeme))),
                         Some(b'"') => return Ok((at, None)),
-                        Some(b'\\') => Self::Escape(role),
+                        Some(b'\\') => Self::Escape(StringRole::Key),
                         Some(_) => return Err(JsonError::Invalid),
                     }
                 }
                 Self::Escape(role) => escape(byte, role, watch)?,
                 Self::Unicode { role, digits, unit } => unicode(byte, role, digits, unit, watch)?,
-                Self::Number(number) => match number.step(byte) {
-                    Some(number) => Self::Number(number),
-                    None if number.may_end() => return Ok((at - 1, None)),
-                    None => return Err(JsonError::Invalid),
-                },
+                Self::Number(number) => {
+                    let (end, broken_off) = number.read(bytes, at - 1)?;
+                    return Ok((end, broken_off.map(Self::Number)));
+                }
                 Self::Literal(literal, matched) => {
                     let text = literal.text();
                     if text[usize::from(matched)] != byte {
@@ -105,23 +110,32 @@ impl Lexeme {
     }
 }
 
-fn escape(name: u8, role: StringRole, watch: &mut Watch) -> Result<Lexeme, JsonError> {
-    let character = match name {
-        b'u' => {
-            return Ok(Lexeme::Unicode {
-                role,
-                digits: 0,
-                unit: 0,
-            });
+/// Reads on in a string of which nobody wants to know the text: what is whole in the piece takes no state.
+fn unread_string(bytes: &[u8], mut at: usize) -> Result<(usize, Option<Lexeme>), JsonError> {
+    loop {
+        at += plain_bytes(&bytes[at..]);
+        match bytes.get(at) {
+            None => return Ok((at, Some(Lexeme::String(StringRole::Unread)))),
+            Some(b'"') => return Ok((at + 1, None)),
+            Some(b'\\') => {}
+            Some(_) => return Err(JsonError::Invalid),
         }
-        b'"' | b'\\' | b'/' => name,
-        b'b' => 0x08,
-        b'f' => 0x0c,
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        _ => return Err(JsonError::Invalid),
-    };
+        at += escapes_bytes(&bytes[at..])?;
+        if bytes.get(at) == Some(&b'\\') {
+            return Ok((at + 1, Some(Lexeme::Escape(StringRole::Unread))));
+        }
+    }
+}
+
+fn escape(name: u8, role: StringRole, watch: &mut Watch) -> Result<Lexeme, JsonError> {
+    if name == b'u' {
+        return Ok(Lexeme::Unicode {
+            role,
+            digits: 0,
+            unit: 0,
+        });
+    }
+    let character = unescaped(name).ok_or(JsonError::Invalid)?;
     if role == StringRole::Key {
         watch.key_text(&[character])?;
     }

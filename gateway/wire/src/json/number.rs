@@ -1,5 +1,7 @@
 //! The grammar of JSON numbers (RFC 8259 section 6), byte by byte, and what they come to.
 
+use super::JsonError;
+
 /// What the last byte of a number was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Number {
@@ -23,6 +25,24 @@ impl Number {
         }
     }
 
+    /// Reads on from `at`: returns where it ends, or where the piece does and what the last byte was.
+    pub(super) fn read(
+        self,
+        bytes: &[u8],
+        mut at: usize,
+    ) -> Result<(usize, Option<Self>), JsonError> {
+        let mut number = self;
+        while let Some(&byte) = bytes.get(at) {
+            number = match number.step(byte) {
+                Some(number) => number,
+                None if number.may_end() => return Ok((at, None)),
+                None => return Err(JsonError::Invalid),
+            };
+            at += 1;
+        }
+        Ok((at, Some(number)))
+    }
+
     /// After one more byte; `None` if that does not belong to the number.
     pub(super) fn step(self, byte: u8) -> Option<Self> {
         match (self, byte) {
@@ -41,18 +61,21 @@ impl Number {
         }
     }
 
-    /// Where a number ends of which the first byte is before `at`, if it is an integer that is not negative and ends in this
-    /// piece; nearly all are.
+    /// Where a number ends of which the first byte is before `at`, if it has no exponent and ends in this piece; nearly all
+    /// are such.
     #[inline(always)]
-    pub(super) fn integer_end(self, bytes: &[u8], at: usize) -> Option<usize> {
-        let digits = bytes[at..].iter().position(|byte| !byte.is_ascii_digit())?;
+    pub(super) fn plain_end(self, bytes: &[u8], at: usize) -> Option<usize> {
+        let integer_end = at + digits(&bytes[at..]);
         let is_integer = match self {
-            Self::Integer => true,
-            Self::LeadingZero => digits == 0,
-            _ => false,
+            Self::LeadingZero => integer_end == at,
+            Self::Minus => integer_end == at + 1 || (integer_end > at && bytes[at] != b'0'),
+            _ => true,
         };
-        let end = at + digits;
-        (is_integer && !matches!(bytes[end], b'.' | b'e' | b'E')).then_some(end)
+        let end = match bytes.get(integer_end)? {
+            b'.' => fraction_end(bytes, integer_end + 1)?,
+            _ => integer_end,
+        };
+        (is_integer && !matches!(bytes.get(end)?, b'e' | b'E')).then_some(end)
     }
 
     pub(super) fn may_end(self) -> bool {
@@ -61,6 +84,19 @@ impl Number {
             Self::LeadingZero | Self::Integer | Self::Fraction | Self::Exponent
         )
     }
+}
+
+/// Where digits end of which the first is at `at`, if it is one.
+fn fraction_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let end = at + digits(&bytes[at..]);
+    (end > at).then_some(end)
+}
+
+/// How many digits these begin with.
+#[inline(always)]
+fn digits(bytes: &[u8]) -> usize {
+    let other = bytes.iter().position(|byte| !byte.is_ascii_digit());
+    other.unwrap_or(bytes.len())
 }
 
 /// What a number comes to as a count, however it is written: rounded up, and if it is too large for the type the largest

@@ -50,9 +50,10 @@ impl Paths {
     /// A tree of these paths.
     ///
     /// # Panics
-    /// There are more than 32 paths, two are the same, or one has no key or more than 4: paths are constants.
+    /// There are more than 32 paths, two are the same, one has no key or more than 4, or the tree of them has more than 48
+    /// nodes (its root is one, and each different beginning of a path): paths are constants.
     pub const fn new(paths: &[Path]) -> Self {
-        assert!(paths.len() <= PATHS_MAX);
+        assert!(paths.len() <= PATHS_MAX, "more paths than a tree has");
         let mut tree = Self {
             nodes: [Node::new(b""); NODES_MAX],
             count: 1,
@@ -66,7 +67,10 @@ impl Paths {
     }
 
     const fn add(&mut self, path: Path, index: u8) {
-        assert!(!path.is_empty() && path.len() <= PATH_LENGTH_MAX);
+        assert!(
+            !path.is_empty() && path.len() <= PATH_LENGTH_MAX,
+            "a path without keys, or with too many"
+        );
         let mut at = NodeIndex::ROOT;
         let mut depth = 0;
         while depth < path.len() {
@@ -74,7 +78,7 @@ impl Paths {
             depth += 1;
         }
         let end = &mut self.nodes[at.0 as usize];
-        assert!(end.path.is_none());
+        assert!(end.path.is_none(), "two paths are the same");
         end.path = Some(index);
     }
 
@@ -89,6 +93,7 @@ impl Paths {
         if let Some(known) = known {
             return known;
         }
+        assert!(self.count < NODES_MAX, "more nodes than a tree has");
         let made = NodeIndex(self.count as u8);
         self.nodes[self.count] = Node::new(key);
         self.count += 1;

@@ -149,9 +149,12 @@ impl Syntax {
                 _ => (end, Some(Lexeme::String(StringRole::Unread))),
             }
         } else if let Some(number) = Number::begin(byte) {
-            match number.integer_end(bytes, behind) {
+            match number.plain_end(bytes, behind) {
                 Some(end) => (end, None),
-                None => (behind, Some(Lexeme::Number(number))),
+                None => {
+                    let (end, broken_off) = number.read(bytes, behind)?;
+                    (end, broken_off.map(Lexeme::Number))
+                }
             }
         } else {
             let literal = Literal::begin(byte).ok_or(JsonError::Invalid)?;
@@ -167,7 +170,7 @@ impl Syntax {
         }
     }
 
-    /// What is read byte by byte, up to its end or that of the piece.
+    /// What is not read in one go, up to its end or that of the piece.
     fn lexeme(
         &mut self,
         lexeme: Lexeme,

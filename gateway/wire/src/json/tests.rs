@@ -226,6 +226,17 @@ fn captures_are_limited() {
 }
 
 #[test]
+fn of_a_broken_text_nothing_says_that_a_value_was_truncated() {
+    let text = format!("{{\"a\":\"{}\\x\"}}", "x".repeat(30));
+    for piece_bytes in [1, 25, text.len()] {
+        let mut scan = JsonScan::new(&PATHS, 4, 20);
+        let mut pieces = text.as_bytes().chunks(piece_bytes);
+        assert!(pieces.any(|piece| scan.feed(piece).is_err()));
+        assert!(!scan.found(0).truncated && scan.found(0).raw.is_empty());
+    }
+}
+
+#[test]
 fn a_value_is_not_there_before_it_is_complete() {
     for text in [
         r#"{"a":"x"#,

@@ -1,6 +1,7 @@
-//! Where the plain text of a string ends: at the first byte that cannot be in it as it is (RFC 8259 section 7), a quote,
-//! a backslash or a control character.
+//! What strings are made of (RFC 8259 section 7): plain text, which ends at the first byte that cannot be in it as it is (a
+//! quote, a backslash or a control character), and escapes.
 
+use super::JsonError;
 use memchr::memchr2;
 
 /// Up to here eight bytes at a time are faster than a vector search: most strings are shorter.
@@ -66,3 +67,53 @@ fn special_bytes(word: [u8; 8]) -> u64 {
 fn first_byte(special: u64) -> usize {
     special.trailing_zeros() as usize / 8
 }
+
+/// How many bytes the escapes take that these begin with. One that is not whole is left.
+#[inline]
+pub(super) fn escapes_bytes(text: &[u8]) -> Result<usize, JsonError> {
+    let mut rest = text;
+    loop {
+        rest = match rest {
+            [b'\\', b'u', digits @ ..] => match digits.split_first_chunk() {
+                Some((digits, behind)) if is_utf16_unit(*digits) => behind,
+                Some(_) => return Err(JsonError::Invalid),
+                None => break,
+            },
+            [b'\\', name, behind @ ..] if unescaped(*name).is_some() => behind,
+            [b'\\', _, ..] => return Err(JsonError::Invalid),
+            _ => break,
+        };
+    }
+    Ok(text.len() - rest.len())
+}
+
+/// The byte that an escape of this name stands for; `\u` is another matter.
+#[inline]
+pub(super) fn unescaped(name: u8) -> Option<u8> {
+    Some(match name {
+        b'"' | b'\\' | b'/' => name,
+        b'b' => 0x08,
+        b'f' => 0x0c,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        _ => return None,
+    })
+}
+
+/// Are these hexadecimal digits? Without an early exit, so that the many different digits of a text cost no wrong guess.
+#[inline]
+fn is_utf16_unit(digits: [u8; 4]) -> bool {
+    let is_digit = |at: usize| IS_HEX_DIGIT[usize::from(digits[at])];
+    is_digit(0) & is_digit(1) & is_digit(2) & is_digit(3)
+}
+
+static IS_HEX_DIGIT: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = (byte as u8).is_ascii_hexdigit();
+        byte += 1;
+    }
+    table
+};

@@ -12,15 +12,20 @@ const FOUND_EXPECTED: usize = 8;
 pub(super) struct Watch {
     paths: &'static Paths,
     capture_bytes_max: usize,
-    /// How many of the open arrays and objects, counted from the outermost, lie on a path.
+    /// How many of the open arrays and objects, counted from the outermost, are looked into: something is looked for in
+    /// each of them, and in none that is deeper. At most as many as are open, and as a path has keys.
     watched: usize,
-    /// Where those are.
+    /// Where those are: valid below `watched`; what is behind that is of earlier ones.
     inside: [NodeIndex; PATH_LENGTH_MAX],
-    /// Where the next value is, if that is on a path.
+    /// Where the next value is, if that is on a path. Set at the start of the text, by a key, and where an item may follow,
+    /// and that only while the innermost open array or object is looked into. Taken by the value that begins, and gone
+    /// where the array ends without one.
     next: Option<NodeIndex>,
-    /// In how many arrays and objects the innermost value is that is being captured; `usize::MAX`: none is.
+    /// In how many arrays and objects the innermost value is that is being captured: the index of the last that is set in
+    /// `capturing`; `usize::MAX` if none is.
     capture_depth: usize,
-    /// The values that are being captured, by how many arrays and objects they are in: the places in `found`.
+    /// The values that are being captured, each inside of those before it, by how many arrays and objects they are in,
+    /// which is as many as the path has keys: the places in `found`.
     capturing: [Option<u8>; PATH_LENGTH_MAX + 1],
     /// Bytes of the earlier pieces.
     earlier_bytes: u64,

@@ -14,7 +14,11 @@ const PATHS: &[Path] = &[
 ];
 
 fn scan(pieces: &[&[u8]]) -> (JsonScan, Result<(), JsonError>) {
-    let mut scan = JsonScan::new(const { &Paths::new(PATHS) }, 64, 100_000);
+    scan_with(100_000, pieces)
+}
+
+fn scan_with(capture_bytes_max: usize, pieces: &[&[u8]]) -> (JsonScan, Result<(), JsonError>) {
+    let mut scan = JsonScan::new(const { &Paths::new(PATHS) }, 64, capture_bytes_max);
     let scanned = pieces.iter().try_for_each(|piece| scan.feed(piece));
     (scan, scanned)
 }
@@ -150,12 +154,13 @@ proptest! {
         value in object(),
         changes in changes(b"{}[]\",:\\ \n0123456789.eE+-tfnu\0\x1f\x7f"),
         cuts in cuts(),
+        capture_bytes_max in prop_oneof![0..30_usize, Just(100_000)],
     ) {
         let text = changed(value.to_string().as_bytes(), &changes);
-        let (whole, scanned) = scan(&[&text]);
+        let (whole, scanned) = scan_with(capture_bytes_max, &[&text]);
         let bytes: Vec<&[u8]> = text.chunks(1).collect();
         for pieces in [pieces(&text, &cuts), bytes] {
-            let (split, split_scanned) = scan(&pieces);
+            let (split, split_scanned) = scan_with(capture_bytes_max, &pieces);
             prop_assert_eq!(split_scanned, scanned);
             prop_assert_eq!(described(&split), described(&whole));
         }
@@ -182,6 +187,32 @@ proptest! {
                 let wanted = serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_ok();
                 prop_assert_eq!(is_valid, wanted, "{:?}", String::from_utf8_lossy(&text));
             }
+        }
+    }
+
+    /// What is whole in a piece is read in another way than what is not.
+    #[test]
+    fn escapes_and_numbers_are_the_same_wherever_they_are_cut(
+        string in r#"([ !#-\[\]-~]{0,20}|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}){0,8}"#,
+        number in r"-?(0|[1-9][0-9]{0,12})(\.[0-9]{1,12})?([eE][+-]?[0-9]{1,4})?",
+        changes in changes(b"\"\\ub/0123456789aFg.eE+-\n"),
+    ) {
+        let valid = format!("{{\"x\":{{\"{string}\":\"{string}\"}},\"b\":[{number},{number}]}}");
+        let text = changed(valid.as_bytes(), &changes);
+        if std::str::from_utf8(&text).is_err() {
+            return Ok(());
+        }
+        let (whole, scanned) = scan(&[&text]);
+        let is_valid = scanned.is_ok() && whole.is_complete();
+        let wanted = serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_ok()
+            && text.starts_with(b"{");
+        prop_assert_eq!(is_valid, wanted, "{:?}", String::from_utf8_lossy(&text));
+        prop_assert!(is_valid || text != valid.as_bytes());
+        for cut in 0..=text.len() {
+            let (start, rest) = text.split_at(cut);
+            let (split, split_scanned) = scan(&[start, rest]);
+            prop_assert_eq!(split_scanned, scanned);
+            prop_assert_eq!(described(&split), described(&whole), "cut after {}", cut);
         }
     }
 
