@@ -45,7 +45,9 @@ impl Span {
     }
 }
 
-/// One header field: name as received (any case), value without surrounding white space.
+/// One header field: name as received (any case), value without surrounding white space. Only the parser makes them, so in
+/// the buffer of its head the one is a token and the other has no control characters.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     /// The field's name.
@@ -204,6 +206,11 @@ impl RequestHead {
             Some(_) => Err(fault(true).err().unwrap_or(FramingError::Malformed)),
             None => fault(false).map(|()| None),
         };
+        // The tokeniser has read all that is there then: there is no need to look for the end of the head.
+        let incomplete = || {
+            debug_assert!(find_head(within, start).is_none());
+            fault(false).map(|()| None)
+        };
 
         let mut slots = [const { MaybeUninit::uninit() }; FIELDS_CEILING];
         let mut tokens = httparse::Request::new(&mut []);
@@ -213,7 +220,10 @@ impl RequestHead {
         let (Ok(httparse::Status::Complete(parsed)), Some(method), Some(target), Some(version)) =
             (parsed, tokens.method, tokens.path, tokens.version)
         else {
-            return refused();
+            return match parsed {
+                Ok(httparse::Status::Partial) => incomplete(),
+                _ => refused(),
+            };
         };
         let head = start..start + parsed;
         let fields = locate(buffer, tokens.headers);
@@ -273,6 +283,10 @@ impl ResponseHead {
             Some(_) => Err(fault(true).err().unwrap_or(FramingError::Malformed)),
             None => fault(false).map(|()| None),
         };
+        let incomplete = || {
+            debug_assert!(find_head(within, 0).is_none());
+            fault(false).map(|()| None)
+        };
         // The tokeniser would skip empty lines, which may stand before a request only.
         if let Some(b'\r' | b'\n') = within.first() {
             return refused();
@@ -288,7 +302,10 @@ impl ResponseHead {
         let (Ok(httparse::Status::Complete(parsed)), Some(status), Some(version)) =
             (parsed, tokens.code, tokens.version)
         else {
-            return refused();
+            return match parsed {
+                Ok(httparse::Status::Partial) => incomplete(),
+                _ => refused(),
+            };
         };
         let fields = locate(buffer, tokens.headers);
         if !has_only_whole_line_ends(buffer, &(0..parsed), &fields) {

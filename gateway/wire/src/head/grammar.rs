@@ -20,6 +20,9 @@ pub(super) enum StartLine {
     Response,
 }
 
+/// As many bytes as are tested at once.
+const STRETCH_BYTES: usize = 16;
+
 /// Why reading stopped before the end of the head.
 enum Stop {
     /// So far nothing is wrong.
@@ -226,12 +229,25 @@ impl Reader<'_> {
 
     /// A field value or a reason phrase (RFC 9110 section 5.5) and the line break behind it.
     fn rest_of_line(&mut self) -> Result<(), Stop> {
-        self.skip(|byte| !byte.is_ascii_control() || byte == b'\t');
+        // A head that comes in drips is read anew with each of them, and nearly all of it is this. Without an early exit the
+        // test of a stretch takes vector instructions.
+        let stretches = self.head[self.at..].chunks_exact(STRETCH_BYTES);
+        let is_text = |stretch: &&[u8]| {
+            let are_text = stretch.iter().map(|&byte| is_text_byte(byte));
+            are_text.fold(true, |one, other| one & other)
+        };
+        self.at += STRETCH_BYTES * stretches.take_while(is_text).count();
+        self.skip(is_text_byte);
         match self.peek()? {
             b'\r' | b'\n' => self.line_break(),
             _ => Err(FramingError::ControlCharacter.into()),
         }
     }
+}
+
+/// What stands in a field value or a reason phrase; `obs-text` too (RFC 9110 section 5.5).
+fn is_text_byte(byte: u8) -> bool {
+    !byte.is_ascii_control() || byte == b'\t'
 }
 
 /// `tchar` (RFC 9110 section 5.6.2).

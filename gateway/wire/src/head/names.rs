@@ -110,8 +110,9 @@ static BY_PLACE: [Option<KnownName>; PLACES] = {
         let known = KnownName::ALL[at];
         let name = known.as_str().as_bytes();
         let place = place(name);
-        // Where a new name ends up on another's place, the factors in `place` have to be other ones.
-        assert!(places[place].is_none());
+        // Where a new name ends up on another's place, the factors in `place` have to be other ones: try all below 64 in
+        // nested loops (a throwaway test) until the places of `KnownName::ALL` are as many as the names.
+        assert!(places[place].is_none(), "two names have the same place");
         let mut byte = 0;
         while byte < name.len() {
             // What `is` relies on.

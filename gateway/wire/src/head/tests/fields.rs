@@ -245,3 +245,23 @@ fn connections_are_kept_as_the_version_and_the_field_say() {
         );
     }
 }
+
+#[test]
+fn a_control_character_is_found_at_any_place_of_a_value() {
+    for length in 0..50 {
+        for place in 0..=length {
+            for control in [0_u8, 0x08, 0x1f, 0x7f] {
+                let mut value = vec![b'x'; length];
+                value.insert(place, control);
+                let begun = [b"GET / HTTP/1.1\r\nX: ", &value[..]].concat();
+                let whole = [&begun[..], b"\r\nHost: a\r\n\r\n"].concat();
+                assert_refused(&begun, FramingError::ControlCharacter);
+                assert_refused(&whole, FramingError::ControlCharacter);
+            }
+            let mut value = vec![b'x'; length];
+            value.insert(place, b'\t');
+            let begun = [b"GET / HTTP/1.1\r\nX: ", &value[..]].concat();
+            assert!(request(&begun).unwrap().is_none());
+        }
+    }
+}
