@@ -20,7 +20,8 @@ impl Drop for InFlight {
     }
 }
 
-/// Bytes that an operation of `send_some` reads. Valid as long as that future lives, which ends no earlier (`InFlight`).
+/// Bytes that an operation of `Tcp::send_one` reads: only as long as its future lives, which borrows them and does not end before
+/// the operation has (`InFlight`).
 pub(crate) struct Part(*const u8, usize);
 
 impl Part {
@@ -29,7 +30,9 @@ impl Part {
     }
 }
 
-// SAFETY: the bytes are initialised, stay where they are and are not written to while `send_some` waits: it borrows them.
+// SAFETY: a `Part` is made by `Tcp::send_one` alone, which hands it to the operation and drops it with that. The bytes are
+// initialised, and stay where they are and unchanged meanwhile: the future holds the borrow `Part::of` was given, and where it would
+// end before the operation, `InFlight` ends the process.
 unsafe impl IoBuf for Part {
     fn read_ptr(&self) -> *const u8 {
         self.0
@@ -40,7 +43,7 @@ unsafe impl IoBuf for Part {
     }
 }
 
-/// The same for several stretches of bytes.
+/// The same for several stretches of bytes, in `Tcp::send`.
 pub(crate) struct Parts(*const libc::iovec, usize);
 
 impl Parts {
@@ -50,7 +53,7 @@ impl Parts {
     }
 }
 
-// SAFETY: the parts and the array of them stay where they are and unchanged while `send_some` waits: it borrows them.
+// SAFETY: as above, with `Tcp::send`, whose future holds the borrow of the parts and of the array of them.
 unsafe impl IoVecBuf for Parts {
     fn read_iovec_ptr(&self) -> *const libc::iovec {
         self.0

@@ -138,27 +138,20 @@ impl Wheel {
     /// Makes sure that the socket is visited when its deadline passes, and soon if it is watched.
     pub(crate) fn schedule(&self, socket: &Rc<Socket>) {
         let now = self.inner.tick.get();
-        let (next, deadline) = (socket.next_visit_tick.get(), socket.deadline_tick.get());
-        // The usual case: it is visited in time, and put where it belongs then.
         let latest = match socket.watched.get() {
             true => WATCH_TICKS,
             false => SLOTS as u64 - 1,
         };
-        if next <= now || next > deadline.min(now + latest) {
-            self.enter(socket, now);
+        let visit = socket.deadline_tick.get().clamp(now + 1, now + latest);
+        let next = socket.next_visit_tick.get();
+        // Mostly it is visited in time, and put where it belongs then.
+        if next <= now || next > visit {
+            self.enter(socket, visit);
         }
     }
 
-    fn enter(&self, socket: &Rc<Socket>, now: u64) {
-        let mut visit = socket.deadline_tick.get().min(now + SLOTS as u64 - 1);
-        if socket.watched.get() {
-            visit = visit.min(now + WATCH_TICKS);
-        }
-        let visit = visit.max(now + 1);
-        let next = socket.next_visit_tick.get();
-        if next <= visit && next > now {
-            return;
-        }
+    #[cold]
+    fn enter(&self, socket: &Rc<Socket>, visit: u64) {
         socket.next_visit_tick.set(visit);
         let slot = slot_of(visit);
         self.inner.slots.borrow_mut()[slot].push(Entry {

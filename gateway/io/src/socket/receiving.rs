@@ -3,7 +3,6 @@
 use super::transport::Transport;
 use super::{Interrupt, IoError, Received, Stream};
 use crate::lease::{Lease, Pool};
-use std::future::Future;
 use std::io;
 use std::pin::pin;
 
