@@ -59,6 +59,8 @@ pub(super) struct Share {
     limit: Limit,
     whole: u64,
     remaining: u64,
+    /// What its counter was read as. Read once: others count on, and what is told of a limit at one time must agree.
+    count: u64,
 }
 
 impl Share {
@@ -203,10 +205,12 @@ impl Ledger {
     #[inline]
     pub(super) fn share(&self, limit: Limit, now: Moment) -> Option<Share> {
         let term = self.term(limit).filter(|term| !term.is_shadow)?;
+        let count = self.count(limit, now.today);
         Some(Share {
             limit,
             whole: term.max,
-            remaining: term.remaining(self.counter(limit, now.today), now.ticks),
+            remaining: term.remaining(count, now.ticks),
+            count,
         })
     }
 
@@ -214,7 +218,7 @@ impl Ledger {
     pub(super) fn standing_of(&self, share: Share, now: Moment, calendar: &Calendar) -> Standing {
         let reset = match (span_of(share.limit), self.term(share.limit)) {
             (Some(span), _) => calendar.left(span),
-            (None, Some(term)) => term.reset(self.counter(share.limit, now.today), now.ticks),
+            (None, Some(term)) => term.reset(share.count, now.ticks),
             (None, None) => Duration::ZERO,
         };
         Standing {
@@ -228,7 +232,7 @@ impl Ledger {
     pub(super) fn state(&self, now: Moment, calendar: &Calendar) -> ScopeState {
         let limits = Limit::ALL.into_iter().filter_map(|limit| {
             let term = self.term(limit)?;
-            let level = term.level(self.counter(limit, now.today), now.ticks);
+            let level = term.level(self.count(limit, now.today), now.ticks);
             Some(LimitState {
                 limit,
                 is_shadow: term.is_shadow,
@@ -257,6 +261,11 @@ impl Ledger {
             Span::Day => &self.days[place],
             Span::Month => &self.months[place],
         }
+    }
+
+    #[inline]
+    fn count(&self, limit: Limit, at: Today) -> u64 {
+        self.counter(limit, at).load(Ordering::Relaxed)
     }
 
     #[inline]

@@ -31,7 +31,8 @@ pub(super) struct Pace {
     whole: u64,
 }
 
-/// What is divided by for every request, with what makes a multiplication of that.
+/// A number that is divided by for every request, with its reciprocal: to multiply by that takes a fraction of the time of a
+/// division.
 #[derive(Clone, Copy, Debug)]
 struct Divisor {
     value: u64,
@@ -149,9 +150,9 @@ impl Pace {
         duration(ahead.saturating_add(needed).saturating_sub(self.whole))
     }
 
-    /// How it stands.
-    pub(super) fn level(&self, arrival: &AtomicU64, now: Ticks) -> Level {
-        let ahead = arrival.load(Ordering::Relaxed).saturating_sub(now.0);
+    /// How it stands with this theoretical arrival time.
+    pub(super) fn level(&self, arrival: u64, now: Ticks) -> Level {
+        let ahead = arrival.saturating_sub(now.0);
         Level {
             used: ahead.div_ceil(self.per_unit.value),
             remaining: self.remaining(arrival, now),
@@ -160,14 +161,14 @@ impl Pace {
     }
 
     /// Units that may be used now.
-    pub(super) fn remaining(&self, arrival: &AtomicU64, now: Ticks) -> u64 {
-        let ahead = arrival.load(Ordering::Relaxed).saturating_sub(now.0);
+    pub(super) fn remaining(&self, arrival: u64, now: Ticks) -> u64 {
+        let ahead = arrival.saturating_sub(now.0);
         self.per_unit.of(self.whole.saturating_sub(ahead))
     }
 
     /// Until all of it is there again.
-    pub(super) fn reset(&self, arrival: &AtomicU64, now: Ticks) -> Duration {
-        duration(arrival.load(Ordering::Relaxed).saturating_sub(now.0))
+    pub(super) fn reset(&self, arrival: u64, now: Ticks) -> Duration {
+        duration(arrival.saturating_sub(now.0))
     }
 
     /// Units that may be used at once when nothing is.

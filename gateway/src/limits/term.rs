@@ -4,7 +4,7 @@ use super::counter;
 use super::pace::{Level, Pace, Place, Ticks};
 use super::standing::Span;
 use crate::config::policy::{Allowance, Limit};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// A limit, without what is used of it.
@@ -124,29 +124,29 @@ impl Term {
         Some(pace.wait(counter, amount, now))
     }
 
-    /// What may be used now.
+    /// What may be used now, where the counter stands so.
     #[inline]
-    pub(super) fn remaining(&self, counter: &AtomicU64, now: Ticks) -> u64 {
+    pub(super) fn remaining(&self, count: u64, now: Ticks) -> u64 {
         match &self.pace {
-            Some(pace) => pace.remaining(counter, now),
-            None => self.max.saturating_sub(counter.load(Ordering::Relaxed)),
+            Some(pace) => pace.remaining(count, now),
+            None => self.max.saturating_sub(count),
         }
     }
 
     /// Until all of it is there again; what is not a rate does not come back by itself.
-    pub(super) fn reset(&self, counter: &AtomicU64, now: Ticks) -> Duration {
-        let reset = |pace: &Pace| pace.reset(counter, now);
+    pub(super) fn reset(&self, count: u64, now: Ticks) -> Duration {
+        let reset = |pace: &Pace| pace.reset(count, now);
         self.pace.as_ref().map_or(Duration::ZERO, reset)
     }
 
     /// How it stands.
-    pub(super) fn level(&self, counter: &AtomicU64, now: Ticks) -> Level {
+    pub(super) fn level(&self, count: u64, now: Ticks) -> Level {
         if let Some(pace) = &self.pace {
-            return pace.level(counter, now);
+            return pace.level(count, now);
         }
         Level {
-            used: counter.load(Ordering::Relaxed),
-            remaining: self.remaining(counter, now),
+            used: count,
+            remaining: self.remaining(count, now),
             reset: Duration::ZERO,
         }
     }
