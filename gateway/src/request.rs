@@ -40,7 +40,7 @@ use refusal::Refusal;
 use relay_io::Stream;
 use relay_wire::dialect::Dialect;
 use relay_wire::head::RequestHead;
-use reply::{AwaitingHead, Done, Early, Reply};
+use reply::{AwaitingHead, Done, Reply};
 use std::pin::pin;
 use std::time::Instant;
 use websocket::Handshake;
@@ -59,7 +59,8 @@ pub struct Request<'c> {
     pub id: reply::RequestId,
     /// When the last byte of the head was read.
     pub received_at: Instant,
-    /// When as much of the body was there as was waited for.
+    /// When as much of the body was there as was waited for. Rates and breakers take it for now, which saves them the clock:
+    /// between `read_body` and the first account that is looked for nothing may be awaited.
     pub held_at: Instant,
     /// The body, read as far as needed.
     pub body: RequestBody<'c>,
@@ -119,16 +120,14 @@ pub async fn serve<'c>(
     }
     let mut trail = audit::open(worker, request);
     request.client.watch_peer();
-    let reached = pin!(reach(worker, request, client.early(), &mut trail)).await;
-    let ended_at;
-    let done = match reached {
+    let reached = pin!(reach(worker, request, &mut client, &mut trail)).await;
+    let (done, ended_at) = match reached {
         Ok((caller, permit, answer)) if answer.opens_tunnel() => {
             let tunnel =
                 websocket::tunnel(worker, request, &caller, answer, client, permit, &mut trail);
             // What it needs for its two ways is no part of what every connection needs.
             let done = Box::pin(tunnel).await;
-            ended_at = Instant::now();
-            done
+            (done, Instant::now())
         }
         Ok((_, permit, answer)) => {
             let (done, transcript) = pin!(forward::forward(
@@ -137,15 +136,14 @@ pub async fn serve<'c>(
             .await;
             trail.note_transcript(&transcript);
             let body_bytes = request.body.received_bytes();
-            ended_at = Instant::now();
+            let ended_at = Instant::now();
             trail.note_charge(&meter::settle(permit, &transcript, body_bytes, ended_at));
-            done
+            (done, ended_at)
         }
         Err(refusal) => {
             trail.note_refusal(&refusal, client.is_begun());
             let done = Box::pin(client.refuse(worker, request, &refusal, trail.attempts())).await;
-            ended_at = Instant::now();
-            done
+            (done, Instant::now())
         }
     };
     request.client.unwatch_peer();
@@ -159,7 +157,7 @@ pub async fn serve<'c>(
 async fn reach(
     worker: &'static Worker,
     request: &mut Request<'_>,
-    mut early: Early<'_>,
+    client: &mut Reply<'_, AwaitingHead>,
     trail: &mut Trail,
 ) -> Result<(Caller, Permit, Box<Answer>), Refusal> {
     let caller = authenticate::authenticate(worker, request)?;
@@ -167,14 +165,19 @@ async fn reach(
     trail.note_model(route::model_so_far(request));
     trail.secure(worker, &caller)?;
     request.websocket = websocket::asked_for(worker, request, &caller)?;
-    let admitted = limit::admit(worker, request, &caller)?;
-    trail.note_shadowed(admitted.shadowed());
-    pin!(request.read_body(worker, caller.must_name_model(worker))).await?;
-    let model = route::model(worker, &caller, request)?;
-    trail.note_model(model);
-    let mut candidates = route::candidates(worker, &caller, request, model)?;
-    let permit = limit::reserve(worker, request, &caller, admitted, model)?;
+    // A block of its own: where what it makes of `admitted` is kept, that is no more.
+    let (mut candidates, permit) = {
+        let admitted = limit::admit(worker, request, &caller)?;
+        trail.note_shadowed(admitted.shadowed());
+        pin!(request.read_body(worker, caller.must_name_model(worker))).await?;
+        let model = route::model(worker, &caller, request)?;
+        trail.note_model(model);
+        let candidates = route::candidates(worker, &caller, request, model)?;
+        let permit = limit::reserve(worker, request, &caller, admitted, model)?;
+        (candidates, permit)
+    };
     trail.note_shadowed(permit.shadowed());
+    let mut early = client.early();
     loop {
         let mut candidate = pin!(candidates.next(worker, request, &mut early, trail)).await?;
         let asked = candidate.asked();

@@ -201,3 +201,21 @@ async fn read_head(worker: &'static Worker, client: &Stream, begun: Option<Lease
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_bytes<F>(
+        _: fn(&'static Worker, &'static Stream, &'static Inbound, bool) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    /// An idle connection costs as much memory as the largest of what may come of it.
+    #[test]
+    fn what_a_connection_needs_while_it_is_idle_is_bounded() {
+        let bytes = future_bytes(serve_all);
+        assert!(bytes <= 4_640, "{bytes}");
+    }
+}

@@ -94,106 +94,118 @@ impl Answer {
 
 /// Asks the candidate.
 ///
+/// Not an `async fn`: it would keep the candidate twice, and so would all that waits for it.
+///
 /// # Errors
 /// See `Failure`. The client has seen nothing then.
-pub async fn open(
+#[expect(clippy::manual_async_fn, reason = "see above")]
+pub fn open(
     worker: &'static Worker,
     request: &mut Request<'_>,
     candidate: Candidate,
-) -> Result<Box<Answer>, Failure> {
-    let account = worker.policy.account(candidate.slot.account);
-    let upstream = worker.policy.upstream(candidate.upstream);
-    let mut buffer = worker.head_buffer();
-    let asks_for_usage = upstream.include_usage && request.dialect == Dialect::ChatCompletions;
-    let edit = asks_for_usage
-        .then(|| request.body.usage_request_edit())
-        .flatten();
-    head::write_head(
-        &mut buffer,
-        worker,
-        request,
-        &candidate,
-        upstream,
-        edit.as_ref(),
-    );
-    // HTTP/2 has no upgrade of this kind (RFC 9113 section 8.6).
-    let offer = match &request.websocket {
-        Some(_) => Offer::Http1,
-        None => Offer::Configured,
-    };
-    let mut wanted = Wanted {
-        offer,
-        behind: None,
-    };
-    let mut repeats = 0;
-    let outcome = loop {
-        let (connection, waited) =
-            match pin!(connect::connect(worker, request.client, &candidate, wanted)).await {
-                Ok(connected) => connected,
-                Err(failure) => break Err(failure),
-            };
-        request.client.tie(&connection.stream);
-        let message = Message {
-            head: head::with_credential(&buffer, upstream, account),
-            edit,
-        };
-        let asked = pin!(ask(
+) -> impl Future<Output = Result<Box<Answer>, Failure>> {
+    async move {
+        let account = worker.policy.account(candidate.slot.account);
+        let upstream = worker.policy.upstream(candidate.upstream);
+        let mut buffer = worker.head_buffer();
+        let asks_for_usage = upstream.include_usage && request.dialect == Dialect::ChatCompletions;
+        let edit = asks_for_usage
+            .then(|| request.body.usage_request_edit())
+            .flatten();
+        head::write_head(
+            &mut buffer,
             worker,
             request,
             &candidate,
-            &connection.stream,
-            &message
-        ))
-        .await;
-        match asked {
-            Ok(begun) => {
-                let overhead = begun
-                    .asked_at
-                    .saturating_duration_since(candidate.since + waited);
-                break Ok((begun, connection, overhead));
+            upstream,
+            edit.as_ref(),
+        );
+        // HTTP/2 has no upgrade of this kind (RFC 9113 section 8.6).
+        let offer = match &request.websocket {
+            Some(_) => Offer::Http1,
+            None => Offer::Configured,
+        };
+        let mut wanted = Wanted {
+            offer,
+            behind: None,
+        };
+        let mut repeats = 0;
+        let outcome = loop {
+            let (connection, waited) =
+                match pin!(connect::connect(worker, request.client, &candidate, wanted)).await {
+                    Ok(connected) => connected,
+                    Err(failure) => break Err(failure),
+                };
+            request.client.tie(&connection.stream);
+            let message = Message {
+                head: head::with_credential(&buffer, upstream, account),
+                edit,
+            };
+            let asked = pin!(ask(
+                worker,
+                request,
+                &candidate,
+                &connection.stream,
+                &message
+            ))
+            .await;
+            match asked {
+                Ok(begun) => {
+                    let overhead = begun
+                        .asked_at
+                        .saturating_duration_since(candidate.since + waited);
+                    break Ok((begun, connection, overhead));
+                }
+                Err(Failure::Broken)
+                    if repeats < connection.repeats_max(REPEATS_MAX)
+                        && request.body.can_be_sent_again() =>
+                {
+                    repeats += 1;
+                    // What other connections will take is not known either, but that of a new one.
+                    let is_last = repeats == REPEATS_MAX;
+                    wanted.behind = Some(if is_last {
+                        u64::MAX
+                    } else {
+                        connection.number()
+                    });
+                    connection.close();
+                }
+                Err(failure) => break Err(connection.explain(failure)),
             }
-            Err(Failure::Broken)
-                if repeats < connection.repeats_max(REPEATS_MAX)
-                    && request.body.can_be_sent_again() =>
-            {
-                repeats += 1;
-                // What other connections will take is not known either, but that of a new one.
-                let is_last = repeats == REPEATS_MAX;
-                wanted.behind = Some(if is_last {
-                    u64::MAX
-                } else {
-                    connection.number()
-                });
-                connection.close();
-            }
-            Err(failure) => break Err(connection.explain(failure)),
+        };
+        worker.keep_head_buffer(buffer);
+        let (begun, connection, overhead) = outcome?;
+        check_opening(request, &begun)?;
+        if error_answer::is_error_status(begun.head.status) {
+            return Err(Box::pin(error_answer::read(worker, request, begun, connection)).await);
         }
-    };
-    worker.keep_head_buffer(buffer);
-    let (begun, connection, overhead) = outcome?;
-    check_opening(request, &begun)?;
-    if error_answer::is_error_status(begun.head.status) {
-        return Err(Box::pin(error_answer::read(worker, request, begun, connection)).await);
-    }
-    let first_event_timeout = patience(worker.policy.timeouts.first_event, request, &candidate);
-    let mut answer = begin(worker, request, begun, connection, candidate);
-    answer.hides_usage = edit.is_some();
-    answer.overhead = overhead;
-    if answer.observer.is_stream() {
-        let committed = pin!(commit::await_commit(
+        let first_event_timeout = patience(worker.policy.timeouts.first_event, request, &candidate);
+        let hides_usage = edit.is_some();
+        let mut answer = answer_begun(
             worker,
             request,
-            &mut answer,
-            first_event_timeout
-        ))
-        .await;
-        committed.map_err(|failure| {
-            let failure = answer.connection.explain(failure);
-            failure.when_asked(answer.observer.unpassed())
-        })?;
-        answer.answered_at = Instant::now();
+            begun,
+            connection,
+            candidate,
+            hides_usage,
+            overhead,
+        );
+        if answer.observer.is_stream() {
+            let committed = pin!(commit::await_commit(
+                worker,
+                request,
+                &mut answer,
+                first_event_timeout
+            ))
+            .await;
+            committed.map_err(|failure| {
+                let failure = answer.connection.explain(failure);
+                failure.when_asked(answer.observer.unpassed())
+            })?;
+            answer.answered_at = Instant::now();
+        }
+        Ok(answer)
     }
-    Ok(answer)
 }
 
 /// A request as this upstream is sent it.
@@ -335,12 +347,14 @@ fn check_opening(request: &Request<'_>, begun: &Begun) -> Result<(), Failure> {
 }
 
 /// The answer as it stands when its head has been read.
-fn begin(
+fn answer_begun(
     worker: &'static Worker,
     request: &Request<'_>,
     begun: Begun,
     connection: Connection,
     candidate: Candidate,
+    hides_usage: bool,
+    overhead: Duration,
 ) -> Box<Answer> {
     let Begun {
         head,
@@ -374,9 +388,9 @@ fn begin(
         is_opaque: matches!(request.dialect, Dialect::Opaque | Dialect::Gemini),
         connection,
         slot: candidate.slot,
-        hides_usage: false,
+        hides_usage,
         request_was_sent,
-        overhead: Duration::ZERO,
+        overhead,
         asked_at,
         head_at,
         answered_at: head_at,

@@ -30,7 +30,8 @@ use std::time::{Duration, Instant};
 /// Places in a buffer. A handful is usual; where there are more, the room for them is kept.
 type Ranges = SmallVec<[Range<usize>; 4]>;
 
-/// What goes out together. Few enough to need no memory of their own, as a rule.
+/// What goes out together. A handful as a rule; where a read brings more pieces than fit here, it costs an allocation: they borrow
+/// from the buffer that was read, so that no room for them can be kept longer than that.
 type Parts<'l> = SmallVec<[IoSlice<'l>; 8]>;
 
 /// What was read before the head went out: seldom more than what came with it.
@@ -41,7 +42,7 @@ pub(super) struct Passage {
     answer: Box<Answer>,
     form: Form,
     lessons: Lessons,
-    /// What of the buffer is sent, in order; kept so that the steady state allocates nothing.
+    /// What of the buffer is sent, in order; kept so that its room is found once for an answer.
     sent: Ranges,
     /// What of the buffer is payload.
     payload: Ranges,
@@ -130,8 +131,7 @@ impl Passage {
         let end = End {
             ending: self.ended_at_provider(ending),
             owes_last_event: self.owes_last_event(dialect),
-            ran_out_of_time: stream.has_passed(self.total_deadline)
-                && !stream.has_passed(self.patience_ends),
+            ran_out_of_time: self.has_run_out_of_time() && !stream.has_passed(self.patience_ends),
         };
         lessons::report(worker, &mut self.answer, &end, self.lessons.told());
     }
@@ -227,7 +227,8 @@ impl Passage {
         if !is_seen && looks_first {
             self.observe(worker, beginning);
         }
-        let (client, sent) = pin!(self.send_opening(worker, client, head, parts)).await;
+        let (client, sent) = pin!(self.send_opening(worker, client, head, &mut parts)).await;
+        drop(parts);
         if let Some(mut hidden) = hidden {
             hidden.forget();
             self.hidden = Some(hidden);
@@ -323,6 +324,14 @@ impl Passage {
                 Err(_) => return Step::Broken,
             }
         }
+    }
+
+    /// The time of the whole answer is over.
+    fn has_run_out_of_time(&self) -> bool {
+        self.answer
+            .connection
+            .stream
+            .has_passed(self.total_deadline)
     }
 
     fn set_deadline(&mut self, worker: &Worker) {

@@ -18,7 +18,7 @@ impl Passage {
         worker: &Worker,
         client: Owed<'c>,
         head: &'l [u8],
-        mut parts: Parts<'l>,
+        parts: &mut Parts<'l>,
     ) -> (Reply<'c, Streaming>, Result<(), IoError>) {
         let (client, rest) = match client {
             Owed::All(client) => {
