@@ -130,6 +130,35 @@ fn an_answer_that_takes_too_long_is_the_accounts_fault_only_where_it_fell_silent
     }
 }
 
+#[test]
+fn the_time_of_an_answer_that_is_over_is_not_the_accounts_fault_where_its_client_took_nothing() {
+    let upstream = Upstream::start(|exchange| {
+        exchange.send(openai::STREAM_HEAD);
+        let delta = chunk(&openai::delta(&"x".repeat(10_000)));
+        while exchange.send(&delta) {}
+    });
+    let config = alone(&upstream)
+        .timeout("heartbeat", "0s")
+        .timeout("write_stall", "9m")
+        .timeout("response_head", "1s")
+        .timeout("first_event", "1s")
+        .timeout("event_idle", "300ms")
+        .timeout("stream_total", "1s");
+    let gateway = Gateway::start(&config);
+    let clients: Vec<RawClient> = (0..FAILURES_MAX)
+        .map(|number| {
+            let id = format!("slow-{number}");
+            let mut client = RawClient::connect_narrow(gateway.address(), 4096);
+            client.send(Request::streamed().id(&id).bytes());
+            client.begin_response();
+            assert_eq!(gateway.logged(&id)["ended"], "deadline");
+            client
+        })
+        .collect();
+    assert_eq!(standing(&gateway, "first").0, "usable");
+    drop(clients);
+}
+
 /// A stream is wanted of an account that is tried, and does not begin it.
 fn assert_a_trial_is_given_up_soon(begin: &'static [u8]) {
     let recovers = Arc::new(AtomicBool::new(false));

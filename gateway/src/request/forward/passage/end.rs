@@ -83,12 +83,20 @@ impl Passage {
         (client, ending)
     }
 
-    pub(super) fn client_failed(&self, error: &IoError) -> Ending {
+    pub(super) fn client_failed(&mut self, error: &IoError) -> Ending {
         // Clients close as soon as they have read the event that ends the stream.
         if self.answer.observer.terminal() == Some(Terminal::Completed) {
             return Ending::Complete;
         }
-        client_failed(error)
+        match client_failed(error) {
+            // What is sent to the client is bounded by the time of the whole answer too: that was over first.
+            Ending::ClientStalled if self.has_run_out_of_time() => {
+                // That the provider was not heard meanwhile is not its fault: nobody listened.
+                self.patience_ends = u64::MAX;
+                Ending::Deadline
+            }
+            ending => ending,
+        }
     }
 
     pub(super) fn upstream_failed(&self, error: &IoError, client: &Stream) -> Ending {
