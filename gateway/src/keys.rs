@@ -26,14 +26,15 @@ pub fn generate() -> Result<Secret, getrandom::Error> {
 }
 
 /// Something of each key, by the SHA-256 by which it is known.
-pub type ByHash<T> = HashMap<[u8; 32], T, BuildHasherDefault<Prefix>>;
+pub type ByHash<T> = HashMap<[u8; 32], T, BuildHasherDefault<FirstBytes>>;
 
-/// Takes a SHA-256 for a hash, as which its beginning is as good as any other. Nobody can fill a table with keys that collide:
-/// what is in it are the operator's.
+/// Takes a SHA-256 for a hash, as which its beginning is as good as any other. What is looked up are the callers' bytes, but
+/// hashed: where that leads nobody can choose. Nor can anybody fill a table with keys that collide: what is in it are the
+/// operator's.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Prefix(u64);
+pub struct FirstBytes(u64);
 
-impl Hasher for Prefix {
+impl Hasher for FirstBytes {
     fn write(&mut self, bytes: &[u8]) {
         if let Some(first) = bytes.first_chunk() {
             self.0 = u64::from_le_bytes(*first);

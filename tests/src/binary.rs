@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// The binary named by `CODEX_RELAY_BIN`, else one that cargo builds now (in the profile of the tests), so that
-/// `cargo test -p relay-tests` works alone.
+/// The binary named by `CODEX_RELAY_BIN`, else one that cargo builds now, so that `cargo test -p relay-tests` works alone:
+/// in the profile `dev` where the tests have the checks of a debug build, else in `release`.
 pub(crate) fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| match std::env::var_os("CODEX_RELAY_BIN") {

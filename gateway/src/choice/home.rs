@@ -17,7 +17,8 @@ pub(super) fn find(
 ) -> Option<Asked> {
     // One alone is everybody's home, and never busier than the others.
     if let [only] = views {
-        return may_ask(only).then_some((0, Reason::Conversation));
+        let is_found = only.is_in_service() && may_ask(only);
+        return is_found.then_some((0, Reason::Conversation));
     }
     let (mut pending, mut capacity) = (0.0, 0.0);
     for (_, view) in indexed(views, may_ask) {

@@ -38,7 +38,7 @@ pub enum Ending {
     ClientStalled,
     /// The provider broke off.
     UpstreamBroken,
-    /// The provider was silent, or busy, for too long.
+    /// The provider was silent, or busy, for too long; or the whole took too long, whoever was slow.
     Deadline,
     /// The gateway itself ended, and did not wait for the rest.
     Shutdown,

@@ -110,7 +110,8 @@ pub fn settle_unpassed(permit: Permit, unpassed: Unpassed, body_bytes: u64) -> C
     reason = "one per answer, in the answer's own box: another one would cost an allocation"
 )]
 pub enum Observer {
-    /// Server-sent events. In a box of its own: with it no answer would be small enough for what the allocator has at hand.
+    /// Server-sent events. In a box of its own: with it an answer would be larger than 1,032 bytes, the most that glibc's malloc
+    /// keeps at hand for each thread.
     Stream(Box<StreamObserver>),
     /// One JSON document.
     Document(AnswerObserver),
