@@ -8,8 +8,8 @@
 //!        └─ close the trail: one record of what happened
 //! ```
 //!
-//! `reach` does not hold the client's reply, so whatever it tries again, the client has not seen a byte of an answer. While a
-//! request waits for an account it may let its client hear that the stream is coming, and no more (`Early`).
+//! `reach` is only lent the client's reply, which answers nobody but its owner: whatever is tried again, the client has not seen a
+//! byte of an answer. While a request waits for an account it may let its client hear that the stream is coming, and no more (`Early`).
 //! `forward` does not hold the candidates, so once it runs nothing is tried again.
 //!
 //! `.await` moves a future to where it is kept, and moves it again to take it over: all of its bytes, most of which mean nothing yet.
