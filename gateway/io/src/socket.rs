@@ -17,7 +17,7 @@ use monoio::net::TcpStream;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 pub(crate) use transport::Tcp;
@@ -75,6 +75,10 @@ pub(crate) struct Socket {
     pub(crate) deadline_tick: Cell<u64>,
     pub(crate) next_visit_tick: Cell<u64>,
     pub(crate) watched: Cell<bool>,
+    /// Its number with those whose peers' departures the kernel tells.
+    pub(crate) enlisted: Cell<Option<u64>>,
+    /// The kernel has told that one side has ended, whoever it was.
+    pub(crate) has_ended: Cell<bool>,
     /// The receiving side was not shut by ourselves.
     receives: Cell<bool>,
     /// A task waits for room to write, or for a connection.
@@ -99,6 +103,20 @@ struct Heartbeat {
 }
 
 impl Socket {
+    /// The kernel will tell when its peer leaves, and has not yet.
+    pub(crate) fn is_enlisted(&self) -> bool {
+        self.enlisted.get().is_some() && !self.has_ended.get()
+    }
+
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.transport.tcp().ok()?.descriptor.as_fd())
+    }
+
+    /// When the next heartbeat is due.
+    pub(crate) fn heartbeat_tick(&self) -> u64 {
+        self.heartbeat.get().map_or(NEVER, |beat| beat.due_tick)
+    }
+
     pub(crate) fn peer_has_left(&self) -> bool {
         self.transport.peer_has_left(self.receives.get())
     }
@@ -210,6 +228,8 @@ impl Stream {
             deadline_tick: Cell::new(NEVER),
             next_visit_tick: Cell::new(NEVER),
             watched: Cell::new(false),
+            enlisted: Cell::new(None),
+            has_ended: Cell::new(false),
             receives: Cell::new(true),
             waits_to_write: Cell::new(false),
             idle: Cell::new(false),
@@ -352,6 +372,7 @@ impl Stream {
             every_ticks,
             due_tick,
         }));
+        self.wheel.schedule(&self.socket);
     }
 
     /// Ends `arm_heartbeat`.
@@ -419,6 +440,12 @@ impl Stream {
             Some(reason) => Err(IoError::Interrupted(reason)),
             None => Ok(()),
         }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.wheel.strike_off(&self.socket);
     }
 }
 

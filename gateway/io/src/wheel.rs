@@ -4,11 +4,14 @@
 //! when it is visited. Only a deadline that moves to before the next visit costs an entry. That keeps timers off
 //! the path of reads and writes (a kernel timer per read was measured at 0.4 µs).
 //!
-//! A visit also asks the kernel whether the peer of a watched socket has closed; so a client that leaves while
-//! nothing is read from it or sent to it is noticed within `WATCH_TICKS`.
+//! A client that leaves while nothing is read from it or sent to it is noticed within `WATCH_TICKS`: at its first visit after
+//! that time a watched socket is asked whether its peer has left, and from then on the kernel tells ([`departures`]).
+
+mod departures;
 
 use crate::engine::Engine;
 use crate::socket::{Interrupt, Socket};
+use departures::Departures;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
@@ -21,7 +24,7 @@ const TICKS_PER_SECOND: u64 = 1000 / TICK_MS;
 /// Ticks that one turn makes up for.
 const TICKS_AT_ONCE_MAX: u64 = 2;
 
-/// Watched sockets are visited this often (250 ms; an upstream must be closed within 1 s after its client left).
+/// Watched sockets of which the kernel does not tell are visited this often (250 ms; an upstream must be closed within 1 s after its client left).
 const WATCH_TICKS: u64 = 5;
 
 /// Slots of the wheel, 6.4 s in all; sockets whose deadlines are further away are visited once a turn. Short, since an
@@ -40,6 +43,7 @@ struct Inner {
     slots: RefCell<Vec<Vec<Entry>>>,
     /// Reused while visiting, so that a turn of the wheel allocates nothing.
     visiting: RefCell<Vec<Entry>>,
+    departures: Departures,
 }
 
 /// The wheel; clones share it.
@@ -58,6 +62,7 @@ impl Wheel {
                 tick: Cell::new(0),
                 slots: RefCell::new(slots),
                 visiting: RefCell::default(),
+                departures: Departures::new(),
             }),
         }
     }
@@ -135,13 +140,19 @@ impl Wheel {
         self.inner.tick.get()
     }
 
-    /// Makes sure that the socket is visited when its deadline passes, and soon if it is watched.
+    /// Makes sure that the socket is visited when its deadline passes or its heartbeat is due, and soon if it is watched and
+    /// the kernel does not tell.
     pub(crate) fn schedule(&self, socket: &Rc<Socket>) {
         let now = self.inner.tick.get();
-        let latest = match socket.watched.get() {
-            true => WATCH_TICKS,
-            false => SLOTS as u64 - 1,
-        };
+        let mut latest = SLOTS as u64 - 1;
+        if socket.watched.get() {
+            // One that is due and could not be sent yet is not tried again at every tick.
+            let beat = socket.heartbeat_tick().saturating_sub(now);
+            latest = match socket.is_enlisted() {
+                true => latest.min(beat.max(WATCH_TICKS)),
+                false => WATCH_TICKS,
+            };
+        }
         let visit = socket.deadline_tick.get().clamp(now + 1, now + latest);
         let next = socket.next_visit_tick.get();
         // Mostly it is visited in time, and put where it belongs then.
@@ -160,7 +171,15 @@ impl Wheel {
         });
     }
 
+    /// A socket is closed: the kernel has nothing more to tell of it.
+    pub(crate) fn strike_off(&self, socket: &Socket) {
+        if let Some(id) = socket.enlisted.get() {
+            self.inner.departures.strike_off(id);
+        }
+    }
+
     fn advance(&self, due: u64) {
+        self.inner.departures.look(|socket| self.note_end(&socket));
         while self.inner.tick.get() < due {
             let tick = self.inner.tick.get() + 1;
             self.inner.tick.set(tick);
@@ -181,6 +200,17 @@ impl Wheel {
         }
     }
 
+    /// The kernel has told that something has come to its end; what that is decides `peer_has_left`. From now on it is asked.
+    fn note_end(&self, socket: &Rc<Socket>) {
+        socket.has_ended.set(true);
+        if socket.watched.get() && socket.interrupted.get().is_none() {
+            if socket.peer_has_left() {
+                return socket.interrupt(Interrupt::PeerGone);
+            }
+            self.schedule(socket);
+        }
+    }
+
     fn visit(&self, socket: &Rc<Socket>, tick: u64) {
         if socket.interrupted.get().is_some() {
             return;
@@ -188,8 +218,14 @@ impl Wheel {
         if socket.deadline_tick.get() <= tick {
             return socket.interrupt(Interrupt::Deadline);
         }
-        if socket.watched.get() && socket.peer_has_left() {
-            return socket.interrupt(Interrupt::PeerGone);
+        if socket.watched.get() && !socket.is_enlisted() {
+            // Before it is asked, so that the peer cannot leave in between unnoticed.
+            if socket.enlisted.get().is_none() {
+                socket.enlisted.set(self.inner.departures.enlist(socket));
+            }
+            if socket.peer_has_left() {
+                return socket.interrupt(Interrupt::PeerGone);
+            }
         }
         socket.send_heartbeat_if_due(tick);
         self.schedule(socket);

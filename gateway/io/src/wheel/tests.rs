@@ -44,16 +44,26 @@ fn on_each_engine(scene: impl AsyncFn(&Bench) + Copy + Send + 'static) {
 }
 
 async fn play(engine: Engine, scene: impl AsyncFn(&Bench)) {
-    let socket = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let bench = Bench {
-        wheel: Wheel::new(engine),
-        address: socket.local_addr().unwrap(),
-        listener: Listener::adopt(socket, engine).unwrap(),
-    };
-    scene(&bench).await;
+    scene(&Bench::new(Wheel::new(engine))).await;
 }
 
 impl Bench {
+    fn new(wheel: Wheel) -> Self {
+        let socket = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        Self {
+            address: socket.local_addr().unwrap(),
+            listener: Listener::adopt(socket, wheel.engine()).unwrap(),
+            wheel,
+        }
+    }
+
+    /// Where there was no descriptor left for what tells of departures.
+    fn without_departures(&self) -> Self {
+        let mut wheel = Wheel::new(self.wheel.engine());
+        Rc::get_mut(&mut wheel.inner).unwrap().departures.epoll = None;
+        Self::new(wheel)
+    }
+
     async fn pair(&self) -> (Stream, TcpStream) {
         self.accept(TcpStream::connect(self.address).unwrap()).await
     }

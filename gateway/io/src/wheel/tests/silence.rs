@@ -1,6 +1,6 @@
 //! Sockets on which nothing happens: their peers, their buffers, their heartbeats.
 
-use super::{SECOND_TICKS, on_each_engine, until};
+use super::{Bench, SECOND_TICKS, on_each_engine, until};
 use crate::engine::spawn;
 use crate::lease::Pool;
 use crate::socket::{Interrupt, Received, Stream};
@@ -24,6 +24,114 @@ fn a_peer_that_left_is_noticed_within_the_ticks_of_a_watch() {
             assert_eq!(stream.interrupted(), None);
             drop(peer);
             let socket = bench.socket();
+            until("the close arrives", || socket.peer_has_left()).await;
+            bench.turn_by(WATCH_TICKS);
+            assert_eq!(stream.interrupted(), Some(Interrupt::PeerGone));
+        }
+    });
+}
+
+/// Watched until the kernel tells of its peer.
+async fn enlisted(bench: &Bench) -> (Stream, TcpStream) {
+    let (stream, peer) = bench.pair().await;
+    stream.watch_peer();
+    bench.turn_by(WATCH_TICKS);
+    assert!(bench.socket().is_enlisted());
+    (stream, peer)
+}
+
+#[test]
+fn who_is_watched_for_long_is_not_asked_any_more_and_noticed_at_once() {
+    on_each_engine(async |bench| {
+        let (stream, mut peer) = enlisted(bench).await;
+        let socket = bench.socket();
+        let now = bench.wheel.tick();
+        assert!(socket.next_visit_tick.get() > now + WATCH_TICKS);
+        // What it sends is no departure.
+        peer.write_all(b"more").unwrap();
+        stream.readable().await.unwrap();
+        bench.turn_by(1);
+        assert!(socket.is_enlisted());
+        drop(peer);
+        until("the close arrives", || socket.peer_has_left()).await;
+        bench.turn_by(1);
+        assert_eq!(stream.interrupted(), Some(Interrupt::PeerGone));
+    });
+}
+
+#[test]
+fn a_departure_that_nobody_watched_for_is_noticed_once_somebody_does() {
+    on_each_engine(async |bench| {
+        let (stream, peer) = enlisted(bench).await;
+        stream.unwatch_peer();
+        drop(peer);
+        let socket = bench.socket();
+        until("the close arrives", || socket.peer_has_left()).await;
+        bench.turn_by(1000);
+        assert_eq!(stream.interrupted(), None);
+        stream.watch_peer();
+        bench.turn_by(WATCH_TICKS);
+        assert_eq!(stream.interrupted(), Some(Interrupt::PeerGone));
+    });
+}
+
+#[test]
+fn who_does_not_receive_any_more_is_watched_for_a_reset() {
+    on_each_engine(async |bench| {
+        let (stream, peer) = enlisted(bench).await;
+        let socket = bench.socket();
+        socket.end_receiving();
+        bench.turn_by(2 * WATCH_TICKS);
+        // The kernel tells of our own end as of the peer's.
+        assert!(!socket.is_enlisted());
+        assert_eq!(stream.interrupted(), None);
+        let peer = socket2::Socket::from(peer);
+        peer.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        until("the reset arrives", || socket.peer_has_left()).await;
+        bench.turn_by(WATCH_TICKS);
+        assert_eq!(stream.interrupted(), Some(Interrupt::PeerGone));
+    });
+}
+
+#[test]
+fn of_many_that_leave_at_once_each_is_noticed_and_nothing_is_kept_of_who_was_closed() {
+    on_each_engine(async |bench| {
+        let mut pairs = Vec::new();
+        for _ in 0..600 {
+            pairs.push(bench.pair().await);
+        }
+        pairs.iter().for_each(|(stream, _)| stream.watch_peer());
+        bench.turn_by(WATCH_TICKS);
+        let departures = &bench.wheel.inner.departures;
+        assert_eq!(departures.enlisted(), 600);
+        let (closed, left) = (pairs.split_off(300), pairs);
+        drop(closed);
+        assert_eq!(departures.enlisted(), 300);
+        let (streams, peers): (Vec<_>, Vec<_>) = left.into_iter().unzip();
+        drop(peers);
+        until("all are noticed", || {
+            bench.turn_by(1);
+            let mut reasons = streams.iter().map(Stream::interrupted);
+            reasons.all(|reason| reason == Some(Interrupt::PeerGone))
+        })
+        .await;
+        drop(streams);
+        assert_eq!(departures.enlisted(), 0);
+    });
+}
+
+#[test]
+fn where_the_kernel_does_not_tell_it_is_asked() {
+    on_each_engine(async |bench| {
+        let bench = bench.without_departures();
+        for ticks_before in [0, 1, WATCH_TICKS, 20 * WATCH_TICKS] {
+            let (stream, peer) = bench.pair().await;
+            stream.watch_peer();
+            bench.turn_by(ticks_before);
+            let socket = bench.socket();
+            assert!(!socket.is_enlisted());
+            drop(peer);
             until("the close arrives", || socket.peer_has_left()).await;
             bench.turn_by(WATCH_TICKS);
             assert_eq!(stream.interrupted(), Some(Interrupt::PeerGone));
@@ -96,10 +204,9 @@ fn a_heartbeat_waits_for_its_time_and_for_what_was_sent_before() {
         stream.watch_peer();
         stream.arm_heartbeat(HEARTBEAT, Duration::from_secs(1));
         for sent in 1..=3 {
-            // Due after a second, and sent at the visit after that.
             bench.turn_by(SECOND_TICKS - 1);
             assert_eq!(stream.heartbeats_sent(), sent - 1);
-            bench.turn_by(WATCH_TICKS);
+            bench.turn_by(1);
             assert_eq!(stream.heartbeats_sent(), sent);
             take(HEARTBEAT, &mut peer, &stream).await;
         }
