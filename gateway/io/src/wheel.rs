@@ -22,7 +22,7 @@ const TICK_MS: u64 = 50;
 const TICKS_PER_SECOND: u64 = 1000 / TICK_MS;
 
 /// Ticks that one turn makes up for.
-const TICKS_AT_ONCE_MAX: u64 = 2;
+pub(crate) const TICKS_AT_ONCE_MAX: u64 = 2;
 
 /// Watched sockets of which the kernel does not tell are visited this often (250 ms; an upstream must be closed within 1 s after its client left).
 const WATCH_TICKS: u64 = 5;

@@ -3,6 +3,7 @@
 use super::transport::Transport;
 use super::{IoError, NEVER, Stream};
 use crate::lease::Lease;
+use crate::wheel::TICKS_AT_ONCE_MAX;
 use std::io::IoSlice;
 use std::pin::pin;
 use std::time::Duration;
@@ -21,7 +22,8 @@ impl Stream {
         pin!(self.send_within(parts, stall_timeout, NEVER)).await
     }
 
-    /// The same, but no longer than until `limit`, a value of `deadline_at`.
+    /// The same, but no longer than until `limit`, a value of `deadline_at`. Where that is now or was before, what the kernel takes at
+    /// once is sent all the same.
     ///
     /// # Errors
     /// As for `send`.
@@ -34,6 +36,8 @@ impl Stream {
         self.check()?;
         let deadline_before = self.socket.deadline_tick.get();
         self.socket.waits_to_write.set(true);
+        // It reaches the kernel when the tasks of this turn of the loop have run, of which the wheel may be one.
+        let limit = limit.max(self.wheel.tick() + TICKS_AT_ONCE_MAX + 1);
         let outcome = loop {
             self.set_deadline_within(stall_timeout, limit);
             let sent = match &self.socket.transport {

@@ -3,9 +3,13 @@
 use super::{LARGE_BYTES, SECOND_TICKS, assert_met_after, on_each_engine, until};
 use crate::engine::spawn;
 use crate::socket::Interrupt;
+use crate::wheel::TICKS_AT_ONCE_MAX;
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{IoSlice, Read};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 #[test]
@@ -129,5 +133,30 @@ fn a_send_goes_on_no_longer_than_its_limit() {
         assert_met_after(SECOND_TICKS, bench, &stream);
         until("the send ends", || outcome.borrow().is_some()).await;
         assert!(outcome.take().unwrap().is_err());
+    });
+}
+
+/// What is to be sent reaches the kernel when the tasks of this turn of the loop have run, and the wheel may be one of them.
+#[test]
+fn a_send_whose_limit_has_passed_is_given_the_time_to_reach_the_kernel() {
+    on_each_engine(async |bench| {
+        for ago in [0, 1, 20] {
+            let (stream, mut peer) = bench.pair().await;
+            let limit = stream.deadline_at(Duration::ZERO);
+            bench.turn_by(ago);
+            let part = &mut [IoSlice::new(b"the last event")];
+            let mut sending = pin!(stream.send_within(part, Duration::from_secs(60), limit));
+            let first = poll_fn(|context| Poll::Ready(sending.as_mut().poll(context))).await;
+            bench.turn_by(TICKS_AT_ONCE_MAX);
+            let outcome = match first {
+                Poll::Ready(outcome) => outcome,
+                Poll::Pending => sending.await,
+            };
+            outcome.unwrap();
+            assert_eq!(stream.interrupted(), None);
+            let mut received = [0; 14];
+            peer.read_exact(&mut received).unwrap();
+            assert_eq!(&received, b"the last event");
+        }
     });
 }
