@@ -122,6 +122,56 @@ fn what_is_probably_not_meant_is_told_and_no_error() {
 }
 
 #[test]
+fn a_certificate_that_is_no_authoritys_is_told_with_whose_belongs_there() {
+    let place = place();
+    let mut params = rcgen::CertificateParams::default();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "Some Authority");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["api.example".to_owned()]).unwrap();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "api.example");
+    params.is_ca = rcgen::IsCa::ExplicitNoCa;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let leaf = params.signed_by(&key, &authority).unwrap().pem();
+    let files = [
+        ("9:", "listener[0].tls.client_ca_file", "clients.pem"),
+        ("13:", "upstream[0].ca_file", "provider.pem"),
+    ];
+    for (_, _, name) in files {
+        fs::write(place.path().join(name), &leaf).unwrap();
+    }
+    let (code, lines) = check(&place);
+    assert_eq!(code, Some(78), "{lines:#?}");
+    for (line, (position, key, name)) in lines.iter().zip(files) {
+        assert!(line.starts_with(&format!("FILE:{position}")), "{line}");
+        assert!(line.contains(&format!(" {key}: ")), "{line}");
+        let why = format!("{name} holds a certificate, number 1 (\"CN=api.example\"), that is not");
+        assert!(line.contains(&why), "{line}");
+        assert!(
+            line.contains("of its issuer (\"CN=Some Authority\")"),
+            "{line}"
+        );
+    }
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+
+    // Beside an authority's it does no harm.
+    for (_, _, name) in files {
+        let both = format!("{}{leaf}", authority.pem());
+        fs::write(place.path().join(name), both).unwrap();
+    }
+    let (code, lines) = check(&place);
+    assert_eq!(code, Some(0), "{lines:#?}");
+    let warnings = lines.iter().filter(|line| line.starts_with("warning: "));
+    assert_eq!(warnings.clone().count(), 2, "{lines:#?}");
+    assert!(warnings.clone().all(|line| line.contains("number 2")));
+}
+
+#[test]
 fn who_reads_the_journal_need_not_be_able_to_read_the_keys() {
     let place = place();
     for name in ["a.key", "b.key"] {

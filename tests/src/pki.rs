@@ -60,6 +60,12 @@ impl Leaf {
         self
     }
 
+    /// Marked as an authority's, as `openssl req -x509` makes them all.
+    pub fn marked_as_authority(mut self) -> Self {
+        self.params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        self
+    }
+
     /// For this purpose instead.
     pub fn purpose(mut self, purpose: ExtendedKeyUsagePurpose) -> Self {
         self.params.extended_key_usages = vec![purpose];

@@ -5,6 +5,7 @@ use super::document::{Document, KeyPath};
 use super::error::Problem;
 use super::policy::{ListenerTls, Policy};
 use crate::tls::certificates::{Fault, Pair, Role, read_authorities};
+use std::path::Path;
 use std::time::SystemTime;
 
 /// What was found.
@@ -26,9 +27,9 @@ pub(super) fn check(policy: &Policy, document: &Document<'_>) -> Found {
     }
     for (index, upstream) in policy.upstreams.iter().enumerate() {
         let ca_file = upstream.tls.as_ref().and_then(|tls| tls.ca_file.as_ref());
-        if let Some(Err(fault)) = ca_file.map(|file| read_authorities(file)) {
+        if let Some(file) = ca_file {
             let path = KeyPath::of("upstream").index(index).key("ca_file");
-            found.errors.push(problem(&fault, &path, document));
+            found.authorities(file, &path, document);
         }
     }
     found
@@ -57,10 +58,20 @@ impl Found {
                 Err(fault) => self.errors.push(problem(&fault, &place(&fault), document)),
             }
         }
-        let clients = tls.client_auth.as_ref();
-        if let Some(Err(fault)) = clients.map(|clients| read_authorities(&clients.ca_file)) {
+        if let Some(clients) = &tls.client_auth {
             let place = path.key("client_ca_file");
-            self.errors.push(problem(&fault, &place, document));
+            self.authorities(&clients.ca_file, &place, document);
+        }
+    }
+
+    fn authorities(&mut self, file: &Path, key: &KeyPath, document: &Document<'_>) {
+        match read_authorities(file) {
+            Ok(read) => {
+                let warnings = read.warnings.iter();
+                let warnings = warnings.map(|fault| problem(fault, key, document));
+                self.warnings.extend(warnings);
+            }
+            Err(fault) => self.errors.push(problem(&fault, key, document)),
         }
     }
 }

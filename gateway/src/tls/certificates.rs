@@ -1,10 +1,12 @@
 //! Certificates and keys in their files: read, checked, and made into what rustls signs and verifies with.
 
+mod authorities;
 #[cfg(test)]
 mod tests;
 
+pub use authorities::{Authorities, read_authorities};
+
 use crate::config::policy::CertificateFiles;
-use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -37,7 +39,8 @@ pub enum Role {
     Authorities,
 }
 
-/// Why a file cannot be used, or what the operator should know of it. Never holds anything that stands in the file.
+/// Why a file cannot be used, or what the operator should know of it. Of what stands in the file it never holds more than the names
+/// and times of certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// What the file is for.
@@ -138,28 +141,6 @@ fn mismatch(files: &CertificateFiles, error: &rustls::Error) -> Fault {
         path: files.certificate.clone(),
         why: format!("cannot be used: {error}"),
     }
-}
-
-/// The certificates of authorities that are trusted.
-///
-/// # Errors
-/// The file cannot be read, or holds something else.
-pub fn read_authorities(path: &Path) -> Result<RootCertStore, Fault> {
-    let mut roots = RootCertStore::empty();
-    for (index, certificate) in read_certificates(path, Role::Authorities)?
-        .into_iter()
-        .enumerate()
-    {
-        roots.add(certificate).map_err(|error| Fault {
-            role: Role::Authorities,
-            path: path.to_owned(),
-            why: format!(
-                "holds a certificate, number {}, that cannot be used: {error}",
-                index + 1
-            ),
-        })?;
-    }
-    Ok(roots)
 }
 
 /// All certificates of a file; at least one.

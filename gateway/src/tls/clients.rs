@@ -74,7 +74,7 @@ impl Clients {
             trusted.push(match &upstream.tls {
                 None => None,
                 Some(UpstreamTls { ca_file, .. }) => Some(match ca_file {
-                    Some(file) => Arc::new(read_authorities(file)?),
+                    Some(file) => Arc::new(read_authorities(file)?.roots),
                     None => match &system {
                         Some(roots) => Arc::clone(roots),
                         None => system.insert(Arc::new(roots_of_system()?)).clone(),
@@ -200,6 +200,10 @@ fn certificate_reason(error: &CertificateError) -> Cow<'static, str> {
         }
         Why::BadEncoding => "certificate malformed".into(),
         Why::Revoked => "certificate revoked".into(),
+        // webpki's word, for which rustls has none.
+        Why::Other(why) if why.to_string() == "CaUsedAsEndEntity" => {
+            "certificate of an authority, shown as a server's".into()
+        }
         Why::Other(why) => format!("certificate not acceptable: {why}").into(),
         other => format!("certificate not acceptable: {other:?}").into(),
     }

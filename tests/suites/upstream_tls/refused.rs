@@ -113,6 +113,12 @@ fn for_clients() {
 }
 
 #[test]
+fn marked_as_an_authority_s() {
+    let leaf = Leaf::server(&[NAME]).marked_as_authority();
+    assert_leaf_refused(&leaf, "of an authority, shown as a server's");
+}
+
+#[test]
 fn self_signed() {
     let identity = Identity::self_signed(&Leaf::server(&[NAME]));
     assert_refused(&identity, &Authority::default(), NAME, "unknown issuer");

@@ -243,24 +243,3 @@ fn a_chain_is_good_as_long_as_its_first_certificate_and_stands_in_order() {
         "{warnings:?}"
     );
 }
-
-#[test]
-fn authorities_are_read_one_and_all() {
-    let place = Place::good();
-    let path = place.files().certificate;
-    let one = std::fs::read_to_string(&path).unwrap();
-    place.write("certificate", &one.repeat(2));
-    assert_eq!(read_authorities(&path).unwrap().len(), 2);
-    for (text, why) in [
-        (String::new(), "holds no certificate"),
-        (
-            format!("{one}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-            "number 2",
-        ),
-    ] {
-        place.write("certificate", &text);
-        let fault = read_authorities(&path).unwrap_err();
-        assert_eq!(fault.role, Role::Authorities);
-        assert!(fault.why.contains(why), "{fault}");
-    }
-}

@@ -152,7 +152,7 @@ impl Source for ClientAuth {
     }
 
     fn read(&self, _: SystemTime) -> Result<Authorities, Fault> {
-        let roots = Arc::new(certificates::read_authorities(&self.ca_file)?);
+        let roots = Arc::new(certificates::read_authorities(&self.ca_file)?.roots);
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider);
         let builder = match self.required {
