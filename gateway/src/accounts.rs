@@ -1,5 +1,9 @@
 //! The operator's accounts as one worker sees them: how they are, which of them is asked, and a place in it.
 
+mod spoken;
+
+pub use spoken::{Spoken, SpokenWith};
+
 use crate::affinity::{Affinity, account_hash};
 use crate::budget::RetryBudgets;
 use crate::choice::{Choice, Free, Reason, Terms, View, Views, Wanted, choose, free_places};
@@ -23,6 +27,8 @@ pub struct Accounts {
     pub rooms: WaitingRooms,
     /// Further attempts that are left.
     pub budgets: RetryBudgets,
+    /// What is spoken on their connections.
+    pub spoken: SpokenWith,
 }
 
 impl Accounts {
@@ -33,6 +39,7 @@ impl Accounts {
             affinity: Affinity::new(policy.limits.stored_responses_max),
             rooms: WaitingRooms::new(policy),
             budgets: RetryBudgets::new(policy),
+            spoken: SpokenWith::new(policy),
         }
     }
 }

@@ -109,7 +109,8 @@ fn blocked(saved: bool) -> Value {
         "health": {
             "state": "blocked", "reason": "rate_limited", "until": UNTIL, "stated": true
         },
-        "openings": 3, "in_flight": 2, "max_concurrent": 64, "latency_ms": 820, "share": 0.5,
+        "openings": 3, "in_flight": 2, "max_concurrent": 64, "protocol": "http2", "latency_ms": 820,
+        "share": 0.5,
         "addresses": [
             { "address": "203.0.113.10", "state": "usable", "reason": null, "until": null },
             { "address": "2001:db8::1", "state": "blocked", "reason": "unreachable", "until": UNTIL },
@@ -134,7 +135,8 @@ fn well() -> Value {
         "reason": null, "until": null, "since": null, "stated": false,
         "wish": { "word": "enabled", "since": null, "until": null, "reason": null },
         "health": { "state": "usable", "reason": null, "until": null, "stated": false },
-        "openings": 0, "in_flight": 0, "max_concurrent": 8, "latency_ms": null, "share": 1.0,
+        "openings": 0, "in_flight": 0, "max_concurrent": 8, "protocol": null, "latency_ms": null,
+        "share": 1.0,
         "addresses": [
             { "address": "203.0.113.20", "state": "usable", "reason": null, "until": null },
         ],
@@ -239,6 +241,7 @@ fn one_account_is_shown_with_all_that_is_known() {
         ": back\u{fffd}[2J",
         "back-off   blocked 3 times in a row without a time from the provider",
         "in flight  2 of 64 at most",
+        "protocol   HTTP/2",
         "latency    820 ms",
         "share      50 % of its usual load",
         "saved      yes",

@@ -89,6 +89,9 @@ pub struct Account {
     pub in_flight: u32,
     /// So many at most.
     pub max_concurrent: u32,
+    /// What is spoken on its connections, by the one that was opened last and is not a WebSocket's: `http1` or `http2`; unknown before
+    /// there was one.
+    pub protocol: Option<String>,
     /// How long answers take to begin, on average, if it is known.
     pub latency_ms: Option<u64>,
     /// The part of its usual load that it is given, 0 to 1.

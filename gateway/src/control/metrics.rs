@@ -131,7 +131,8 @@ impl Metrics {
     }
 
     fn read_figures(&self, policy: &Policy) {
-        self.counted.read(policy, &self.figures);
+        self.counted
+            .read(policy, &self.figures, &self.accounts.spoken);
         let now = self.accounts.health.clock().now();
         accounts::read(policy, self.accounts, now);
         limits::read(policy, self.allowances, Instant::now());

@@ -66,6 +66,24 @@ fn an_address_is_proved_by_an_address() {
     );
 }
 
+/// The operator is told what is spoken on the one connection.
+fn assert_spoken(gateway: &Gateway, protocol: &str) {
+    let shown: serde_json::Value = gateway.admin("/accounts/first").json();
+    assert_eq!(shown["protocol"], protocol, "{shown}");
+    for (each, count) in [
+        ("http1", protocol == "http1"),
+        ("http2", protocol == "http2"),
+    ] {
+        let labels = [
+            "upstream=\"openai\"",
+            "account=\"first\"",
+            &format!("protocol=\"{each}\""),
+        ];
+        let metric = gateway.metric("relay_upstream_connections_by_protocol_total", &labels);
+        assert_eq!(metric, f64::from(u8::from(count)), "{each}");
+    }
+}
+
 #[test]
 fn http_2_where_it_is_wanted_or_chosen() {
     let authority = Authority::default();
@@ -91,6 +109,7 @@ fn http_2_where_it_is_wanted_or_chosen() {
             assert_eq!(answer.payload, PLAIN_BODY);
         }
         assert_eq!(upstream.connections().len(), 1, "{protocol}");
+        assert_spoken(&gateway, "http2");
         assert_eq!(upstream.requests()[0].value(":scheme"), Some("https"));
     }
 }
@@ -110,5 +129,6 @@ fn http_1_where_the_provider_chooses_that() {
             assert_eq!(gateway.call(&Request::plain()).status(), 200);
         }
         assert_eq!(upstream.connections().len(), 1, "kept as any other");
+        assert_spoken(&gateway, "http1");
     }
 }

@@ -74,6 +74,7 @@ pub(super) fn account(account: &Account, now: Timestamp) -> String {
                 account.in_flight, account.max_concurrent
             ),
         ),
+        ("protocol", protocol(account).to_owned()),
         (
             "latency",
             account
@@ -125,6 +126,15 @@ pub(super) fn obeyed(verb: Verb, account: &Account, now: Timestamp) -> String {
         text += &format!("`codex-relay accounts reset {name}` has it asked at once.\n");
     }
     text
+}
+
+fn protocol(account: &Account) -> &str {
+    match account.protocol.as_deref() {
+        None => "not known before there is a connection",
+        Some("http1") => "HTTP/1.1",
+        Some("http2") => "HTTP/2",
+        Some(other) => other,
+    }
 }
 
 fn why(account: &Account) -> String {

@@ -189,6 +189,7 @@ fn describe(admin: &Admin, id: AccountId, now: Moment) -> Account {
         }
         _ => (kept.since, (cause.clone(), free_at.clone())),
     };
+    let protocol = admin.accounts.spoken.latest(id);
     Account {
         name: account.name.clone(),
         upstream: admin.policy.upstream(account.upstream).name.clone(),
@@ -213,6 +214,7 @@ fn describe(admin: &Admin, id: AccountId, now: Moment) -> Account {
         openings: record.account.openings.all(),
         in_flight: admin.in_flight.of_account(id),
         max_concurrent: account.max_concurrent,
+        protocol: protocol.map(|spoken| spoken.as_str().to_owned()),
         latency_ms: health.latency(id, now).map(|time| time.as_millis() as u64),
         share: match standing {
             Standing::Usable { share } => share.into(),

@@ -1,5 +1,6 @@
 //! Connections and what the kernel enforces of them, read when somebody asks.
 
+use crate::accounts::{Spoken, SpokenWith};
 use crate::config::Policy;
 use crate::config::policy::{AccountId, TenantId};
 use crate::connections::Connections;
@@ -43,7 +44,7 @@ impl Counted {
         }
     }
 
-    pub(super) fn read(&self, policy: &Policy, figures: &[&'static Figures]) {
+    pub(super) fn read(&self, policy: &Policy, figures: &[&'static Figures], spoken: &SpokenWith) {
         for (index, tenant) in policy.tenants.iter().enumerate() {
             let id = TenantId(index as u16);
             let sides = [
@@ -60,6 +61,7 @@ impl Counted {
             let count = self.connections.account(AccountId(index as u16));
             gauge!("relay_account_connections", "account" => account.name.clone())
                 .set(count as f64);
+            read_spoken(policy, AccountId(index as u16), spoken);
         }
         for (index, figures) in figures.iter().enumerate() {
             let count = match &self.live {
@@ -91,6 +93,19 @@ impl Counted {
                 .absolute(live.counter(*event));
         }
         counter!("relay_egress_violations_total").absolute(live.counter(Counter::EgressViolation));
+    }
+}
+
+fn read_spoken(policy: &Policy, id: AccountId, spoken: &SpokenWith) {
+    let account = policy.account(id);
+    for protocol in Spoken::ALL {
+        counter!(
+            "relay_upstream_connections_by_protocol_total",
+            "upstream" => policy.upstream(account.upstream).name.clone(),
+            "account" => account.name.clone(),
+            "protocol" => protocol.as_str(),
+        )
+        .absolute(spoken.opened(id, protocol));
     }
 }
 
@@ -143,6 +158,10 @@ pub(super) fn describe() {
         (
             "relay_egress_violations_total",
             "Connections from an address that is not one of the account's: must stay zero",
+        ),
+        (
+            "relay_upstream_connections_by_protocol_total",
+            "Connections to providers, over TLS once it is agreed on, by upstream, account and what is spoken on them (WebSockets: http1)",
         ),
         (
             "relay_kernel_events_total",

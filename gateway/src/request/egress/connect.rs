@@ -4,13 +4,14 @@ mod open;
 mod share;
 
 use super::Failure;
+use crate::accounts::Spoken;
 use crate::connections::{Call, Denied, Short, said_by_programs};
 use crate::request::refusal::Refusal;
 use crate::request::route::Candidate;
 use crate::tls::Offer;
 use crate::upstreams::{Connection, LetGo, Opened};
 use crate::worker::Worker;
-use open::{Goal, Spoken};
+use open::Goal;
 use relay_io::{ConnectError, Interrupt, Origin, Stream, pause};
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};

@@ -1,6 +1,7 @@
 //! A new connection: TCP from the account's own address, then TLS where the upstream is behind it.
 
 use super::{destinations, failed};
+use crate::accounts::Spoken;
 use crate::config::policy::{AccountId, Protocol, TenantId, UpstreamId};
 use crate::request::egress::Failure;
 use crate::request::refusal::Refusal;
@@ -22,13 +23,6 @@ pub(super) struct Goal {
     /// Whose it is besides, if that is counted.
     pub(super) tenant: Option<TenantId>,
     pub(super) offer: Offer,
-}
-
-/// What is spoken on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spoken {
-    Http1,
-    Http2,
 }
 
 impl Goal {
@@ -67,6 +61,9 @@ pub(super) async fn open(
         };
         match outcome {
             Ok((stream, spoken)) => {
+                let is_free = goal.offer == Offer::Configured;
+                let with = &worker.accounts.spoken;
+                with.note_opened(goal.account, spoken, is_free);
                 let opened = Opened {
                     stream,
                     places,

@@ -1,7 +1,8 @@
 //! A place on a connection that several requests share.
 
-use super::open::{Goal, Spoken, open};
+use super::open::{Goal, open};
 use super::{Wanted, check_wanted, own};
+use crate::accounts::Spoken;
 use crate::request::egress::Failure;
 use crate::request::route::Candidate;
 use crate::tls::Offer;
