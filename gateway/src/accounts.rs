@@ -232,7 +232,7 @@ impl Chooser {
             is_near: true,
             is_tried: false,
             pending: self.in_flight.of_account(id),
-            places: requests_max(&self.policy, settings),
+            places: self.requests_max(id, settings),
             weight: settings.weight,
             latency_ms: 0,
             name_hash: self.name_hashes[usize::from(id.0)],
@@ -251,7 +251,7 @@ impl Chooser {
         let settings = self.policy.account(id);
         let place = self
             .in_flight
-            .enter_account(id, requests_max(&self.policy, settings))?;
+            .enter_account(id, self.requests_max(id, settings))?;
         let health = &self.accounts.health;
         let turn = &self.turns[usize::from(id.0)];
         turn.set(turn.get().wrapping_add(1));
@@ -269,6 +269,39 @@ impl Chooser {
             _place: place,
             _of_tenant: self.accounts.rooms.hold(ask.upstream, ask.tenant),
         })
+    }
+
+    /// How many requests an account may have in flight. Where each needs a connection of its own there are no more than connections:
+    /// another account is asked at once then. Where connections are shared each worker has one of its own for each address, and
+    /// only those beyond that are filled for certain.
+    fn requests_max(&self, id: AccountId, settings: &Account) -> u32 {
+        let Some(connections_max) = settings.max_connections else {
+            return settings.max_concurrent;
+        };
+        let apart = self
+            .policy
+            .node
+            .workers
+            .saturating_mul(settings.egress.len());
+        let apart = u32::try_from(apart).unwrap_or(u32::MAX);
+        let fit = match connections_max.checked_sub(apart) {
+            Some(spare) if self.are_shared(id, settings) => {
+                let filled =
+                    (spare + 1).saturating_mul(self.policy.limits.upstream_http2_streams_max);
+                filled.saturating_add(apart - 1)
+            }
+            _ => connections_max,
+        };
+        settings.max_concurrent.min(fit)
+    }
+
+    /// Do requests share the account's connections, for all that is known? Before the provider has had its choice they are few.
+    fn are_shared(&self, id: AccountId, settings: &Account) -> bool {
+        match self.policy.upstream(settings.upstream).protocol {
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+            Protocol::Auto => self.accounts.spoken.latest(id) == Some(Spoken::Http2),
+        }
     }
 }
 
@@ -290,26 +323,6 @@ fn as_tried(standing: Standing, tried: Tried, may_panic: bool) -> (Standing, boo
         _ if may_panic => (Standing::Disabled, true),
         _ => (standing, true),
     }
-}
-
-/// How many requests an account may have in flight. Where each needs a connection of its own there are no more than connections:
-/// another account is asked at once then. Where connections are shared each worker has one of its own for each address, and only
-/// those beyond that are filled for certain.
-fn requests_max(policy: &Policy, settings: &Account) -> u32 {
-    let Some(connections_max) = settings.max_connections else {
-        return settings.max_concurrent;
-    };
-    let upstream = policy.upstream(settings.upstream);
-    let apart = policy.node.workers.saturating_mul(settings.egress.len());
-    let apart = u32::try_from(apart).unwrap_or(u32::MAX);
-    let fit = match connections_max.checked_sub(apart) {
-        Some(spare) if upstream.protocol == Protocol::Http2 => {
-            let filled = (spare + 1).saturating_mul(policy.limits.upstream_http2_streams_max);
-            filled.saturating_add(apart - 1)
-        }
-        _ => connections_max,
-    };
-    settings.max_concurrent.min(fit)
 }
 
 /// At least one: 0 means that it is not known.

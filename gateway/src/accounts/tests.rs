@@ -20,7 +20,8 @@ struct Rig {
 /// Accounts 0 and 1 are near, the second with three times the weight; account 2 is in another region; account 3 is of another
 /// upstream.
 fn rig() -> Rig {
-    let text = r#"
+    rig_of(
+        r#"
         [health]
         trials_max = 1
         [[listener]]
@@ -66,7 +67,11 @@ fn rig() -> Rig {
         name = "other-team"
         keys = [{ sha256 = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" }]
         upstreams = ["provider"]
-    "#;
+    "#,
+    )
+}
+
+fn rig_of(text: &str) -> Rig {
     let environment = |_: &str| Some("sk-test".into());
     let loaded = config::parse(text, Path::new("test.toml"), &environment)
         .unwrap_or_else(|errors| panic!("{errors}"));
@@ -327,4 +332,50 @@ fn a_slot_counts_for_the_tenant_that_has_it() {
     assert_eq!(first(), [false, true], "the other has less");
     drop(slot);
     assert_eq!(first(), [true, false], "both have nothing");
+}
+
+#[test]
+fn a_cap_on_connections_bounds_requests_unless_they_share_them() {
+    let places = |protocol: &str, spoken: &[Spoken]| {
+        let rig = rig_of(&format!(
+            r#"
+            [node]
+            workers = 2
+            [limits]
+            upstream_http2_streams_max = 8
+            [[listener]]
+            address = "127.0.0.1:0"
+            [[upstream]]
+            name = "provider"
+            base_url = "https://api.example"
+            protocol = {protocol:?}
+            [[account]]
+            name = "one"
+            upstream = "provider"
+            credential = {{ env = "KEY" }}
+            egress = ["127.0.7.1"]
+            max_connections = 3
+            "#
+        ));
+        for spoken in spoken {
+            rig.accounts.spoken.note_opened(LIGHT, *spoken, true);
+        }
+        // One for a WebSocket says nothing.
+        rig.accounts.spoken.note_opened(LIGHT, Spoken::Http1, false);
+        rig.free_places()
+    };
+    let (http1, http2) = (Spoken::Http1, Spoken::Http2);
+    // Of three connections each of two workers has one; that a third is opened is certain when one of them is full.
+    let shared = 2 * 8 + 1;
+    for (protocol, spoken, expected) in [
+        ("http1", &[][..], 3),
+        ("http2", &[], shared),
+        ("auto", &[], 3),
+        ("auto", &[http1], 3),
+        ("auto", &[http2], shared),
+        ("auto", &[http2, http1], 3),
+    ] {
+        let found = places(protocol, spoken);
+        assert_eq!(found, expected, "{protocol} {spoken:?}");
+    }
 }

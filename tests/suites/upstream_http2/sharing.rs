@@ -3,7 +3,9 @@
 use super::{EVENTS, JSON, config};
 use relay_tests::http2::{Http2Upstream, Options, Peer, ReceivedStream, code, setting};
 use relay_tests::openai::{PLAIN_BODY, created};
-use relay_tests::{Account, Config, Ending, Gateway, RawClient, Request};
+use relay_tests::{
+    Account, Authority, Config, Ending, Gateway, RawClient, Request, Tenant, TlsServer,
+};
 use std::collections::BTreeMap;
 use std::sync::{Barrier, Mutex};
 
@@ -153,6 +155,28 @@ fn its_place_counts_once_for_the_account() {
     assert_eq!(upstream.connections().len(), 1);
     let labels = ["account=\"first\""];
     assert_eq!(gateway.metric("relay_account_connections", &labels), 1.0);
+}
+
+#[test]
+fn so_it_does_where_the_provider_has_chosen_http_2() {
+    let authority = Authority::default();
+    let options = Options {
+        tls: Some(TlsServer::new(&authority.server(&["127.0.0.1"])).alpn(&["h2", "http/1.1"])),
+        ..Options::default()
+    };
+    let upstream = answering_together(options, 4);
+    let config = Config::bare()
+        .upstream("openai", &format!("https://{}", upstream.address()))
+        .trust("openai", &authority)
+        .protocol("openai", "auto")
+        .tenant(Tenant::acme())
+        .account(Account::first().set("max_connections", 1));
+    let gateway = Gateway::start(&config);
+    // At first nobody knows what it will choose.
+    for _ in 0..2 {
+        assert_answered(send_at_once(&gateway, 4));
+    }
+    assert_eq!(upstream.connections().len(), 1);
 }
 
 #[test]
