@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::socket::Stream;
-use crate::sys::Descriptor;
+use crate::sys::{self, Descriptor};
 use crate::wheel::Wheel;
 use monoio::net::TcpListener;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -61,6 +61,11 @@ impl Listener {
     pub async fn accept(&self, wheel: &Wheel) -> io::Result<(Stream, SocketAddr)> {
         let (tcp, peer) = self.tcp.accept().await?;
         Ok((Stream::adopt(tcp, wheel)?, peer))
+    }
+
+    /// Has somebody connected who was not accepted yet?
+    pub fn somebody_waits(&self) -> bool {
+        sys::somebody_waits(self.descriptor.raw())
     }
 
     /// Stops listening: a pending `accept` ends with an error, connections that wait are reset by the kernel.

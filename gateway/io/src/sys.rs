@@ -28,19 +28,29 @@ impl AsFd for Descriptor {
 /// Has the peer closed its side, or was the connection reset? Data that was not read yet does not hide it. Where the
 /// receiving side was shut here (not `receives`), the kernel reports it as closed by the peer: then only a reset counts.
 pub(crate) fn peer_has_left(descriptor: RawFd, receives: bool) -> bool {
-    let mut entry = libc::pollfd {
-        fd: descriptor,
-        events: libc::POLLRDHUP,
-        revents: 0,
-    };
-    // SAFETY: one valid pollfd, ours alone.
-    let ready = unsafe { libc::poll(&raw mut entry, 1, 0) };
     let closed = if receives {
         libc::POLLRDHUP | libc::POLLHUP
     } else {
         0
     };
-    ready > 0 && entry.revents & (closed | libc::POLLERR) != 0
+    poll_now(descriptor, libc::POLLRDHUP) & (closed | libc::POLLERR) != 0
+}
+
+/// Is there a connection in this listening socket's queue?
+pub(crate) fn somebody_waits(descriptor: RawFd) -> bool {
+    poll_now(descriptor, libc::POLLIN) & libc::POLLIN != 0
+}
+
+/// Which of these events, errors and ends there are; none if the kernel does not say.
+fn poll_now(descriptor: RawFd, events: libc::c_short) -> libc::c_short {
+    let mut entry = libc::pollfd {
+        fd: descriptor,
+        events,
+        revents: 0,
+    };
+    // SAFETY: one valid pollfd, ours alone.
+    let ready = unsafe { libc::poll(&raw mut entry, 1, 0) };
+    if ready > 0 { entry.revents } else { 0 }
 }
 
 /// Bytes that were sent but not yet acknowledged by the peer's kernel.

@@ -33,9 +33,9 @@ pub async fn run(worker: &'static Worker, listener: Rc<Listener>, beginning: Beg
     while !worker.is_draining() {
         if worker.clients.is_full() {
             // Those who wait in the kernel's queue are served as soon as somebody leaves; if nobody does, connections on
-            // which nothing is going on make room.
+            // which nothing is going on make room. Where nobody waits they are kept: their clients may still want them.
             pause(OVERLOAD_PAUSE).await;
-            if worker.clients.is_full() {
+            if worker.clients.is_full() && listener.somebody_waits() {
                 worker.wheel.end_idle();
             }
             continue;

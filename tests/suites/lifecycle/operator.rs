@@ -4,7 +4,8 @@ use relay_tests::dead_end::Refusing;
 use relay_tests::gateway::Launch;
 use relay_tests::http::{chunk, find, response};
 use relay_tests::{
-    Account, Config, Gateway, RawClient, Request, Signal, Tenant, Upstream, eventually, openai,
+    Account, Config, Ending, Gateway, RawClient, Request, Signal, Tenant, Upstream, eventually,
+    openai,
 };
 use std::net::{SocketAddr, TcpStream};
 
@@ -206,20 +207,53 @@ fn the_log_may_go_to_a_file_and_leave_requests_out() {
     });
 }
 
+/// Streams where a stream is asked for: an event at once, and the last one for a signal.
+fn streams_until(finish: &Signal) -> Upstream {
+    let finish = finish.clone();
+    Upstream::start(move |exchange| {
+        if find(&exchange.request.body, b"stream").is_none() {
+            exchange.send(openai::plain());
+            return;
+        }
+        exchange.send(openai::STREAM_HEAD);
+        exchange.send(chunk(&openai::delta("a")));
+        finish.wait();
+        exchange.send([&chunk(&openai::completed())[..], b"0\r\n\r\n"].concat());
+    })
+}
+
+/// A client in the middle of a stream that has brought its first event.
+fn streaming(gateway: &Gateway) -> RawClient {
+    let mut client = gateway.client();
+    client.send(Request::streamed().bytes());
+    client.begin_response();
+    let first = openai::delta("a");
+    assert_eq!(client.read_payload(first.len()), first);
+    client
+}
+
+/// So many heartbeats come to a client in the middle of a stream.
+fn read_beats(client: &mut RawClient, count: usize) {
+    let beat = b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n";
+    for _ in 0..count {
+        assert_eq!(client.read_payload(beat.len()), beat);
+    }
+}
+
 #[test]
 fn connections_beyond_the_limit_wait_their_turn() {
-    let upstream = Upstream::answering(openai::plain());
-    let config = Config::simple(upstream.address()).limit("connections_per_worker_max", 2);
+    let finish = Signal::new();
+    let upstream = streams_until(&finish);
+    let config = Config::simple(upstream.address())
+        .limit("connections_per_worker_max", 2)
+        .timeout("heartbeat", "100ms");
     let gateway = Gateway::start(&config);
-    let mut two = [gateway.client(), gateway.client()];
-    for client in &mut two {
-        assert_eq!(client.call(&Request::plain()).status(), 200);
-    }
+    let [mut first, mut second] = [streaming(&gateway), streaming(&gateway)];
     let mut third = gateway.client();
     third.send(Request::get("/v1/third").bytes());
     // Those who are in are served as before.
-    for client in &mut two {
-        assert_eq!(client.call(&Request::plain()).status(), 200);
+    for client in [&mut first, &mut second] {
+        read_beats(client, 3);
     }
     third.assert_silent();
     assert!(
@@ -228,32 +262,38 @@ fn connections_beyond_the_limit_wait_their_turn() {
             .iter()
             .all(|request| request.target != "/v1/third")
     );
-    let [first, _second] = two;
     drop(first);
     assert_eq!(third.read_response().status(), 200);
+    finish.send();
+    finish.send();
+    assert_eq!(second.finish_response().1, Ending::Complete);
+}
+
+#[test]
+fn idle_connections_are_kept_while_nobody_waits_for_their_places() {
+    let go_on = Signal::new();
+    let upstream = streams_until(&go_on);
+    let config = Config::simple(upstream.address())
+        .limit("connections_per_worker_max", 2)
+        .timeout("heartbeat", "100ms");
+    let gateway = Gateway::start(&config);
+    let mut idle = gateway.client();
+    assert_eq!(idle.call(&Request::plain()).status(), 200);
+    let mut busy = streaming(&gateway);
+    // For longer than it takes until idle connections make room.
+    read_beats(&mut busy, 3);
+    assert_eq!(idle.call(&Request::plain()).status(), 200);
+    go_on.send();
+    assert_eq!(busy.finish_response().1, Ending::Complete);
 }
 
 #[test]
 fn idle_connections_make_room_for_new_ones() {
     let go_on = Signal::new();
-    let upstream = Upstream::start({
-        let go_on = go_on.clone();
-        move |exchange| {
-            if exchange.request.target == "/v1/stream" {
-                exchange.send(openai::STREAM_HEAD);
-                exchange.send(chunk(&openai::delta("a")));
-                go_on.wait();
-                exchange.send([&chunk(&openai::completed())[..], b"0\r\n\r\n"].concat());
-            } else {
-                exchange.send(openai::plain());
-            }
-        }
-    });
+    let upstream = streams_until(&go_on);
     let config = Config::simple(upstream.address()).limit("connections_per_worker_max", 16);
     let gateway = Gateway::start(&config);
-    let mut busy = gateway.client();
-    busy.send(Request::post("/v1/stream", "{}").bytes());
-    busy.begin_response();
+    let mut busy = streaming(&gateway);
     let mut idle: Vec<_> = (1..16).map(|_| gateway.client()).collect();
     for client in &mut idle {
         assert_eq!(client.call(&Request::plain()).status(), 200);
@@ -263,7 +303,7 @@ fn idle_connections_make_room_for_new_ones() {
     // Who was being served did not have to go for that.
     go_on.send();
     let (payload, _) = busy.finish_response();
-    assert_eq!(payload, [openai::delta("a"), openai::completed()].concat());
+    assert_eq!(payload, openai::completed());
     assert_eq!(busy.call(&Request::plain()).status(), 200);
 }
 
