@@ -102,6 +102,8 @@ pub(super) struct Books {
     figures: JournalFigures,
     /// Why the last attempt to write has failed.
     failure: Option<Failure>,
+    /// The log has been told why, and not only that nothing was heard of the disk.
+    is_cause_told: bool,
     disk: Disk,
     failing_since: Instant,
     /// Records that the journal was given.
@@ -141,6 +143,7 @@ impl Books {
             patience: Patience::new(policy.journal.mode),
             figures: JournalFigures::default(),
             failure: opened.failure,
+            is_cause_told: false,
             disk: Disk::Writable,
             failing_since: Instant::now(),
             given: 0,
@@ -248,11 +251,13 @@ impl Books {
             has_failed: self.failure.is_some(),
         };
         let disk = waiting.disk(&self.patience, now);
-        if disk == self.disk {
+        let is_cause_known = self.failure.is_some();
+        if disk == self.disk && (self.is_cause_told || !is_cause_known) {
             return;
         }
         self.acceptance.note(disk);
         let was = std::mem::replace(&mut self.disk, disk);
+        self.is_cause_told = is_cause_known;
         if disk == Disk::Writable {
             let failing = now.duration_since(self.failing_since).as_secs();
             log.event("journal_recovered", &[("after_s", failing.to_string())]);

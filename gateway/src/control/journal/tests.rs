@@ -196,6 +196,23 @@ fn strict_serves_nothing_while_the_disk_fails() {
 }
 
 #[test]
+fn why_a_disk_that_was_silent_fails_is_told_once_it_is_known() {
+    run(async {
+        let mut rig = rig("strict");
+        rig.books.patience.silence_max = Duration::ZERO;
+        rig.take_away();
+        rig.count(1);
+        rig.books.tick(&mut rig.log).await;
+        assert_eq!(rig.events(), ["journal_failing"]);
+        assert!(rig.log.waiting().contains("the disk does not answer"));
+        rig.until("a reason", |books| books.failure.is_some()).await;
+        rig.books.tick(&mut rig.log).await;
+        assert_eq!(rig.events(), ["journal_failing", "journal_failing"]);
+        assert!(rig.log.waiting().contains("os error 2"));
+    });
+}
+
+#[test]
 fn what_finds_no_room_is_counted_and_told() {
     run(async {
         let mut rig = rig("best_effort");
