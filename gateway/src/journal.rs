@@ -14,6 +14,7 @@ mod disk;
 pub mod entry;
 mod frame;
 mod frames;
+mod lock;
 mod names;
 mod payload;
 mod queue;

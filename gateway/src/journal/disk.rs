@@ -1,6 +1,7 @@
 //! Who does on the disk what has to be done: io_uring from the control thread, or a thread that may block.
 
 use super::append::Batch;
+use super::lock::Lock;
 use super::segment;
 use std::fmt;
 use std::fs::File;
@@ -74,7 +75,7 @@ pub(super) struct Disk {
     /// The file that is written to.
     open: Option<File>,
     /// Held as long as something may still be written, however that ends.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// A batch that was done with.
@@ -85,7 +86,7 @@ pub(super) struct Done {
 }
 
 impl Disk {
-    pub(super) fn new(directory: PathBuf, lock: File) -> Self {
+    pub(super) fn new(directory: PathBuf, lock: Lock) -> Self {
         Self {
             directory,
             open: None,

@@ -6,16 +6,16 @@
 use super::disk::{Failure, sync_directory};
 use super::frame::{ENTRY, Header, Span};
 use super::frames::{Found, Frames};
+use super::lock::Lock;
 use super::payload::Beginning;
 use super::segment::{Files, LOCK_NAME, NEXT_NAME, Segment};
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::ops::{Range, RangeInclusive};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 const DIRECTORY_MODE: u32 = 0o700;
-const LOCK_MODE: u32 = 0o600;
 
 /// What a start has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Recovered {
 
 /// The journal, for nobody else to write to.
 pub(super) struct Taken {
-    pub(super) lock: File,
+    pub(super) lock: Lock,
     pub(super) recovered: Recovered,
     /// Times of the last segment's entries.
     pub(super) previous: Span,
@@ -86,7 +86,7 @@ pub(super) enum Repair {
 pub(super) fn take(directory: &Path) -> Result<Taken, Failure> {
     let doing = |doing: &'static str| move |error: io::Error| Failure { doing, error };
     make_directory(directory).map_err(doing("making the directory"))?;
-    let lock = lock(&directory.join(LOCK_NAME)).map_err(doing("locking the directory"))?;
+    let lock = Lock::take(&directory.join(LOCK_NAME)).map_err(doing("locking the directory"))?;
     let Survey {
         mut recovered,
         previous,
@@ -130,23 +130,6 @@ fn make_directory(directory: &Path) -> io::Result<()> {
         made => made?,
     }
     sync_directory(parent)
-}
-
-fn lock(path: &Path) -> io::Result<File> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(LOCK_MODE)
-        .open(path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::Error(error)) => Err(error),
-        Err(TryLockError::WouldBlock) => Err(io::Error::new(
-            ErrorKind::ResourceBusy,
-            "another gateway writes to it: each needs a directory of its own",
-        )),
-    }
 }
 
 /// Looks at what is there, and changes nothing.
