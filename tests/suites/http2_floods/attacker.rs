@@ -2,27 +2,25 @@
 
 use super::Flood;
 use relay_tests::http2::{Frame, PREFACE, kind};
-use relay_tests::{DEADLINE, Gateway};
+use relay_tests::{DEADLINE, Gateway, eventually};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// One connection.
 pub(crate) struct Attacker {
     socket: TcpStream,
     reader: JoinHandle<Heard>,
     answers: Arc<AtomicU32>,
-    began: Instant,
 }
 
 /// What the gateway said, until it ended the connection.
 #[derive(Debug)]
 struct Heard {
     goaway: Option<u32>,
-    ended: Instant,
 }
 
 /// How an attack ended.
@@ -30,8 +28,6 @@ struct Heard {
 pub(crate) struct End {
     /// The error code of the last GOAWAY.
     pub(crate) goaway: Option<u32>,
-    /// From the connection's beginning.
-    pub(crate) after: Duration,
     /// How many rounds were sent.
     pub(crate) rounds: u32,
 }
@@ -63,7 +59,6 @@ impl Attacker {
             socket,
             reader,
             answers,
-            began: Instant::now(),
         };
         attacker.send_bytes(bytes);
         attacker
@@ -83,7 +78,8 @@ impl Attacker {
     /// Sends round after round until the gateway does not take them any more, and then waits for its end.
     pub(crate) fn flood(mut self, mut flood: impl Flood) -> End {
         let mut rounds = 0;
-        while !self.reader.is_finished() && self.began.elapsed() < DEADLINE {
+        let gives_up_at = Instant::now() + DEADLINE;
+        while !self.is_over() && Instant::now() < gives_up_at {
             let frames = flood(rounds);
             let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
             if !self.send_bytes(&bytes) {
@@ -96,15 +92,12 @@ impl Attacker {
 
     /// Waits until the gateway ends the connection.
     pub(crate) fn wait_end(self, rounds: u32) -> End {
-        while !self.reader.is_finished() {
-            let waited = self.began.elapsed();
-            assert!(waited < DEADLINE, "not ended, {rounds} rounds");
-            thread::sleep(Duration::from_millis(1));
-        }
+        eventually(&format!("the end after {rounds} rounds"), || {
+            self.is_over().then_some(())
+        });
         let heard = self.reader.join().expect("a thread without assertions");
         End {
             goaway: heard.goaway,
-            after: heard.ended - self.began,
             rounds,
         }
     }
@@ -151,8 +144,5 @@ fn listen(mut socket: TcpStream, answers: &AtomicU32) -> Heard {
         }
         buffer.drain(..at);
     }
-    Heard {
-        goaway,
-        ended: Instant::now(),
-    }
+    Heard { goaway }
 }

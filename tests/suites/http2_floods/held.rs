@@ -1,10 +1,9 @@
 //! Clients that keep the gateway waiting, rather than busy.
 
-use super::{Attacker, CLOSED_WITHIN, Scene, block, get, post, stream};
+use super::{Attacker, Scene, block, get, post, stream};
 use relay_tests::config::TENANT_KEY;
 use relay_tests::eventually;
 use relay_tests::http2::{Frame, PREFACE, code, hpack, setting};
-use std::time::Duration;
 
 /// Byte by byte: the head of a request takes no longer than one of HTTP/1.1 may.
 #[test]
@@ -23,11 +22,7 @@ fn slow_blocks() {
             rounds += 1;
             others.wait_served();
         }
-        let end = attacker.wait_end(rounds);
-        assert!(
-            end.after <= CLOSED_WITHIN + Duration::from_millis(500),
-            "{end:?}"
-        );
+        attacker.wait_end(rounds);
     });
     scene.assert_small("a slow block");
 }

@@ -13,10 +13,6 @@ use relay_tests::{Config, Gateway, Request, Upstream, eventually, openai};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
-
-/// After the first byte of an attack.
-const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What one attacker may cost in memory. Where nothing is optimised, what a request remembers while it waits is larger.
 const MEMORY_BYTES_MAX: u64 = if cfg!(debug_assertions) {
@@ -82,19 +78,13 @@ impl Scene {
         );
     }
 
-    /// Sends `flood` again and again on a connection that `opening` has begun, until that is ended: with this error code, soon, at a
-    /// small price, and unnoticed by somebody else.
+    /// Sends `flood` again and again on a connection that `opening` has begun, until that is ended: with this error code, at a small
+    /// price, and unnoticed by somebody else.
     fn assert_ended(&self, what: &str, codes: &[u32], opening: &[Frame], flood: impl Flood) {
         self.bystander(|_| {
             let mut attacker = Attacker::connect(&self.gateway);
             attacker.send(opening);
             let end = attacker.flood(flood);
-            assert!(
-                end.after <= CLOSED_WITHIN,
-                "{what}: after {:?}, {} rounds",
-                end.after,
-                end.rounds
-            );
             let code = end.goaway;
             assert!(
                 code.is_some_and(|code| codes.contains(&code)),

@@ -119,7 +119,7 @@ fn no_connection_is_used_again() {
 }
 
 #[test]
-fn a_client_that_is_gone_is_told_to_its_provider_within_a_second() {
+fn a_client_that_is_gone_is_told_to_its_provider() {
     // Many leave without a word when they have what they wanted.
     for (resets, asks, wanted) in [
         (false, false, "complete"),
@@ -139,14 +139,12 @@ fn a_client_that_is_gone_is_told_to_its_provider_within_a_second() {
             socket.send(create("gpt-5")).unwrap();
             next(&mut socket);
         }
-        let left_at = Instant::now();
         let wire = socket.into_inner();
         if resets {
             wire.reset_on_drop();
         }
         drop(wire);
-        let (_, ended_at) = upstream.wait_ended(0);
-        assert!(ended_at.saturating_duration_since(left_at) < Duration::from_secs(1));
+        upstream.wait_ended(0);
         assert_eq!(heard_code(&heard), Some(1001));
         let record = record(&gateway, "gone");
         assert_eq!(
@@ -182,7 +180,7 @@ fn a_client_that_leaves_while_its_provider_takes_nothing_is_noticed() {
 }
 
 #[test]
-fn a_provider_that_is_gone_is_told_to_its_client_within_a_second() {
+fn a_provider_that_is_gone_is_told_to_its_client() {
     for resets in [false, true] {
         let upstream = Upstream::start(move |exchange: &mut Exchange| {
             let head = relay_tests::websocket::switching(exchange, &[]);
@@ -194,11 +192,9 @@ fn a_provider_that_is_gone_is_told_to_its_client_within_a_second() {
             }
         });
         let gateway = Gateway::start(&config(upstream.address()));
-        let began_at = Instant::now();
         let (_, mut socket) = open(gateway.address(), &upgrade().id("broken"));
         assert_eq!(closed(&mut socket).map(|(code, _)| code), Some(1011));
         ended(&mut socket);
-        assert!(began_at.elapsed() < Duration::from_secs(2));
         assert_eq!(record(&gateway, "broken")["ended"], "upstream_broken");
         assert_nothing_left(&gateway);
     }
