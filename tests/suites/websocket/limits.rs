@@ -22,7 +22,8 @@ fn ask(socket: &mut ClientSocket, model: &str, number: usize) {
 }
 
 /// The client is told why in the dialect's own form, and then the connection is closed with this code.
-fn assert_refused(socket: &mut ClientSocket, status: u16, code: &str, close: u16) {
+/// Returns what stands for the fields of an answer.
+fn assert_refused(socket: &mut ClientSocket, status: u16, code: &str, close: u16) -> Value {
     let told = next(socket).into_text().expect("text");
     let told: Value = serde_json::from_str(&told).expect("JSON");
     assert_eq!(
@@ -34,6 +35,14 @@ fn assert_refused(socket: &mut ClientSocket, status: u16, code: &str, close: u16
     let (found, reason) = closed(socket).expect("a code");
     assert_eq!(found, close, "{reason}");
     assert!(reason.starts_with(code), "{reason}");
+    assert_eq!(told["headers"]["x-relay-error-source"], "gateway", "{told}");
+    told["headers"].clone()
+}
+
+/// After how many seconds the client is to come again.
+fn retry_after(value: Option<&str>) -> u64 {
+    let seconds = value.expect("a time to wait");
+    seconds.parse().expect("seconds")
 }
 
 /// Messages that the provider has got.
@@ -62,7 +71,9 @@ fn models_are_those_of_the_tenant() {
     ask(&mut socket, "gpt-5", 1);
     ask(&mut socket, "gpt-5-mini", 2);
     socket.send(create("o9")).unwrap();
-    assert_refused(&mut socket, 403, "model_not_allowed", 1008);
+    let headers = assert_refused(&mut socket, 403, "model_not_allowed", 1008);
+    assert_eq!(headers["x-should-retry"], "false");
+    assert_eq!(headers["retry-after"], Value::Null);
     assert_eq!(asked_of(&upstream, 0), 2);
     for (connection, message) in [
         r#"{"type":"response.create","input":"no model"}"#,
@@ -121,8 +132,18 @@ fn a_rate_that_is_reached_comes_back() {
     let (_, mut socket) = open(gateway.address(), &upgrade());
     ask(&mut socket, "gpt-5", 1);
     socket.send(create("gpt-5")).unwrap();
-    assert_refused(&mut socket, 429, "tenant_rate_limited", 1013);
+    let headers = assert_refused(&mut socket, 429, "tenant_rate_limited", 1013);
     assert_eq!(asked_of(&upstream, 0), 1);
+    // What an answer would have said, which is refused by the same limit a moment later.
+    assert_eq!(headers["x-should-retry"], "true");
+    let answer = gateway.call(&upgrade());
+    answer.assert_refused(429, "tenant_rate_limited");
+    let in_answer = retry_after(answer.head.value("retry-after"));
+    let in_event = retry_after(headers["retry-after"].as_str());
+    assert!(
+        in_answer <= in_event && in_event <= 30,
+        "{in_event}, then {in_answer}"
+    );
 }
 
 #[test]

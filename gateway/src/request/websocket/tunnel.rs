@@ -15,7 +15,7 @@ use crate::request::egress::Answer;
 use crate::request::forward::{self, Ending, OwnFields};
 use crate::request::limit::Permit;
 use crate::request::meter::{self, Transcript};
-use crate::request::refusal::Refusal;
+use crate::request::refusal::{Refusal, Shape};
 use crate::request::reply::{AwaitingHead, Done, Owed, Reply};
 use crate::worker::Worker;
 use relay_io::{Interrupt, Stream, both};
@@ -283,13 +283,7 @@ impl Tunnel<'_> {
     /// Ends it for a refusal: the client is told why, in a message and in the close.
     pub(super) fn refuse(&self, refusal: &Refusal) {
         let shape = refusal.shape(0);
-        let mut event: serde_json::Value =
-            serde_json::json!({ "type": "error", "status": shape.status });
-        if let Ok(mut body) =
-            serde_json::from_slice::<serde_json::Value>(&shape.body(self.trail.request_id()))
-        {
-            event["error"] = body["error"].take();
-        }
+        let event = error_event(&shape, self.trail.request_id());
         // What has to be changed before another attempt may do better, and what only takes time.
         let comes_back_soon = shape.retryable;
         let code = if comes_back_soon {
@@ -417,4 +411,24 @@ impl Tunnel<'_> {
             stream.interrupter().interrupt(Interrupt::Tied);
         }
     }
+}
+
+/// A refusal as a message: what its body would be, and as `headers` those fields of its head by which a client knows whether to
+/// come again, and when. Codex reads them there as it reads those of an answer.
+fn error_event(shape: &Shape, request_id: &str) -> serde_json::Value {
+    let mut event = serde_json::json!({
+        "type": "error",
+        "status": shape.status,
+        "headers": {
+            "x-relay-error-source": shape.source.as_str(),
+            "x-should-retry": shape.retryable.to_string(),
+        },
+    });
+    if let Some(seconds) = shape.retry_after_seconds {
+        event["headers"]["retry-after"] = seconds.to_string().into();
+    }
+    if let Ok(mut body) = serde_json::from_slice::<serde_json::Value>(&shape.body(request_id)) {
+        event["error"] = body["error"].take();
+    }
+    event
 }
