@@ -280,6 +280,40 @@ fn refusals_are_the_same_as_ever() {
 }
 
 #[test]
+fn a_head_may_have_as_many_bytes_in_both_protocols_and_one_more_is_refused_in_the_same_words() {
+    const HEAD_BYTES_MAX: usize = 32 * 1024;
+    // So many fields that what they count besides their names and values (RFC 9113, section 6.5.2) is a part of the whole.
+    let many = (0..90).fold(Request::plain(), |request, number| {
+        request.field(&format!("x-field-{number}"), "value")
+    });
+    let of_bytes = |request: &Request, head_bytes: usize| {
+        let others_bytes = request.head_bytes().len() + "x-fill: \r\n".len();
+        let filling = "x".repeat(head_bytes - others_bytes);
+        request.clone().field("x-fill", &filling)
+    };
+    let upstream = Upstream::answering(openai::plain());
+    let gateway = Gateway::start(&config(&upstream));
+    let mut client = connect(&gateway);
+    for request in [&Request::plain(), &many] {
+        let largest = of_bytes(request, HEAD_BYTES_MAX);
+        for answer in [gateway.call(&largest), client.call(&largest)] {
+            assert_eq!((answer.status(), answer.ending), (200, Ending::Complete));
+        }
+        for head_bytes in [HEAD_BYTES_MAX + 1, 4 * HEAD_BYTES_MAX / 3] {
+            let larger = of_bytes(request, head_bytes).id("larger");
+            for answer in [gateway.call(&larger), client.call(&larger)] {
+                let error = answer.assert_refused(431, "header_fields_too_large");
+                assert!(!error.retryable);
+            }
+        }
+    }
+    // Those that are much larger are not even decoded.
+    let much_larger = client.call(&of_bytes(&many, 2 * HEAD_BYTES_MAX));
+    assert_eq!((much_larger.status(), much_larger.payload.len()), (431, 0));
+    client.expect_alive();
+}
+
+#[test]
 fn while_the_gateway_drains_streams_that_run_come_to_their_end() {
     let go_on = Signal::new();
     let upstream = paced(&["one"], &go_on);

@@ -94,6 +94,8 @@ struct Shared {
     stall_timeout: Duration,
     /// Received, and not read yet.
     incoming: RefCell<Option<Lease>>,
+    /// So much of it may be read before the owner's next turn.
+    turn_bytes_left: Cell<usize>,
     /// Written, and not taken by the sending task yet.
     outgoing: RefCell<Option<Lease>>,
     is_sending: Cell<bool>,
@@ -128,6 +130,7 @@ impl Duplex {
             pool: pool.clone(),
             stall_timeout,
             incoming: RefCell::new(begun.filter(|lease| !is_refused && !lease.is_empty())),
+            turn_bytes_left: Cell::new(usize::MAX),
             outgoing: RefCell::default(),
             is_sending: Cell::new(false),
             discards: Cell::new(is_refused),
@@ -161,9 +164,17 @@ impl AsyncRead for Duplex {
         let shared = &self.shared;
         let mut incoming = shared.incoming.borrow_mut();
         if let Some(lease) = incoming.as_mut() {
-            let count = lease.len().min(out.remaining());
+            let turn_bytes_left = shared.turn_bytes_left.get();
+            if turn_bytes_left == 0 {
+                // A task that wakes itself comes before all others; those that it has woken are to come first.
+                let waker = context.waker().clone();
+                spawn(async move { waker.wake() });
+                return Poll::Pending;
+            }
+            let count = lease.len().min(out.remaining()).min(turn_bytes_left);
             out.put_slice(&lease.filled()[..count]);
             lease.consume(count);
+            shared.turn_bytes_left.set(turn_bytes_left - count);
             if lease.is_empty() {
                 *incoming = None;
                 shared.receiver.wake();
@@ -228,6 +239,12 @@ impl DuplexHandle {
     /// The connection, for what is neither reading nor sending nor a deadline.
     pub fn stream(&self) -> &Stream {
         &self.shared.stream
+    }
+
+    /// The protocol reads so many bytes at most before this is called again, by the task that is woken then. What it makes of them may
+    /// take much more memory than they do, and is to be looked at before there is more of it. Never called: as many as there are.
+    pub fn begin_turn(&self, bytes_max: usize) {
+        self.shared.turn_bytes_left.set(bytes_max);
     }
 
     /// How the connection ended, if it has.

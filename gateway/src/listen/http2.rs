@@ -7,6 +7,7 @@
 mod session;
 mod stream;
 
+use crate::config::policy::Limits;
 use crate::connections::Inbound;
 use crate::worker::drain::DrainSleeper;
 use crate::worker::protocols::{FloodKind, Protocol, StreamEnd};
@@ -32,6 +33,12 @@ const SEND_BUFFER_BYTES: usize = 32 * 1024;
 
 /// Streams of one connection that have to be reset since the client breaks the protocol's rules, before it is ended.
 const ERROR_RESETS_MAX: usize = 128;
+
+/// What a field counts in a list of header fields besides its name and value (RFC 9113 section 6.5.2).
+const FIELD_OVERHEAD_BYTES: usize = 32;
+
+/// The pseudo-header fields of a request (RFC 9113 section 8.3.1), which are no fields of a head.
+const PSEUDO_FIELDS_MAX: usize = 4;
 
 /// How long streams are still taken after the client was told that none should come: those that were on their way.
 const GRACE: Duration = Duration::from_secs(1);
@@ -139,13 +146,21 @@ fn settings(worker: &Worker) -> Builder {
         .max_concurrent_streams(limits.http2_streams_max)
         .initial_window_size(limits.http2_stream_window_bytes)
         .initial_connection_window_size(limits.http2_connection_window_bytes)
-        // Longer ones are answered with a bare 431.
-        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
+        .max_header_list_size(header_list_bytes_max(limits))
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         // All at once may be reset because a provider fails, while clients are still sending.
         .max_concurrent_reset_streams(2 * limits.http2_streams_max as usize)
         .max_local_error_reset_streams(Some(ERROR_RESETS_MAX));
     builder
+}
+
+/// The largest list of header fields that is decoded. It is also what the client is told, though less may be taken of any one
+/// request (RFC 9113 section 6.5.2): half as much again as what the limits let through, so that who is a little over them is
+/// refused in the one error model (`request_head`). What is larger than that is answered with a bare 431 by the protocol.
+fn header_list_bytes_max(limits: &Limits) -> u32 {
+    let overhead_bytes = FIELD_OVERHEAD_BYTES * (limits.head_fields_max + PSEUDO_FIELDS_MAX);
+    let bytes = 3 * (limits.head_bytes_max + overhead_bytes) / 2;
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// A connection on which streams are taken.
@@ -203,6 +218,7 @@ impl Served<'_> {
     /// Takes the streams that have come, and waits for what must be done besides.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Last> {
         self.session.sleep(context);
+        self.handle.begin_turn(self.session.turn_bytes());
         loop {
             if let Some(reason) = self.must_finish(context) {
                 return Poll::Ready(Last::Finish(reason));

@@ -1,5 +1,7 @@
 //! Frames (RFC 9113, section 4.1): any that can be written down.
 
+use super::FRAME_BYTES;
+
 /// Types (RFC 9113, section 6).
 pub mod kind {
     #![allow(missing_docs, reason = "names of the RFC")]
@@ -101,6 +103,21 @@ impl Frame {
     pub fn continuation(stream: u32, block: impl Into<Vec<u8>>, last: bool) -> Self {
         let flags = if last { flag::END_HEADERS } else { flag::NONE };
         Self::new(kind::CONTINUATION, flags, stream, block)
+    }
+
+    /// A whole field block: HEADERS, and as many CONTINUATION frames as it needs.
+    pub fn whole_block(stream: u32, block: &[u8], end: bool) -> Vec<Self> {
+        let first_bytes = block.len().min(FRAME_BYTES);
+        let (first, rest) = block.split_at(first_bytes);
+        if rest.is_empty() {
+            return vec![Self::headers(stream, first, end)];
+        }
+        let mut frames = vec![Self::begin_headers(stream, first, end)];
+        let mut parts = rest.chunks(FRAME_BYTES).peekable();
+        while let Some(part) = parts.next() {
+            frames.push(Self::continuation(stream, part, parts.peek().is_none()));
+        }
+        frames
     }
 
     /// PRIORITY.

@@ -214,10 +214,10 @@ impl Peer {
         });
     }
 
-    /// Opens a stream with this field block.
+    /// Opens a stream with this field block, in as many frames as it needs.
     pub fn open_with(&mut self, block: impl Into<Vec<u8>>, end: bool) -> u32 {
         let stream = self.next_stream();
-        self.frame(&Frame::headers(stream, block, end));
+        self.frames(&Frame::whole_block(stream, &block.into(), end));
         stream
     }
 

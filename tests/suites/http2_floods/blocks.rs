@@ -35,13 +35,25 @@ fn hpack_bomb() {
     scene.assert_ended("a bomb", ENDED, &opening, flood);
 }
 
-/// Larger than allowed, though not by much: refused each time with 431, or ended, but never kept.
+/// Larger than allowed, though not by much: refused each time with 431, in words or without, or ended, but never kept.
 #[test]
 fn blocks_that_are_a_little_too_large() {
     let large = hpack::inserted("x-large", "b".repeat(4000));
     let first = [block("GET", &[]), large].concat();
-    let repeated = [block("GET", &[]), hpack::indexed(62).repeat(12)].concat();
-    assert_cheap("large blocks", &first, &repeated);
+    for (what, times) in [("larger than may be", 12), ("larger than is decoded", 24)] {
+        let repeated = [block("GET", &[]), hpack::indexed(62).repeat(times)].concat();
+        assert_cheap(what, &first, &repeated);
+    }
+}
+
+/// The same of fields that take a byte each, and in memory much more.
+#[test]
+fn blocks_of_thousands_of_fields() {
+    let first = [block("GET", &[]), hpack::inserted("x", "")].concat();
+    for times in [900, 1500, 4000] {
+        let repeated = [block("GET", &[]), hpack::indexed(62).repeat(times)].concat();
+        assert_cheap(&format!("{times} fields"), &first, &repeated);
+    }
 }
 
 /// The size of the table is changed again and again in front of each request.

@@ -2,14 +2,14 @@
 
 use crate::rig::{LARGE_BYTES, LIMIT, all_of, meanwhile, on_each_engine, until};
 use relay_io::{Duplex, DuplexHandle, Ending, Pool, Stream};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 fn unwatched(stream: Stream, stall_timeout: Duration) -> (Duplex, DuplexHandle) {
     Duplex::over(
@@ -124,7 +124,7 @@ fn after_the_deadline_the_last_words_are_still_sent() {
         // To the protocol it looks as if nothing had happened: its owner tells it.
         let read = poll_fn(|context| {
             let mut room = [0; 4];
-            let mut room = tokio::io::ReadBuf::new(&mut room);
+            let mut room = ReadBuf::new(&mut room);
             Poll::Ready(Pin::new(&mut duplex).poll_read(context, &mut room))
         });
         assert!(read.await.is_pending());
@@ -250,6 +250,45 @@ fn an_idle_connection_that_is_ended_does_not_look_like_one_whose_peer_left() {
         drop(duplex);
         assert_eq!(all_of(peer).await, b"goodbye");
     });
+}
+
+#[test]
+fn what_is_read_in_a_turn_is_bounded_and_others_come_before_the_next() {
+    on_each_engine(async |worker| {
+        let (stream, mut peer) = worker.pair().await;
+        let (duplex, handle) = unwatched(stream, LIMIT);
+        let sent: Vec<u8> = (0..40).collect();
+        peer.write_all(&sent).unwrap();
+        let read = Rc::new(RefCell::new(Vec::new()));
+        relay_io::spawn(read_in_turns(duplex, handle, read.clone()));
+        until("all is read", || *read.borrow() == sent).await;
+    });
+}
+
+/// Reads 16 bytes each time when it is woken, and wakes somebody else each time.
+async fn read_in_turns(mut duplex: Duplex, handle: DuplexHandle, read: Rc<RefCell<Vec<u8>>>) {
+    const TURN_BYTES: usize = 16;
+    let others = Rc::new(Cell::new(0));
+    let mut turns = 0;
+    poll_fn(|context| {
+        assert_eq!(others.get(), turns, "those that were woken have come first");
+        turns += 1;
+        let other = others.clone();
+        relay_io::spawn(async move { other.set(other.get() + 1) });
+        handle.begin_turn(TURN_BYTES);
+        let mut turn_bytes = 0;
+        let mut room = [0; 10];
+        let mut out = ReadBuf::new(&mut room);
+        while let Poll::Ready(outcome) = Pin::new(&mut duplex).poll_read(context, &mut out) {
+            outcome.unwrap();
+            turn_bytes += out.filled().len();
+            read.borrow_mut().extend_from_slice(out.filled());
+            out.clear();
+        }
+        assert!(turn_bytes <= TURN_BYTES);
+        Poll::<()>::Pending
+    })
+    .await;
 }
 
 #[test]

@@ -11,6 +11,10 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
+/// What is decoded of header blocks before their streams are looked at: there a field may take a byte, and decoded a hundred until
+/// somebody has looked at it.
+const TURN_BYTES: usize = 16 * 1024;
+
 /// What the streams of one connection share. Outlives the connection where a request is still being ended.
 pub(super) struct Session {
     pub(super) worker: &'static Worker,
@@ -20,6 +24,8 @@ pub(super) struct Session {
     began_at: Instant,
     frames: RefCell<FrameWatch>,
     flood: Cell<Option<Flood>>,
+    /// Of what was received last, which is read before anything else is received.
+    has_many_blocks: Cell<bool>,
     /// Streams that are open.
     streams: Cell<usize>,
     /// Requests that are being served, or wound up after their stream has gone.
@@ -43,6 +49,7 @@ impl Session {
             began_at: Instant::now(),
             frames: RefCell::new(FrameWatch::new(0)),
             flood: Cell::new(None),
+            has_many_blocks: Cell::new(false),
             streams: Cell::new(0),
             requests: Cell::new(0),
             sleeper: Cell::new(None),
@@ -55,7 +62,12 @@ impl Session {
         let session = self.clone();
         Box::new(move |bytes| {
             let now_ms = session.began_at.elapsed().as_millis() as u64;
-            let seen = session.frames.borrow_mut().saw(bytes, now_ms);
+            let mut frames = session.frames.borrow_mut();
+            let before = frames.block_bytes();
+            let seen = frames.saw(bytes, now_ms);
+            let has_many_blocks = frames.block_bytes() - before > TURN_BYTES as u64;
+            drop(frames);
+            session.has_many_blocks.set(has_many_blocks);
             session.judge(seen);
             seen != Err(Flood::NotHttp2)
         })
@@ -65,6 +77,15 @@ impl Session {
         if let Err(flood) = seen {
             self.flood.set(self.flood.get().or(Some(flood)));
             self.wake();
+        }
+    }
+
+    /// How much may be decoded before its streams are looked at.
+    pub(super) fn turn_bytes(&self) -> usize {
+        if self.has_many_blocks.get() {
+            TURN_BYTES
+        } else {
+            usize::MAX
         }
     }
 

@@ -51,8 +51,8 @@ pub(super) fn begin(
     worker.spawn(serve(session.count_request(), near, head));
     let exchange = Exchange {
         upload: Upload {
-            is_over: is_refused || body.is_end_stream(),
-            is_wanted: true,
+            is_over: body.is_end_stream(),
+            is_wanted: !is_refused,
             body,
             writer: BodyWriter::new(framing, 0),
         },
@@ -164,26 +164,26 @@ struct Upload {
     body: RecvStream,
     writer: BodyWriter,
     is_over: bool,
-    /// The near end is still there to consume it.
+    /// The near end was given the head, and is still there to consume it.
     is_wanted: bool,
 }
 
 impl Upload {
     /// Moves on what there is. `Some`: that ends the stream.
+    ///
+    /// What nobody wants is taken all the same, as far as its window lets it come: an answer may wait for its client for long, and
+    /// beside it nothing is to be kept.
     fn poll(&mut self, context: &mut Context<'_>, far: &Far) -> Option<End> {
         loop {
             self.release(context, far);
-            if self.is_over || !self.is_wanted {
+            if self.is_over {
                 return None;
             }
             let pushed = match self.body.poll_data(context) {
                 Poll::Pending => return None,
                 Poll::Ready(Some(Ok(payload))) => self.push(payload, far),
                 Poll::Ready(Some(Err(_))) => return Some(End::Gone),
-                Poll::Ready(None) => {
-                    self.is_over = true;
-                    self.writer.end().map(|last| far.push(last))
-                }
+                Poll::Ready(None) => self.end(context, far),
             };
             if pushed.is_err() {
                 return Some(End::Malformed);
@@ -192,8 +192,21 @@ impl Upload {
     }
 
     fn push(&mut self, payload: Bytes, far: &Far) -> Result<(), LengthMismatch> {
-        for piece in self.writer.data(payload)? {
-            far.push(piece);
+        if self.is_wanted {
+            for piece in self.writer.data(payload)? {
+                far.push(piece);
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, context: &mut Context<'_>, far: &Far) -> Result<(), LengthMismatch> {
+        self.is_over = true;
+        // Trailers are never passed on, and take several times the memory that their client has sent (RFC 7541 section 7.3).
+        let trailers = self.body.poll_trailers(context);
+        drop(trailers);
+        if self.is_wanted {
+            far.push(self.writer.end()?);
         }
         Ok(())
     }

@@ -121,6 +121,21 @@ mod floods {
     }
 
     #[test]
+    fn blocks_are_measured_and_nothing_else_is() {
+        let mut watch = begun();
+        let frames = [
+            of(FrameKind::Headers, 0, 100),
+            of(FrameKind::Continuation, END_HEADERS, 20),
+            of(FrameKind::Data, 0, 1000),
+            of(FrameKind::Headers, END_HEADERS, 3),
+        ];
+        for byte in frames.concat() {
+            watch.saw(&[byte], 0).unwrap();
+        }
+        assert_eq!(watch.block_bytes(), 123);
+    }
+
+    #[test]
     fn empty_parts_of_header_blocks() {
         let block = [
             of(FrameKind::Headers, 0, 0),

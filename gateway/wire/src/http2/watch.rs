@@ -90,6 +90,8 @@ pub struct FrameWatch {
     /// A frame has begun.
     has_frames: bool,
     block: Option<HeaderBlock>,
+    /// Of all blocks that have begun.
+    block_bytes: u64,
     /// When the frame (or the preface) began in which it stands.
     began_ms: u64,
     now_ms: u64,
@@ -132,6 +134,7 @@ impl FrameWatch {
             payload_left: 0,
             has_frames: false,
             block: None,
+            block_bytes: 0,
             began_ms: now_ms,
             now_ms,
             control: CONTROL,
@@ -159,6 +162,11 @@ impl FrameWatch {
             rest = &rest[taken..];
         }
         Ok(())
+    }
+
+    /// How many bytes of header blocks have come or been announced so far: what they are when they are decoded is many times as much.
+    pub fn block_bytes(&self) -> u64 {
+        self.block_bytes
     }
 
     /// So many bytes of payload were sent to it: it may answer with WINDOW_UPDATE.
@@ -334,6 +342,7 @@ impl FrameWatch {
     fn judge_block(&mut self, block: HeaderBlock, frame: FrameHeader) -> Result<(), Flood> {
         let bytes = block.bytes.saturating_add(frame.payload_bytes);
         let frames = block.frames + 1;
+        self.block_bytes += u64::from(frame.payload_bytes);
         if bytes > HEADER_BLOCK_BYTES_MAX || frames > HEADER_BLOCK_FRAMES_MAX {
             return Err(Flood::HeaderBlock);
         }
