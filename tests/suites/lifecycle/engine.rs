@@ -1,8 +1,13 @@
 //! Where io_uring is refused, epoll serves.
 
+use relay_tests::config::ListenerTls;
 use relay_tests::gateway::Launch;
 use relay_tests::http::{LAST_CHUNK, chunk};
-use relay_tests::{Config, Ending, Gateway, Request, Signal, Upstream, openai};
+use relay_tests::http2::{Http2Upstream, Options, Peer, code};
+use relay_tests::request::HOST;
+use relay_tests::{
+    Authority, Config, Ending, Gateway, Request, Signal, TlsClient, TlsServer, Upstream, openai,
+};
 
 /// A gateway whose calls of io_uring fail with EPERM, as in many containers.
 fn without_io_uring(config: &Config) -> Gateway {
@@ -107,4 +112,88 @@ fn time_outs_work_all_the_same() {
     slow.send(b"POST /v1");
     slow.read_response().assert_refused(408, "request_timeout");
     gateway.client().assert_closed();
+}
+
+#[test]
+fn http_2_over_tls_on_both_sides_works_all_the_same() {
+    const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
+    const EVENTS: &[(&str, &str)] = &[("content-type", "text/event-stream")];
+    let go_on = Signal::new();
+    let authority = Authority::default();
+    let identity = authority.server(&[HOST, "127.0.0.1"]);
+    let options = Options {
+        tls: Some(TlsServer::new(&identity).alpn(&["h2"])),
+        ..Options::default()
+    };
+    let upstream = Http2Upstream::with(options, {
+        let go_on = go_on.clone();
+        move |peer, request| match request.value(":path") {
+            Some("/v1/responses") => {
+                peer.answer_head(request.stream, 200, EVENTS, false);
+                peer.queue(request.stream, &openai::created(), false);
+                for number in 0..20 {
+                    let event = openai::delta(&number.to_string());
+                    peer.queue(request.stream, &event, false);
+                    go_on.wait();
+                }
+                peer.queue(request.stream, &openai::completed(), true);
+            }
+            Some("/v1/left") => {
+                peer.answer_head(request.stream, 200, EVENTS, false);
+                let begun = [openai::created(), openai::delta("begun")].concat();
+                peer.queue(request.stream, &begun, false);
+                let reset = peer.wait("a reset", |peer| peer.incoming(request.stream).reset);
+                assert_eq!(reset, code::CANCEL);
+            }
+            Some("/v1/files") => peer.answer(request.stream, 200, JSON, &request.body),
+            _ => peer.answer(request.stream, 200, JSON, openai::PLAIN_BODY),
+        }
+    });
+    let config = Config::simple_secure(upstream.address(), &authority)
+        .protocol("openai", "http2")
+        .tls(ListenerTls::new(&identity));
+    let mut gateway = without_io_uring(&config);
+    assert_eq!(gateway.log().wait_event("ready")["engine"], "epoll");
+    let trusting = TlsClient::trusting(&authority).alpn(&["h2"]);
+    let mut client = Peer::client(trusting.connect(gateway.address(), HOST).expect("TLS"));
+
+    // Several at a time, and bodies that no buffer holds, both ways.
+    let large: Vec<u8> = (0..3_000_000).map(|at| b'a' + (at % 23) as u8).collect();
+    let plain: Vec<u32> = (0..20)
+        .map(|_| client.request(&Request::get("/v1/models")))
+        .collect();
+    let answer = client.call(&Request::post("/v1/files", &large));
+    assert_eq!((answer.status(), answer.ending), (200, Ending::Complete));
+    assert!(answer.payload == large, "{} bytes", answer.payload.len());
+    for stream in plain {
+        let answer = client.response(stream);
+        assert_eq!((answer.status(), answer.ending), (200, Ending::Complete));
+        assert_eq!(answer.payload, openai::PLAIN_BODY);
+    }
+
+    // Event by event.
+    let stream = client.request(&Request::streamed());
+    client.begin_response(stream);
+    let created = openai::created();
+    assert_eq!(client.read_payload(stream, created.len()), created);
+    for number in 0..20 {
+        let event = openai::delta(&number.to_string());
+        assert_eq!(client.read_payload(stream, event.len()), event);
+        go_on.send();
+    }
+    let rest = client.finish_response(stream);
+    assert_eq!(rest, (openai::completed(), Ending::Complete));
+
+    // Who leaves, leaves alone.
+    let left = client.request(&Request::get("/v1/left").id("left"));
+    client.begin_response(left);
+    client.cancel(left);
+    assert_eq!(gateway.logged("left")["ended"], "client_gone");
+    assert_eq!(client.call(&Request::get("/v1/models")).status(), 200);
+    assert_eq!(upstream.connections().len(), 1);
+
+    gateway.terminate();
+    client.expect_goaway(&[code::NO_ERROR]);
+    client.expect_closed();
+    assert!(gateway.wait_exit().success());
 }
