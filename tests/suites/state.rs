@@ -84,6 +84,11 @@ fn blocked_until(gateway: &Gateway, name: &str) -> Value {
     })
 }
 
+/// On a slow disk what was kept comes after the start.
+fn wait_restored(gateway: &Gateway) {
+    gateway.log().wait_event("state_restored");
+}
+
 fn quarantined(state_dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(state_dir).expect("a state directory");
     let names = entries.map(|entry| entry.expect("an entry").file_name().display().to_string());
@@ -159,8 +164,7 @@ fn a_gateway_that_is_killed_at_any_moment_forgets_nothing_that_was_saved() {
         let gateway = Gateway::start(&config);
         starts.push(began_at.elapsed());
         if !saved.is_empty() {
-            // On a slow disk it comes after the start.
-            gateway.log().wait_event("state_restored");
+            wait_restored(&gateway);
         }
         check_orders(&gateway, &saved, next);
         if let Some(until) = &blocked {
@@ -220,6 +224,7 @@ fn a_block_for_want_of_a_credential_ends_with_the_credential() {
     gateway.stop();
 
     let gateway = launch("sk-old");
+    wait_restored(&gateway);
     let first = account(&gateway, "first");
     assert_eq!(
         (&first["state"], &first["until"]),
@@ -271,6 +276,7 @@ fn damaged_state_is_put_away_and_said_to_be() {
     gateway.stop();
 
     let gateway = Gateway::start(&config);
+    wait_restored(&gateway);
     assert_eq!(
         wish(&gateway, "drained"),
         ("drained".into(), "after".into())
@@ -308,6 +314,7 @@ fn two_gateways_do_not_share_their_state_and_the_second_takes_it_over() {
     );
     second.stop();
     let third = Gateway::start(&config);
+    wait_restored(&third);
     assert_eq!(
         wish(&third, "drained"),
         ("drained".into(), "by the first again".into())

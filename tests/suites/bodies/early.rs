@@ -6,10 +6,10 @@ use relay_tests::{Config, Ending, Exchange, Gateway, Signal, Upstream, openai};
 use std::time::{Duration, Instant};
 
 /// How long a client may be silent in the middle of its body.
-const BODY_IDLE: &str = "300ms";
+const BODY_IDLE: &str = "1s";
 
 /// Certainly longer than that.
-const LONGER: Duration = Duration::from_millis(900);
+const LONGER: Duration = Duration::from_millis(2500);
 
 fn gateway(upstream: &Upstream) -> Gateway {
     let config = Config::simple(upstream.address())

@@ -228,7 +228,7 @@ fn config(upstream: &Upstream) -> Config {
     (0..NAMES.len())
         .map(account)
         .fold(Config::for_upstream(upstream.address()), Config::account)
-        .timeout("response_head", "300ms")
+        .timeout("response_head", "1s")
         .timeout("queue", "0s")
         .set("limits", "retry_pause", "\"1ms\"")
         .set("health", "backoff_min", "\"5m\"")

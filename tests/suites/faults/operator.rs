@@ -164,6 +164,8 @@ fn a_restart_keeps_blocks_and_the_operators_word() {
     // Killed, not stopped: it has no time to put anything in order.
     drop(gateway);
     let gateway = Gateway::start(&config);
+    // On a slow disk it comes after the start.
+    gateway.log().wait_event("state_restored");
     for (name, before) in NAMES.iter().zip(&before) {
         let after = shown(&gateway, name);
         for member in ["state", "reason", "until", "stated", "wish", "openings"] {
@@ -180,6 +182,7 @@ fn a_restart_keeps_blocks_and_the_operators_word() {
     assert_eq!(asked(&upstream, NAMES[0]), count, "still blocked");
     gateway.stop();
     let gateway = Gateway::start(&config);
+    gateway.log().wait_event("state_restored");
     assert_eq!(
         standing(&gateway, NAMES[0]).0,
         "blocked",
