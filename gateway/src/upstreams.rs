@@ -54,12 +54,20 @@ struct Own {
 /// It is carried over a connection that others use too.
 struct Carried {
     fate: Rc<Cell<Fate>>,
-    /// The loss of the shared connection is on record.
-    is_blamed: Rc<Cell<bool>>,
+    loss: Rc<Loss>,
     /// Of the shared connection.
     number: u64,
     /// There have been requests on it before.
     was_used: bool,
+}
+
+/// The loss of a shared connection, as all see it whose requests were on it.
+#[derive(Default)]
+struct Loss {
+    /// It is on record.
+    is_blamed: Cell<bool>,
+    /// The provider took nothing of what was sent, for too long.
+    is_stalled: Cell<bool>,
 }
 
 /// A connection on which nothing is going on.
@@ -112,12 +120,13 @@ impl Connection {
 
     /// After it broke before an answer had begun: how often may the request go over another one at once? A provider may close a connection
     /// that it has kept open just as the next request is on its way, without meaning this one; and over a shared one it may say
-    /// that it has not begun with it, which makes it `refused_max` times.
+    /// that it has not begun with it, which makes it `refused_max` times. Where it took nothing for too long, it meant all of them.
     pub fn repeats_max(&self, refused_max: u32) -> u32 {
         match &self.kind {
             Kind::Own(own) => u32::from(own.served > 0),
             Kind::Shared(carried) => match carried.fate.get() {
                 Fate::Refused => refused_max,
+                Fate::Lost if self.is_stalled() => 0,
                 Fate::Well | Fate::Lost => u32::from(carried.was_used),
                 Fate::Reset => 0,
             },
@@ -126,10 +135,19 @@ impl Connection {
 
     /// What a failure on it means, which looks the same on one that is not shared.
     pub fn explain(&self, failure: Failure) -> Failure {
-        let was_refused =
-            matches!(&self.kind, Kind::Shared(carried) if carried.fate.get() == Fate::Refused);
+        let fate = match &self.kind {
+            Kind::Shared(carried) => carried.fate.get(),
+            Kind::Own(_) => Fate::Well,
+        };
         match failure {
-            Failure::Broken if was_refused => Failure::NotBegun,
+            Failure::Broken if fate == Fate::Refused => Failure::NotBegun,
+            Failure::Broken if fate == Fate::Lost && self.is_stalled() => {
+                if self.takes_blame() {
+                    Failure::Timeout
+                } else {
+                    Failure::Timeout.on_record()
+                }
+            }
             Failure::Broken | Failure::IncompleteStream if !self.takes_blame() => {
                 failure.on_record()
             }
@@ -142,10 +160,14 @@ impl Connection {
     pub fn takes_blame(&self) -> bool {
         match &self.kind {
             Kind::Shared(carried) if carried.fate.get() == Fate::Lost => {
-                !carried.is_blamed.replace(true)
+                !carried.loss.is_blamed.replace(true)
             }
             Kind::Shared(_) | Kind::Own(_) => true,
         }
+    }
+
+    fn is_stalled(&self) -> bool {
+        matches!(&self.kind, Kind::Shared(carried) if carried.loss.is_stalled.get())
     }
 
     /// It becomes this tenant's, where it is not shared.

@@ -4,7 +4,7 @@
 //! belong to it: `drive` moves its frames, `exchange::carry` stands between one request and its stream.
 
 use super::exchange::{self, Fate};
-use super::{Carried, Connection, Kind};
+use super::{Carried, Connection, Kind, Loss};
 use crate::config::policy::AccountId;
 use crate::connections::UpstreamPlaces;
 use crate::worker::Worker;
@@ -63,8 +63,7 @@ pub struct Shared {
     ping: Cell<Watching>,
     /// To be ended at once.
     is_cut: Cell<bool>,
-    /// That it was lost is on record.
-    is_blamed: Rc<Cell<bool>>,
+    loss: Rc<Loss>,
     driver: RefCell<Option<Waker>>,
     /// Given back when the socket is closed.
     places: RefCell<Option<UpstreamPlaces>>,
@@ -124,7 +123,7 @@ impl Shared {
             opened.stream,
             None,
             &worker.pool,
-            timeouts.write_stall,
+            stall_timeout(timeouts.write_stall),
             Box::new(|_| true),
         );
         let header_list_bytes = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
@@ -164,7 +163,7 @@ impl Shared {
             idle_since: Cell::new(now),
             ping: Cell::new(Watching::Not),
             is_cut: Cell::new(false),
-            is_blamed: Rc::default(),
+            loss: Rc::default(),
             driver: RefCell::default(),
             places: RefCell::new(Some(opened.places)),
             closing: RefCell::default(),
@@ -223,7 +222,7 @@ impl Shared {
         let fate = Rc::new(Cell::new(Fate::Well));
         let carried = Carried {
             fate: fate.clone(),
-            is_blamed: self.is_blamed.clone(),
+            loss: self.loss.clone(),
             number: self.number,
             was_used: self.streams_begun.get() > 0,
         };
@@ -361,6 +360,12 @@ fn connection_window_bytes(streams_max: usize) -> u32 {
         .clamp(CONNECTION_WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
 }
 
+/// Less than what each of its requests is given: where the provider takes nothing at all of what was sent, that is one failure, and not
+/// one of each request that waits behind it.
+fn stall_timeout(of_requests: Duration) -> Duration {
+    of_requests - of_requests / 8
+}
+
 /// Moves frames until the connection has ended, and gives its place back then.
 async fn drive(
     worker: &'static Worker,
@@ -394,8 +399,10 @@ async fn drive(
     })
     .await;
     shared.retire();
-    if handle.ending() == Some(Ending::Panicked) {
-        worker.note_panic();
+    match handle.ending() {
+        Some(Ending::Panicked) => worker.note_panic(),
+        Some(Ending::Stalled) => shared.loss.is_stalled.set(true),
+        _ => {}
     }
     // From here on its streams end.
     drop(connection);

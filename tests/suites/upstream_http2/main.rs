@@ -5,6 +5,7 @@ mod answers;
 mod broken;
 mod hostile;
 mod sharing;
+mod stalled;
 
 use relay_tests::Config;
 use relay_tests::openai::{completed, created, delta};
