@@ -490,12 +490,6 @@ fn report(of: &str, outcomes: &[Outcome]) {
         longest.start,
         longest.what,
     );
-    assert!(
-        longest.start < FINISH_TIMEOUT,
-        "{:?}: {}",
-        longest.start,
-        longest.what
-    );
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub(crate) struct Socket {
     /// The receiving side was not shut by ourselves.
     receives: Cell<bool>,
     /// A task waits for room to write, or for a connection.
-    waits_to_write: Cell<bool>,
+    pub(crate) waits_to_write: Cell<bool>,
     /// Waits for a next request: may be ended without anybody losing anything.
     idle: Cell<bool>,
     tied: RefCell<Weak<Socket>>,
@@ -110,6 +110,11 @@ impl Socket {
 
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.transport.tcp().ok()?.descriptor.as_fd())
+    }
+
+    /// Everything that was sent has left for good.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        self.transport.has_sent_all()
     }
 
     /// When the next heartbeat is due.
@@ -186,7 +191,7 @@ impl Socket {
         let Some(beat) = self.heartbeat.get() else {
             return;
         };
-        if tick < beat.due_tick || !self.transport.has_sent_all() {
+        if tick < beat.due_tick || !self.has_sent_all() {
             return;
         }
         let sent = self.transport.send_now(&[IoSlice::new(beat.bytes)]);
@@ -306,7 +311,7 @@ impl Stream {
         self.socket.deadline_tick.set(NEVER);
     }
 
-    /// From now on the wheel looks whether the peer has left, and interrupts this socket and the tied one if so.
+    /// From now on the wheel notices when the peer leaves, and interrupts this socket and the tied one then.
     /// A client that only closes its sending side counts as gone: it cannot be told from one that has left.
     pub fn watch_peer(&self) {
         self.socket.watched.set(true);

@@ -4,8 +4,8 @@
 //! when it is visited. Only a deadline that moves to before the next visit costs an entry. That keeps timers off
 //! the path of reads and writes (a kernel timer per read was measured at 0.4 µs).
 //!
-//! A client that leaves while nothing is read from it or sent to it is noticed within `WATCH_TICKS`: at its first visit after
-//! that time a watched socket is asked whether its peer has left, and from then on the kernel tells ([`departures`]).
+//! A client that leaves while nothing is read from it or sent to it is noticed within `WATCH_TICKS`: at its first visit a watched
+//! socket is asked whether its peer has left, and from then on the kernel tells ([`departures`]).
 
 mod departures;
 
@@ -24,7 +24,8 @@ const TICKS_PER_SECOND: u64 = 1000 / TICK_MS;
 /// Ticks that one turn makes up for.
 pub(crate) const TICKS_AT_ONCE_MAX: u64 = 2;
 
-/// Watched sockets of which the kernel does not tell are visited this often (250 ms; an upstream must be closed within 1 s after its client left).
+/// Watched sockets of which the kernel does not tell are visited this often (250 ms; an upstream must be closed within 1 s after
+/// its client left).
 const WATCH_TICKS: u64 = 5;
 
 /// Slots of the wheel, 6.4 s in all; sockets whose deadlines are further away are visited once a turn. Short, since an
@@ -114,10 +115,14 @@ impl Wheel {
         }
     }
 
+    /// Each once, however many entries it has: of some it does not remember.
     fn sockets(&self) -> Vec<Rc<Socket>> {
         let slots = self.inner.slots.borrow();
         let entries = slots.iter().flatten();
-        entries.filter_map(|entry| entry.socket.upgrade()).collect()
+        let mut sockets: Vec<_> = entries.filter_map(|entry| entry.socket.upgrade()).collect();
+        sockets.sort_unstable_by_key(Rc::as_ptr);
+        sockets.dedup_by(|one, other| Rc::ptr_eq(one, other));
+        sockets
     }
 
     /// The tick at which `after` from now has passed for certain.
@@ -146,11 +151,11 @@ impl Wheel {
         let now = self.inner.tick.get();
         let mut latest = SLOTS as u64 - 1;
         if socket.watched.get() {
-            // One that is due and could not be sent yet is not tried again at every tick.
-            let beat = socket.heartbeat_tick().saturating_sub(now);
-            latest = match socket.is_enlisted() {
-                true => latest.min(beat.max(WATCH_TICKS)),
-                false => WATCH_TICKS,
+            latest = match socket.heartbeat_tick().saturating_sub(now) {
+                _ if !socket.is_enlisted() => WATCH_TICKS,
+                // It could not be sent yet, and is not tried again at every tick.
+                0 => WATCH_TICKS,
+                ahead => latest.min(ahead),
             };
         }
         let visit = socket.deadline_tick.get().clamp(now + 1, now + latest);

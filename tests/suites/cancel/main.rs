@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 /// The promise.
 const NOTICED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Where the machine is busy, one of so many is noticed in time.
+/// Where the machine is busy, one of so many is noticed in time. That none is noticed later is shown tick by tick where the wheel
+/// is; here, that the whole program keeps what the wheel promises.
 const ATTEMPTS: usize = 20;
 
 /// How a client leaves.

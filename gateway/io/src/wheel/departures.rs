@@ -2,7 +2,7 @@
 //!
 //! To ask after each of thousands of silent streams several times a second costs more than all their events do. So whoever is
 //! watched for longer than one visit stands in an epoll instance, for the end of what its peer sends and nothing else: that costs
-//! nothing until it comes. Edge-triggered (`EPOLLET`, epoll(7)), since an end is told once and stays.
+//! no call until it comes. Edge-triggered (`EPOLLET`, epoll(7)), since an end is told once and stays.
 
 use crate::socket::Socket;
 use rustix::buffer::spare_capacity;
@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 
 /// Departures that are taken from the kernel with one call.
-const EVENTS_MAX: usize = 256;
+pub(super) const EVENTS_MAX: usize = 256;
 
 /// A look, not a wait.
 const AT_ONCE: Timespec = Timespec {

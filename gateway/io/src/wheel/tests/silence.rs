@@ -3,8 +3,10 @@
 use super::{Bench, SECOND_TICKS, on_each_engine, until};
 use crate::engine::spawn;
 use crate::lease::Pool;
+use crate::process::raise_descriptor_limit;
 use crate::socket::{Interrupt, Received, Stream};
 use crate::wheel::WATCH_TICKS;
+use crate::wheel::departures::EVENTS_MAX;
 use std::cell::Cell;
 use std::io::{IoSlice, Read, Write};
 use std::net::TcpStream;
@@ -97,25 +99,30 @@ fn who_does_not_receive_any_more_is_watched_for_a_reset() {
 #[test]
 fn of_many_that_leave_at_once_each_is_noticed_and_nothing_is_kept_of_who_was_closed() {
     on_each_engine(async |bench| {
+        const CLOSED: usize = 20;
+        const LEFT: usize = EVENTS_MAX + 20;
+        raise_descriptor_limit();
         let mut pairs = Vec::new();
-        for _ in 0..600 {
+        for _ in 0..CLOSED + LEFT {
             pairs.push(bench.pair().await);
         }
         pairs.iter().for_each(|(stream, _)| stream.watch_peer());
         bench.turn_by(WATCH_TICKS);
         let departures = &bench.wheel.inner.departures;
-        assert_eq!(departures.enlisted(), 600);
-        let (closed, left) = (pairs.split_off(300), pairs);
-        drop(closed);
-        assert_eq!(departures.enlisted(), 300);
-        let (streams, peers): (Vec<_>, Vec<_>) = left.into_iter().unzip();
+        assert_eq!(departures.enlisted(), CLOSED + LEFT);
+        drop(pairs.split_off(LEFT));
+        assert_eq!(departures.enlisted(), LEFT);
+        let (streams, peers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
         drop(peers);
-        until("all are noticed", || {
-            bench.turn_by(1);
-            let mut reasons = streams.iter().map(Stream::interrupted);
-            reasons.all(|reason| reason == Some(Interrupt::PeerGone))
+        let sockets = bench.wheel.sockets();
+        until("all closes arrive", || {
+            sockets.iter().all(|socket| socket.peer_has_left())
         })
         .await;
+        bench.turn_by(1);
+        for stream in &streams {
+            assert_eq!(stream.interrupted(), Some(Interrupt::PeerGone));
+        }
         drop(streams);
         assert_eq!(departures.enlisted(), 0);
     });
@@ -222,6 +229,44 @@ fn a_heartbeat_waits_for_its_time_and_for_what_was_sent_before() {
         stream.disarm_heartbeat();
         bench.turn_by(1000);
         assert_eq!(stream.heartbeats_sent(), 4);
+    });
+}
+
+#[test]
+fn a_heartbeat_that_is_put_off_is_sent_at_its_new_time() {
+    on_each_engine(async |bench| {
+        let (stream, _peer) = enlisted(bench).await;
+        for put_off_by in 1..2 * WATCH_TICKS {
+            let sent = stream.heartbeats_sent();
+            stream.arm_heartbeat(b": heartbeat\n\n", Duration::from_secs(1));
+            bench.turn_by(put_off_by);
+            stream.arm_heartbeat(b": heartbeat\n\n", Duration::from_secs(1));
+            let socket = bench.socket();
+            until("all is acknowledged", || socket.has_sent_all()).await;
+            bench.turn_by(SECOND_TICKS - 1);
+            assert_eq!(stream.heartbeats_sent(), sent);
+            bench.turn_by(1);
+            assert_eq!(stream.heartbeats_sent(), sent + 1, "{put_off_by}");
+        }
+    });
+}
+
+#[test]
+fn at_the_end_who_is_in_the_middle_of_a_send_is_not_taken_for_one_who_was_told_before() {
+    on_each_engine(async |bench| {
+        let (stream, _peer) = enlisted(bench).await;
+        // What is further ahead stays where it was put, and is put there again.
+        stream.set_deadline(Duration::from_secs(2));
+        stream.set_deadline(Duration::from_secs(1));
+        stream.set_deadline(Duration::from_secs(2));
+        bench.turn_by(SECOND_TICKS);
+        assert!(bench.entries() > 1);
+        let socket = bench.socket();
+        socket.waits_to_write.set(true);
+        bench.wheel.end_all();
+        assert_eq!(stream.interrupted(), None);
+        bench.wheel.end_all();
+        assert_eq!(stream.interrupted(), Some(Interrupt::Shutdown));
     });
 }
 
