@@ -96,6 +96,8 @@ struct Shared {
     incoming: RefCell<Option<Lease>>,
     /// So much of it may be read before the owner's next turn.
     turn_bytes_left: Cell<usize>,
+    /// That was not enough, and those that the reader has woken have not all had their turn yet.
+    turn_is_over: Cell<bool>,
     /// Written, and not taken by the sending task yet.
     outgoing: RefCell<Option<Lease>>,
     is_sending: Cell<bool>,
@@ -131,6 +133,7 @@ impl Duplex {
             stall_timeout,
             incoming: RefCell::new(begun.filter(|lease| !is_refused && !lease.is_empty())),
             turn_bytes_left: Cell::new(usize::MAX),
+            turn_is_over: Cell::new(false),
             outgoing: RefCell::default(),
             is_sending: Cell::new(false),
             discards: Cell::new(is_refused),
@@ -166,9 +169,8 @@ impl AsyncRead for Duplex {
         if let Some(lease) = incoming.as_mut() {
             let turn_bytes_left = shared.turn_bytes_left.get();
             if turn_bytes_left == 0 {
-                // A task that wakes itself comes before all others; those that it has woken are to come first.
-                let waker = context.waker().clone();
-                spawn(async move { waker.wake() });
+                shared.reader.sleep(context);
+                shared.end_turn();
                 return Poll::Pending;
             }
             let count = lease.len().min(out.remaining()).min(turn_bytes_left);
@@ -243,8 +245,12 @@ impl DuplexHandle {
 
     /// The protocol reads so many bytes at most before this is called again, by the task that is woken then. What it makes of them may
     /// take much more memory than they do, and is to be looked at before there is more of it. Never called: as many as there are.
+    ///
+    /// Does nothing where the turn before was not enough and the task comes too early, having been woken by something else.
     pub fn begin_turn(&self, bytes_max: usize) {
-        self.shared.turn_bytes_left.set(bytes_max);
+        if !self.shared.turn_is_over.get() {
+            self.shared.turn_bytes_left.set(bytes_max);
+        }
     }
 
     /// How the connection ended, if it has.
@@ -344,6 +350,21 @@ impl Shared {
             Some(limit) => self.stream.set_deadline_at(limit),
             None => self.stream.clear_deadline(),
         }
+    }
+
+    /// Lets the reader go on once those have had their turn that it has woken, and those that it still wakes in this poll. A task
+    /// that wakes itself comes before all others; one that another task wakes comes behind them.
+    fn end_turn(self: &Rc<Self>) {
+        if self.turn_is_over.replace(true) {
+            return;
+        }
+        let shared = Rc::downgrade(self);
+        spawn(async move {
+            if let Some(shared) = shared.upgrade() {
+                shared.turn_is_over.set(false);
+                shared.reader.wake();
+            }
+        });
     }
 
     /// Copies as much of `parts` as there is room for.

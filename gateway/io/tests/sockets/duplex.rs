@@ -7,7 +7,9 @@ use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
@@ -265,16 +267,12 @@ fn what_is_read_in_a_turn_is_bounded_and_others_come_before_the_next() {
     });
 }
 
-/// Reads 16 bytes each time when it is woken, and wakes somebody else each time.
+/// Reads 16 bytes each time when it is woken, and wakes somebody else and itself each time.
 async fn read_in_turns(mut duplex: Duplex, handle: DuplexHandle, read: Rc<RefCell<Vec<u8>>>) {
     const TURN_BYTES: usize = 16;
     let others = Rc::new(Cell::new(0));
     let mut turns = 0;
     poll_fn(|context| {
-        assert_eq!(others.get(), turns, "those that were woken have come first");
-        turns += 1;
-        let other = others.clone();
-        relay_io::spawn(async move { other.set(other.get() + 1) });
         handle.begin_turn(TURN_BYTES);
         let mut turn_bytes = 0;
         let mut room = [0; 10];
@@ -286,9 +284,52 @@ async fn read_in_turns(mut duplex: Duplex, handle: DuplexHandle, read: Rc<RefCel
             out.clear();
         }
         assert!(turn_bytes <= TURN_BYTES);
+        if turn_bytes > 0 {
+            assert_eq!(others.get(), turns, "those that were woken have come first");
+            turns += 1;
+            let other = others.clone();
+            relay_io::spawn(async move { other.set(other.get() + 1) });
+            context.waker().wake_by_ref();
+        }
         Poll::<()>::Pending
     })
     .await;
+}
+
+#[test]
+fn whoever_asks_again_when_its_turn_is_over_is_woken_once() {
+    struct Wakes(AtomicU32);
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    on_each_engine(async |worker| {
+        let (stream, mut peer) = worker.pair().await;
+        let (mut duplex, handle) = unwatched(stream, LIMIT);
+        peer.write_all(b"more than a turn").unwrap();
+        handle.begin_turn(4);
+        duplex.read_exact(&mut [0; 4]).await.unwrap();
+        let wakes = Arc::new(Wakes(AtomicU32::new(0)));
+        let waker = wakes.clone().into();
+        let mut context = Context::from_waker(&waker);
+        for _ in 0..3 {
+            let mut room = [0; 4];
+            let mut out = ReadBuf::new(&mut room);
+            let polled = Pin::new(&mut duplex).poll_read(&mut context, &mut out);
+            assert!(polled.is_pending());
+        }
+        // Comes behind whatever the three have asked for.
+        let has_passed = Rc::new(Cell::new(false));
+        let passed = has_passed.clone();
+        relay_io::spawn(async move { passed.set(true) });
+        until("the others have had their turn", || has_passed.get()).await;
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        handle.begin_turn(usize::MAX);
+        let mut rest = [0; 12];
+        duplex.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b" than a turn");
+    });
 }
 
 #[test]
