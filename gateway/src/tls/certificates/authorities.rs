@@ -3,7 +3,8 @@
 //! Of a certificate that is trusted nothing counts but its name, its key and its name constraints (RFC 5280 section 6.1.1 (d)), so
 //! rustls takes any. One that was put there by mistake, mostly the other side's own, shows only with the first handshake, as an unknown
 //! issuer. One that somebody has issued to himself is no mistake, though it be no authority's: it is trusted when it is shown. Whoever
-//! else is no authority could vouch for nothing but what he has issued although he must not (section 4.2.1.9).
+//! else is not marked as an authority must not issue any (section 4.2.1.9), but rustls trusts what he has issued all the same, and there
+//! are private authorities that are not marked. So nothing is refused but what is plainly a server's or a client's.
 
 #[cfg(test)]
 mod tests;
@@ -76,48 +77,59 @@ impl Use {
         let subject = shown(certificate.subject());
         let issuer = shown(certificate.issuer());
         let is_own = certificate.issuer().as_raw() == certificate.subject().as_raw();
-        match (is_own, is_authority(&certificate)) {
-            (true, Some(true)) if is_made_for_a_server(&certificate) => Self::Doubtful(format!(
+        let is_authority = says_of_authority(&certificate) == Some(true);
+        if is_authority && is_own && names_host(&certificate) && !may_sign(&certificate) {
+            // `openssl req -x509` makes every certificate an authority's, servers' too, but does not say that it may sign others
+            // (section 4.2.1.3). Some authorities do name hosts.
+            return Self::Doubtful(format!(
                 " ({subject}), that is marked as an authority's and names a host: where the other side shows this very one it is \
                  refused, and has to be made anew with `basicConstraints = CA:FALSE`"
-            )),
-            (true, _) | (_, Some(true)) => Self::Some,
-            (false, None) => Self::Doubtful(format!(
-                " ({subject}), that does not say whether it is an authority's; if it is not, that of its issuer ({issuer}) belongs here"
-            )),
-            (false, Some(false)) => Self::None(format!(
-                " ({subject}), that is not an authority's, so nothing can be verified with it: what belongs here is that of its \
-                 issuer ({issuer})"
-            )),
+            ));
         }
+        if is_authority || is_own {
+            return Self::Some;
+        }
+        if is_end_entity(&certificate) {
+            return Self::None(format!(
+                " ({subject}), that is not an authority's, so the other side cannot be verified with it: what belongs here is that \
+                 of its issuer ({issuer})"
+            ));
+        }
+        Self::Doubtful(format!(
+            " ({subject}), that is not marked as an authority's; if it is none, that of its issuer ({issuer}) belongs here"
+        ))
     }
 }
 
-/// What it says of itself. Where it has extensions at all, one without basicConstraints is none (RFC 5280 section 4.2.1.9); but there are
-/// some old ones of authorities that have none, or not this one.
-fn is_authority(certificate: &X509Certificate<'_>) -> Option<bool> {
-    if let Some(constraints) = certificate.basic_constraints().ok()? {
-        return Some(constraints.value.ca);
-    }
-    let usage = certificate.key_usage().ok()?;
-    let purposes = certificate.extended_key_usage().ok()?;
-    match usage {
-        Some(usage) if usage.value.key_cert_sign() => None,
-        Some(_) => Some(false),
-        None => purposes.map(|_| false),
-    }
+/// What it says of being an authority's, if it says anything.
+fn says_of_authority(certificate: &X509Certificate<'_>) -> Option<bool> {
+    let constraints = certificate.basic_constraints().ok()?;
+    constraints.map(|constraints| constraints.value.ca)
 }
 
-/// `openssl req -x509` makes every certificate an authority's, servers' too, but does not say that it may sign others (RFC 5280 section
-/// 4.2.1.3). Some authorities do name hosts.
-fn is_made_for_a_server(certificate: &X509Certificate<'_>) -> bool {
+/// Of one that somebody else has issued and that is not marked as an authority's: is it plainly a server's or a client's?
+fn is_end_entity(certificate: &X509Certificate<'_>) -> bool {
+    let is_denied = says_of_authority(certificate) == Some(false);
+    !may_sign(certificate) && (names_host(certificate) || is_denied && is_for_tls(certificate))
+}
+
+fn may_sign(certificate: &X509Certificate<'_>) -> bool {
+    let usage = certificate.key_usage().ok().flatten();
+    usage.is_some_and(|usage| usage.value.key_cert_sign())
+}
+
+fn names_host(certificate: &X509Certificate<'_>) -> bool {
     let names = certificate.subject_alternative_name().ok().flatten();
-    let names_host = names.is_some_and(|names| {
+    names.is_some_and(|names| {
         let mut names = names.value.general_names.iter();
         names.any(|name| matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_)))
-    });
-    let usage = certificate.key_usage().ok().flatten();
-    names_host && !usage.is_some_and(|usage| usage.value.key_cert_sign())
+    })
+}
+
+/// It is for servers or clients (RFC 5280 section 4.2.1.12).
+fn is_for_tls(certificate: &X509Certificate<'_>) -> bool {
+    let purposes = certificate.extended_key_usage().ok().flatten();
+    purposes.is_some_and(|purposes| purposes.value.server_auth || purposes.value.client_auth)
 }
 
 /// Whatever stands in a name, it does not break the line that it is shown in.
