@@ -7,7 +7,6 @@
 mod session;
 mod stream;
 
-use crate::config::policy::Limits;
 use crate::connections::Inbound;
 use crate::worker::drain::DrainSleeper;
 use crate::worker::protocols::{FloodKind, Protocol, StreamEnd};
@@ -17,7 +16,7 @@ use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
 use relay_io::{Duplex, DuplexHandle, Ending, Lease, Stream};
-use relay_wire::http2::Flood;
+use relay_wire::http2::{Flood, HEADER_BLOCK_BYTES_MAX};
 use session::Session;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -141,12 +140,14 @@ fn is_flood(error: &h2::Error) -> bool {
 
 fn settings(worker: &Worker) -> Builder {
     let limits = &worker.policy.limits;
+    let header_list_bytes_max =
+        header_list_bytes_max(limits.head_bytes_max, limits.head_fields_max);
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(limits.http2_streams_max)
         .initial_window_size(limits.http2_stream_window_bytes)
         .initial_connection_window_size(limits.http2_connection_window_bytes)
-        .max_header_list_size(header_list_bytes_max(limits))
+        .max_header_list_size(header_list_bytes_max)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
         // All at once may be reset because a provider fails, while clients are still sending.
         .max_concurrent_reset_streams(2 * limits.http2_streams_max as usize)
@@ -156,11 +157,14 @@ fn settings(worker: &Worker) -> Builder {
 
 /// The largest list of header fields that is decoded. It is also what the client is told, though less may be taken of any one
 /// request (RFC 9113 section 6.5.2): half as much again as what the limits let through, so that who is a little over them is
-/// refused in the one error model (`request_head`). What is larger than that is answered with a bare 431 by the protocol.
-fn header_list_bytes_max(limits: &Limits) -> u32 {
-    let overhead_bytes = FIELD_OVERHEAD_BYTES * (limits.head_fields_max + PSEUDO_FIELDS_MAX);
-    let bytes = 3 * (limits.head_bytes_max + overhead_bytes) / 2;
-    u32::try_from(bytes).unwrap_or(u32::MAX)
+/// refused in the one error model (`request_head`), but no more than the watch lets through, since a list that is encoded is not
+/// longer. What is larger than that is answered with a bare 431 by the protocol.
+fn header_list_bytes_max(head_bytes_max: usize, head_fields_max: usize) -> u32 {
+    let overhead_bytes = FIELD_OVERHEAD_BYTES * (head_fields_max + PSEUDO_FIELDS_MAX);
+    let bytes = 3 * (head_bytes_max + overhead_bytes) / 2;
+    u32::try_from(bytes)
+        .unwrap_or(u32::MAX)
+        .min(HEADER_BLOCK_BYTES_MAX)
 }
 
 /// A connection on which streams are taken.
@@ -342,6 +346,16 @@ mod tests {
         assert!(!Phase::Leaving(now).refuses_streams());
         let before = now.checked_sub(GRACE).expect("a clock that has run");
         assert!(Phase::Leaving(before).refuses_streams());
+    }
+
+    #[test]
+    fn what_a_client_is_told_that_it_may_send_is_no_flood_and_more_than_the_limits_let_through() {
+        assert_eq!(header_list_bytes_max(32 << 10, 100), 54_144);
+        // The largest that can be configured.
+        let (head_bytes, head_fields) = (65_535, 1_000);
+        let announced = header_list_bytes_max(head_bytes, head_fields);
+        assert_eq!(announced, HEADER_BLOCK_BYTES_MAX);
+        assert!(announced as usize > head_bytes + 32 * (head_fields + 4));
     }
 
     #[test]

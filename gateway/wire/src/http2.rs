@@ -9,4 +9,4 @@ mod frame;
 mod tests;
 mod watch;
 
-pub use watch::{Flood, FrameWatch, Unfinished};
+pub use watch::{Flood, FrameWatch, HEADER_BLOCK_BYTES_MAX, Unfinished};

@@ -74,8 +74,9 @@ const RESET: Budget = Budget::new(200, 10);
 const SMALL_DATA: Budget = Budget::new(4096, 1000);
 const SMALL_DATA_BYTES: u32 = 64;
 
-/// Enough for what is refused with 431, compressed or not.
-const HEADER_BLOCK_BYTES_MAX: u32 = 128 * 1024;
+/// Bytes of a block of header fields. Enough for what is refused with 431, compressed or not; a client must not be told that it may
+/// send more.
+pub const HEADER_BLOCK_BYTES_MAX: u32 = 128 * 1024;
 const HEADER_BLOCK_FRAMES_MAX: u32 = 32;
 
 /// Walks the bytes that a client sends, in whatever pieces they come, and judges its frames. The payload is skipped by its length.
