@@ -14,7 +14,7 @@ fn slow_blocks() {
         attacker.send(&[Frame::begin_headers(1, block("GET", &[]), true)]);
         let part = Frame::continuation(1, [0; 16_000], true).bytes();
         let mut rounds = 0;
-        for byte in part {
+        for &byte in &part {
             if attacker.is_over() {
                 break;
             }
@@ -22,7 +22,10 @@ fn slow_blocks() {
             rounds += 1;
             others.wait_served();
         }
-        attacker.wait_end(rounds);
+        let end = attacker.wait_end(rounds);
+        assert_eq!(end.goaway, Some(code::ENHANCE_YOUR_CALM));
+        let whole = part.len() as u32;
+        assert!(rounds < whole, "the gateway has waited for all of it");
     });
     scene.assert_small("a slow block");
 }
