@@ -54,20 +54,9 @@ struct Own {
 /// It is carried over a connection that others use too.
 struct Carried {
     fate: Rc<Cell<Fate>>,
-    loss: Rc<Loss>,
-    /// Of the shared connection.
-    number: u64,
+    shared: Rc<Shared>,
     /// There have been requests on it before.
     was_used: bool,
-}
-
-/// The loss of a shared connection, as all see it whose requests were on it.
-#[derive(Default)]
-struct Loss {
-    /// It is on record.
-    is_blamed: Cell<bool>,
-    /// The provider took nothing of what was sent, for too long.
-    is_stalled: Cell<bool>,
 }
 
 /// A connection on which nothing is going on.
@@ -126,7 +115,7 @@ impl Connection {
             Kind::Own(own) => u32::from(own.served > 0),
             Kind::Shared(carried) => match carried.fate.get() {
                 Fate::Refused => refused_max,
-                Fate::Lost if self.is_stalled() => 0,
+                Fate::Lost if carried.shared.has_stalled() => 0,
                 Fate::Well | Fate::Lost => u32::from(carried.was_used),
                 Fate::Reset => 0,
             },
@@ -135,23 +124,31 @@ impl Connection {
 
     /// What a failure on it means, which looks the same on one that is not shared.
     pub fn explain(&self, failure: Failure) -> Failure {
-        let fate = match &self.kind {
-            Kind::Shared(carried) => carried.fate.get(),
-            Kind::Own(_) => Fate::Well,
+        let Kind::Shared(Carried { fate, shared, .. }) = &self.kind else {
+            return failure;
         };
-        match failure {
-            Failure::Broken if fate == Fate::Refused => Failure::NotBegun,
-            Failure::Broken if fate == Fate::Lost && self.is_stalled() => {
-                if self.takes_blame() {
-                    Failure::Timeout
-                } else {
-                    Failure::Timeout.on_record()
-                }
+        match (failure, fate.get()) {
+            (Failure::Broken, Fate::Refused) => Failure::NotBegun,
+            (Failure::Broken, Fate::Lost) if shared.has_stalled() => shared.blame(Failure::Timeout),
+            (failure @ (Failure::Broken | Failure::IncompleteStream), Fate::Lost) => {
+                shared.blame(failure)
             }
-            Failure::Broken | Failure::IncompleteStream if !self.takes_blame() => {
-                failure.on_record()
+            (other, _) => other,
+        }
+    }
+
+    /// What it means that nothing of a request was taken for too long. Where it is the whole connection that is held up it is one
+    /// failure, whichever of those on it is given up first, or it is itself; and no other request is to begin on it.
+    pub fn explain_unsent(&self, failure: Failure) -> Failure {
+        match &self.kind {
+            Kind::Shared(Carried { fate, shared, .. })
+                if matches!(failure, Failure::Timeout)
+                    && (fate.get() == Fate::Lost || shared.is_held_up()) =>
+            {
+                shared.retire();
+                shared.blame(failure)
             }
-            other => other,
+            Kind::Shared(_) | Kind::Own(_) => failure,
         }
     }
 
@@ -160,14 +157,10 @@ impl Connection {
     pub fn takes_blame(&self) -> bool {
         match &self.kind {
             Kind::Shared(carried) if carried.fate.get() == Fate::Lost => {
-                !carried.loss.is_blamed.replace(true)
+                carried.shared.takes_blame()
             }
             Kind::Shared(_) | Kind::Own(_) => true,
         }
-    }
-
-    fn is_stalled(&self) -> bool {
-        matches!(&self.kind, Kind::Shared(carried) if carried.loss.is_stalled.get())
     }
 
     /// It becomes this tenant's, where it is not shared.
@@ -185,7 +178,7 @@ impl Connection {
     pub fn number(&self) -> u64 {
         match &self.kind {
             Kind::Own(_) => 0,
-            Kind::Shared(carried) => carried.number,
+            Kind::Shared(carried) => carried.shared.number(),
         }
     }
 

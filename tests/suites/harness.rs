@@ -334,7 +334,7 @@ fn http2_carries_large_bodies_both_ways_within_its_windows() {
     let options = Options {
         tls: Some(server),
         settings: vec![(setting::INITIAL_WINDOW_SIZE, 1_000)],
-        at_head: false,
+        ..Options::default()
     };
     let upstream = Http2Upstream::with(options, move |peer, request| {
         assert_eq!(request.value(":path"), Some("/v1/responses"));

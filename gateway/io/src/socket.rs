@@ -454,7 +454,7 @@ impl Drop for Stream {
     }
 }
 
-/// Interrupts a socket without keeping it open.
+/// Interrupts a socket, and sees whether its peer takes what is sent, without keeping it open.
 #[derive(Clone)]
 pub struct Interrupter(Weak<Socket>);
 
@@ -464,5 +464,12 @@ impl Interrupter {
         if let Some(socket) = self.0.upgrade() {
             socket.interrupt(reason);
         }
+    }
+
+    /// What is sent waits for the peer to take it, or has waited for too long.
+    pub fn is_held_up(&self) -> bool {
+        self.0.upgrade().is_some_and(|socket| {
+            socket.waits_to_write.get() || socket.interrupted.get() == Some(Interrupt::Deadline)
+        })
     }
 }

@@ -141,14 +141,7 @@ pub fn open(
                 head: head::with_credential(&buffer, upstream, account),
                 edit,
             };
-            let asked = pin!(ask(
-                worker,
-                request,
-                &candidate,
-                &connection.stream,
-                &message
-            ))
-            .await;
+            let asked = pin!(ask(worker, request, &candidate, &connection, &message)).await;
             match asked {
                 Ok(begun) => {
                     let overhead = begun
@@ -242,9 +235,11 @@ async fn ask(
     worker: &'static Worker,
     request: &mut Request<'_>,
     candidate: &Candidate,
-    upstream: &Stream,
+    connection: &Connection,
     message: &Message<'_>,
 ) -> Result<Begun, Failure> {
+    let upstream = &connection.stream;
+    let unsent = |client: &Stream, error| connection.explain_unsent(broken(client, error));
     let mut lease = worker.pool.small();
     let Message { head, edit } = message;
     let sent = pin!(
@@ -257,7 +252,7 @@ async fn ask(
         Ok(()) => request.body.is_complete(),
         // Where the upstream takes no more, it has perhaps said why.
         Err(IoError::Socket(_)) => false,
-        Err(error) => return Err(broken(request.client, &error)),
+        Err(error) => return Err(unsent(request.client, &error)),
     };
     let asked_at = Instant::now();
     let mut informational = 0;
@@ -269,7 +264,7 @@ async fn ask(
             match Box::pin(passed_on).await {
                 Ok(()) => request_was_sent = true,
                 Err(Interrupted::EarlyAnswer | Interrupted::Upstream(IoError::Socket(_))) => {}
-                Err(Interrupted::Upstream(error)) => return Err(broken(request.client, &error)),
+                Err(Interrupted::Upstream(error)) => return Err(unsent(request.client, &error)),
                 Err(Interrupted::Client(refusal)) => return Err(Failure::Client(refusal)),
             }
         }

@@ -4,9 +4,10 @@
 //! belong to it: `drive` moves its frames, `exchange::carry` stands between one request and its stream.
 
 use super::exchange::{self, Fate};
-use super::{Carried, Connection, Kind, Loss};
+use super::{Carried, Connection, Kind};
 use crate::config::policy::AccountId;
 use crate::connections::UpstreamPlaces;
+use crate::request::egress::Failure;
 use crate::worker::Worker;
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
@@ -63,7 +64,11 @@ pub struct Shared {
     ping: Cell<Watching>,
     /// To be ended at once.
     is_cut: Cell<bool>,
-    loss: Rc<Loss>,
+    socket: Interrupter,
+    /// The provider took nothing of what was sent, for too long.
+    has_stalled: Cell<bool>,
+    /// Its loss is on record.
+    is_blamed: Cell<bool>,
     driver: RefCell<Option<Waker>>,
     /// Given back when the socket is closed.
     places: RefCell<Option<UpstreamPlaces>>,
@@ -119,11 +124,12 @@ impl Shared {
             Scheme::HTTP
         };
         let streams_max = limits.upstream_http2_streams_max as usize;
+        let socket = opened.stream.interrupter();
         let (duplex, handle) = Duplex::over(
             opened.stream,
             None,
             &worker.pool,
-            stall_timeout(timeouts.write_stall),
+            timeouts.write_stall,
             Box::new(|_| true),
         );
         let header_list_bytes = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
@@ -163,7 +169,9 @@ impl Shared {
             idle_since: Cell::new(now),
             ping: Cell::new(Watching::Not),
             is_cut: Cell::new(false),
-            loss: Rc::default(),
+            socket,
+            has_stalled: Cell::new(false),
+            is_blamed: Cell::new(false),
             driver: RefCell::default(),
             places: RefCell::new(Some(opened.places)),
             closing: RefCell::default(),
@@ -222,8 +230,7 @@ impl Shared {
         let fate = Rc::new(Cell::new(Fate::Well));
         let carried = Carried {
             fate: fate.clone(),
-            loss: self.loss.clone(),
-            number: self.number,
+            shared: self.clone(),
             was_used: self.streams_begun.get() > 0,
         };
         self.streams_begun.set(self.streams_begun.get() + 1);
@@ -269,6 +276,30 @@ impl Shared {
             Poll::Pending
         })
         .await;
+    }
+
+    /// The provider took nothing of what was sent, for too long: it has ended for that.
+    pub(super) fn has_stalled(&self) -> bool {
+        self.has_stalled.get()
+    }
+
+    /// The provider does not take what is sent, at the moment or for good.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.has_stalled() || self.socket.is_held_up()
+    }
+
+    /// Of what befalls all of its requests: true for the first one that asks.
+    pub(super) fn takes_blame(&self) -> bool {
+        !self.is_blamed.replace(true)
+    }
+
+    /// It is one failure, however many requests it befell.
+    pub(super) fn blame(&self, failure: Failure) -> Failure {
+        if self.takes_blame() {
+            failure
+        } else {
+            failure.on_record()
+        }
     }
 
     /// It takes no more requests.
@@ -360,12 +391,6 @@ fn connection_window_bytes(streams_max: usize) -> u32 {
         .clamp(CONNECTION_WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
 }
 
-/// Less than what each of its requests is given: where the provider takes nothing at all of what was sent, that is one failure, and not
-/// one of each request that waits behind it.
-fn stall_timeout(of_requests: Duration) -> Duration {
-    of_requests - of_requests / 8
-}
-
 /// Moves frames until the connection has ended, and gives its place back then.
 async fn drive(
     worker: &'static Worker,
@@ -376,7 +401,6 @@ async fn drive(
     let _driven = Driven {
         worker,
         shared: &shared,
-        socket: handle.stream().interrupter(),
     };
     let mut pings = connection.ping_pong();
     let in_order = poll_fn(|context| {
@@ -401,7 +425,7 @@ async fn drive(
     shared.retire();
     match handle.ending() {
         Some(Ending::Panicked) => worker.note_panic(),
-        Some(Ending::Stalled) => shared.loss.is_stalled.set(true),
+        Some(Ending::Stalled) => shared.has_stalled.set(true),
         _ => {}
     }
     // From here on its streams end.
@@ -418,13 +442,12 @@ async fn drive(
 struct Driven<'s> {
     worker: &'static Worker,
     shared: &'s Shared,
-    socket: Interrupter,
 }
 
 impl Drop for Driven<'_> {
     fn drop(&mut self) {
         self.shared.retire();
-        self.socket.interrupt(Interrupt::Shutdown);
+        self.shared.socket.interrupt(Interrupt::Shutdown);
         self.worker.idle.forget(self.shared);
         drop(self.shared.places.take());
         self.shared.closing.take().into_iter().for_each(Waker::wake);
@@ -432,19 +455,4 @@ impl Drop for Driven<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_connection_s_window_is_never_smaller_than_those_of_its_streams() {
-        for (streams_max, bytes) in [
-            (1, CONNECTION_WINDOW_BYTES_MIN),
-            (64, CONNECTION_WINDOW_BYTES_MIN),
-            (65, 65 * STREAM_WINDOW_BYTES),
-            (1_000, 1_000 * STREAM_WINDOW_BYTES),
-            (usize::MAX, WINDOW_BYTES_MAX),
-        ] {
-            assert_eq!(connection_window_bytes(streams_max), bytes, "{streams_max}");
-        }
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use super::received::value;
 use crate::signal::DEADLINE;
 use crate::tls::TlsServer;
 use crate::wire::{Secured, Wire};
+use socket2::SockRef;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
@@ -83,6 +84,8 @@ pub struct Options {
     pub settings: Vec<(u16, u32)>,
     /// The script runs when the head is there, before the body has come.
     pub at_head: bool,
+    /// What each connection holds unread, about; the kernel's choice grows by itself.
+    pub receive_buffer_bytes: Option<usize>,
 }
 
 /// The scripted provider.
@@ -123,6 +126,11 @@ impl Http2Upstream {
         script: impl Fn(&mut Peer, &ReceivedStream) + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        if let Some(bytes) = options.receive_buffer_bytes {
+            // Those that it accepts inherit it.
+            let bounded = SockRef::from(&listener).set_recv_buffer_size(bytes);
+            bounded.expect("a listening socket");
+        }
         let address = listener.local_addr().expect("a bound socket");
         let shared = Arc::new(Shared::default());
         let accepting = Arc::clone(&shared);

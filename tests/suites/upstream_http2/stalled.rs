@@ -10,9 +10,16 @@ use std::thread;
 /// As many as one connection carries. In a row they would block the account.
 const STALLED: usize = 8;
 
-/// What is sent before the provider stops, so that the gateway begins to pass it on; and behind that, more than all sockets take.
-const FIRST_BYTES: usize = 2 << 20;
-const REST_BYTES: usize = 22 << 20;
+/// A request is passed on from so many bytes on.
+const HELD_BYTES_MAX: u64 = 64 << 10;
+
+/// What is sent before the provider stops, so that the gateway begins to pass it on; and behind that, all together, more than the
+/// gateway's socket takes.
+const FIRST_BYTES: usize = 256 << 10;
+const REST_BYTES: usize = 2 << 20;
+
+/// What the provider's socket takes.
+const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
 
 /// Windows that hold nothing up: what does is the socket.
 const WINDOW_BYTES: u32 = 1 << 30;
@@ -35,6 +42,7 @@ fn it_is_one_time_out_for_all_its_requests_and_nobody_else_s_concern() {
     let options = Options {
         settings: vec![(setting::INITIAL_WINDOW_SIZE, WINDOW_BYTES)],
         at_head: true,
+        receive_buffer_bytes: Some(RECEIVE_BUFFER_BYTES),
         ..Options::default()
     };
     let begun = AtomicUsize::new(0);
@@ -56,7 +64,8 @@ fn it_is_one_time_out_for_all_its_requests_and_nobody_else_s_concern() {
     });
     let config = config(upstream.address())
         .limit("upstream_http2_streams_max", STALLED as u64)
-        .timeout("write_stall", "2s");
+        .limit("retry_body_bytes_max", HELD_BYTES_MAX)
+        .timeout("write_stall", "4s");
     let gateway = Gateway::start(&config);
     let well = || {
         let answer = gateway.call(&Request::get("/v1/models"));
