@@ -14,14 +14,14 @@ const KEPT_MAX: usize = 3;
 /// The file system does not allow it.
 pub(super) fn put_away(directory: &Path, reason: &str) -> io::Result<PathBuf> {
     let (parent, prefix) = parent_and_prefix(directory)?;
-    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S.%3fZ");
-    let first = format!("{prefix}{time}-{reason}");
-    let mut target = parent.join(&first);
-    let mut again = 1;
-    while target.exists() {
-        again += 1;
-        target = parent.join(format!("{first}-{again}"));
-    }
+    let target = loop {
+        // To the nanosecond: whatever is put away next has a name that sorts behind this one.
+        let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S.%9fZ");
+        let target = parent.join(format!("{prefix}{time}-{reason}"));
+        if !target.exists() {
+            break target;
+        }
+    };
     fs::rename(directory, &target)?;
     sync_directory(parent)?;
     Ok(target)
@@ -73,6 +73,7 @@ mod tests {
             put.push(put_away(&directory, "foreign").unwrap());
             remove_oldest(&directory).unwrap();
         }
+        assert!(put.is_sorted(), "{put:?}");
         let kept: Vec<_> = put.iter().filter(|path| path.exists()).collect();
         assert_eq!(kept, [&put[2], &put[3], &put[4]]);
     }
