@@ -142,6 +142,13 @@ impl Rig {
             .map(|line: serde_json::Value| line["event"].as_str().unwrap_or_default().to_owned())
             .collect()
     }
+
+    /// The events, those that follow their like left out: why the disk fails may be known only after it was told that it does.
+    fn stages(&self) -> Vec<String> {
+        let mut events = self.events();
+        events.dedup();
+        events
+    }
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -171,10 +178,13 @@ fn best_effort_serves_on_until_use_can_no_longer_be_counted() {
         rig.until_all_is_written().await;
         assert_eq!(rig.served(), [Ok(()), Ok(())]);
         assert_eq!(rig.sequences(), [1, 2, 3, 4, 5]);
-        assert_eq!(
-            rig.events(),
-            ["journal_failing", "journal_failing", "journal_recovered"]
-        );
+        let failing = rig
+            .events()
+            .iter()
+            .filter(|event| *event == "journal_failing")
+            .count();
+        assert!(failing >= 2, "that it is overdue is told too");
+        assert_eq!(rig.stages(), ["journal_failing", "journal_recovered"]);
     });
 }
 
@@ -230,7 +240,7 @@ fn what_finds_no_room_is_counted_and_told() {
         rig.until_all_is_written().await;
         assert_eq!(rig.sequences().len(), 11);
         assert_eq!(
-            rig.events(),
+            rig.stages(),
             [
                 "journal_failing",
                 "journal_recovered",
