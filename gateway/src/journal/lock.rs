@@ -1,4 +1,5 @@
-//! Who may write to a directory: one gateway at a time.
+//! Who may write to a directory: one gateway at a time. Unlike the lock of the accounts' state, which the reader of its database shares,
+//! no child is meant to keep it.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
